@@ -1,0 +1,1 @@
+"""The coordinator: the consensus of a federation as a service."""

@@ -1,0 +1,180 @@
+"""Whether a message fits what the coordinator holds: pure judgements, nothing is changed here."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from plantfed_coordinator.state import FederationState
+from plantfed_shared.codec import decode_dense
+from plantfed_shared.errors import PeerError
+from plantfed_shared.lattice import (
+    MAX_TOTAL_WEIGHT,
+    Integers,
+    SaturationError,
+    checksum,
+)
+from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
+
+MAX_EPOCH_COUNTER = 2**31
+
+
+class Reconciliation(StrEnum):
+    """How an agent's HELLO relates to what the coordinator holds."""
+
+    AGREES = "agrees"
+    NEW = "new"
+    FORKED = "forked"
+    BARRED = "barred"
+
+
+class Judgement(NamedTuple):
+    """What is to become of an update; no code means that it is an old duplicate."""
+
+    code: Code | None
+    reason: str = ""
+
+
+def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliation:
+    """Compare an agent's claims with its row."""
+    if agent in state.barred:
+        return Reconciliation.BARRED
+    member = state.members.get(agent)
+    if member is None:
+        return Reconciliation.NEW
+    if hello.incarnation != member.incarnation:
+        return Reconciliation.FORKED
+    own = checksum(member.contribution.dual)
+    if hello.applied_seq == member.last_seq and hello.dual_checksum == own:
+        return Reconciliation.AGREES
+    awaits_verdict = hello.applied_seq + 1 == member.last_seq
+    if awaits_verdict and hello.outstanding == member.last_digest:
+        return Reconciliation.AGREES
+    return Reconciliation.FORKED
+
+
+def newer_past_of_hello(state: FederationState, agent: str, hello: Hello) -> str | None:
+    """Why this HELLO shows that our journal is older than what the agent has seen, if it does."""
+    if hello.epoch is None:
+        return None
+    if hello.newest is not None:
+        reason = newer_past_of_model(state, hello.newest)
+        if reason is not None:
+            return reason
+    claims = _Claims(hello.epoch, hello.incarnation, hello.applied_seq)
+    return _newer_past(state, agent, claims)
+
+
+def newer_past_of_update(state: FederationState, agent: str, update: Update) -> str | None:
+    """The same for an UPDATE."""
+    reason = newer_past_of_model(state, update.base)
+    if reason is not None:
+        return reason
+    return _newer_past(state, agent, _Claims(update.base.epoch, update.incarnation, update.seq - 1))
+
+
+def newer_past_of_model(state: FederationState, name: ModelName) -> str | None:
+    """The same for the name of a model that somebody has seen."""
+    reason = _newer_epoch(state, name.epoch)
+    if reason is not None or name.epoch != state.epoch:
+        return reason
+    if name.k > state.k:
+        return f"release {name.k} was seen, ours is {state.k}"
+    if name.k == state.k and name.checksum != checksum(state.model):
+        return f"release {name.k} was seen with another content"
+    return None
+
+
+class _Claims(NamedTuple):
+    epoch: Epoch
+    incarnation: int
+    applied_seq: int
+
+
+def _newer_past(state: FederationState, agent: str, claims: _Claims) -> str | None:
+    reason = _newer_epoch(state, claims.epoch)
+    if reason is not None or claims.epoch != state.epoch:
+        return reason
+    member = state.members.get(agent)
+    incarnation = member.incarnation if member else state.retired.get(agent, 0)
+    if claims.incarnation > incarnation:
+        return f"incarnation {claims.incarnation} of {agent} was seen, ours is {incarnation}"
+    same = member is not None and claims.incarnation == member.incarnation
+    if member is not None and same and claims.applied_seq > member.last_seq:
+        return f"update {claims.applied_seq} of {agent} was applied, ours is {member.last_seq}"
+    return None
+
+
+def _newer_epoch(state: FederationState, epoch: Epoch) -> str | None:
+    if epoch.counter >= MAX_EPOCH_COUNTER:
+        return None
+    if epoch.counter > state.epoch.counter:
+        return f"epoch {epoch.counter} was seen, ours is {state.epoch.counter}"
+    if epoch.counter == state.epoch.counter and epoch.bits != state.epoch.bits:
+        return f"epoch {epoch.counter} was seen with another identity"
+    return None
+
+
+def judge_update(
+    state: FederationState, agent: str, update: Update, digest: int, change: memoryview
+) -> Judgement:
+    """Check an UPDATE in the order: member, sequence, settings, base, content."""
+    member = state.members.get(agent)
+    if member is None:
+        barred = agent in state.barred
+        return Judgement(Code.REMOVED if barred else Code.UNKNOWN_MEMBER, "say hello")
+    if update.incarnation < member.incarnation:
+        return Judgement(Code.OLD_INCARNATION, f"incarnation {member.incarnation} is current")
+    if update.seq <= member.last_seq:
+        same = update.seq == member.last_seq and digest == member.last_digest
+        return Judgement(Code.APPLIED if same else None)
+    if update.incarnation > member.incarnation or update.seq != member.last_seq + 1:
+        return Judgement(Code.GAP, f"update {member.last_seq + 1} is next")
+    if update.base.epoch == state.epoch and update.definition != state.terms.digest[:8]:
+        return Judgement(Code.REJECTED, "other settings than those of this epoch")
+    if not _has_base(state, update.base):
+        return Judgement(Code.BASE_GONE, f"release {update.base.k} is not kept")
+    if _is_late(state, agent, update):
+        return Judgement(Code.LATE, f"the round on release {update.base.k} is closed")
+    return _judge_content(state, agent, update, change)
+
+
+def _has_base(state: FederationState, base: ModelName) -> bool:
+    kept = state.versions.get(base.k)
+    return base.epoch == state.epoch and kept is not None and checksum(kept) == base.checksum
+
+
+def _is_late(state: FederationState, agent: str, update: Update) -> bool:
+    """In fedapm a late answer still counts: z_i of an absent member is part of the mean anyway."""
+    definition = state.terms.definition
+    if definition.schedule.kind != "sync" or definition.algorithm.mode == "fedapm":
+        return False
+    opened = state.round
+    return opened is None or update.base.k != opened.k or agent not in opened.drawn
+
+
+def _judge_content(
+    state: FederationState, agent: str, update: Update, change: memoryview
+) -> Judgement:
+    algorithm = state.terms.definition.algorithm
+    if algorithm.weighting == "equal" and update.weight != 1:
+        return Judgement(Code.REJECTED, "weight must be 1 in this federation")
+    others = state.consensus.weight - state.members[agent].contribution.weight
+    if others + update.weight >= MAX_TOTAL_WEIGHT:
+        return Judgement(Code.REJECTED, "the sum of all weights would leave the lattice's range")
+    try:
+        decoded = decode_dense(change, state.terms.lattice.size)
+        after = state.contribution_after(agent, update.base.k, decoded, update.weight)
+    except (PeerError, SaturationError) as error:
+        return Judgement(Code.REJECTED, str(error))
+    if algorithm.max_norm is not None and _norm(state, decoded) > algorithm.max_norm:
+        return Judgement(Code.REJECTED, f"the change is longer than {algorithm.max_norm:g}")
+    if checksum(after.dual) != update.dual_checksum:
+        return Judgement(Code.REJECTED, "the dual after it would not be the agent's")
+    return Judgement(Code.APPLIED)
+
+
+def _norm(state: FederationState, change: Integers) -> float:
+    lattice = state.terms.lattice
+    in_parameter_units = lattice.to_floats(change * (1 << lattice.relaxation.shift))
+    return float(np.linalg.norm(in_parameter_units.astype(np.float64)))

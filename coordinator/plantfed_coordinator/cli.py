@@ -1,0 +1,209 @@
+"""``plantfed-coordinator``: the consensus service."""
+
+import asyncio
+import random
+import secrets
+from pathlib import Path
+from time import monotonic, sleep, time
+from typing import NoReturn
+
+import click
+
+from plantfed_coordinator.events import OperatorOrder, Order
+from plantfed_coordinator.export import export_shared
+from plantfed_coordinator.founding import found_or_continue
+from plantfed_coordinator.journal import Journal, give_order, order_is_done
+from plantfed_coordinator.service import CoordinatorService
+from plantfed_coordinator.settings import (
+    CoordinatorSettings,
+    load_coordinator_settings,
+    load_definition,
+)
+from plantfed_coordinator.views import read_federation, read_history, read_overview
+from plantfed_shared.bus.mqtt import MqttBus
+from plantfed_shared.bus.port import SessionSettings
+from plantfed_shared.bus.probe import probe
+from plantfed_shared.command_line import log_to_stderr, run
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.signals import stop_on_signals
+from plantfed_shared.topics import COORDINATOR, Topics, check_id
+from plantfed_shared.version import software_version
+
+ORDER_PATIENCE_S = 5.0
+
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default="coordinator.toml",
+    show_default=True,
+    help="Settings of the coordinator.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(software_version())
+def commands() -> None:
+    """The PlantFed coordinator: joins what the agents have learnt.
+
+    Exit codes: 0 done, 2 wrong command line, 69 broker not reachable, 74 state on disk,
+    77 broker refused this identity, 78 settings, 130 Ctrl-C.
+    """
+
+
+@commands.command("run")
+@config_option
+@click.option("--verbose", is_flag=True, help="Log more.")
+def run_coordinator(config: Path, verbose: bool) -> None:
+    """Serve the federation until SIGTERM or Ctrl-C."""
+    log_to_stderr(verbose=verbose)
+    settings = load_coordinator_settings(config)
+    asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
+
+
+@commands.command()
+@config_option
+def check(config: Path) -> None:
+    """Check settings, federation file, state folder and broker, and say what is wrong."""
+    settings = load_coordinator_settings(config)
+    click.echo(f"settings: {config} is in order")
+    definition = load_definition(settings.coordinator.federation_file)
+    size = definition.lattice().size
+    click.echo(f"federation: {definition.federation}, {size} shared numbers")
+    settings.coordinator.state_dir.mkdir(parents=True, exist_ok=True)
+    click.echo(f"state: {settings.coordinator.state_dir} is there")
+    asyncio.run(probe(_bus(settings, _topics(settings, definition), check=True)))
+    click.echo(f"broker: {settings.broker.url} accepts the coordinator")
+
+
+@commands.group(invoke_without_command=True)
+@config_option
+@json_option
+@click.pass_context
+def members(context: click.Context, config: Path, as_json: bool) -> None:
+    """Show the members, or remove and admit one."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    overview = read_overview(load_coordinator_settings(config).coordinator.state_dir)
+    if as_json:
+        click.echo(overview.model_dump_json(indent=2))
+        return
+    click.echo(
+        f"{overview.federation}: epoch {overview.epoch}, release {overview.k}, "
+        f"{overview.updates} updates, checksum {overview.checksum}"
+    )
+    click.echo(f"{'member':24} {'online':7} {'updates':>8} {'behind':>7} {'score':>7} {'KB up':>8}")
+    for m in overview.members:
+        online = {True: "yes", False: "no", None: "-"}[m.online]
+        score = "-" if m.score is None else f"{m.score:.3f}"
+        kilobytes = f"{m.bytes_up / 1000:.1f}"
+        click.echo(f"{m.id:24} {online:7} {m.updates:8} {m.staleness:7} {score:>7} {kilobytes:>8}")
+    for agent in overview.barred:
+        click.echo(f"{agent:24} removed by the operator")
+
+
+@members.command()
+@click.argument("agent")
+@click.pass_obj
+def remove(config: Path, agent: str) -> None:
+    """Take AGENT out of the consensus, erase what is held of it, and keep it out."""
+    _order(config, Order.REMOVE, agent)
+
+
+@members.command()
+@click.argument("agent")
+@click.pass_obj
+def admit(config: Path, agent: str) -> None:
+    """Let a removed AGENT join again."""
+    _order(config, Order.ADMIT, agent)
+
+
+@commands.command()
+@config_option
+@json_option
+@click.option("--last", type=click.IntRange(1), default=50, show_default=True, help="Entries.")
+def history(config: Path, as_json: bool, last: int) -> None:
+    """Show releases and changes of members and epochs."""
+    entries = read_history(load_coordinator_settings(config).coordinator.state_dir, last)
+    if as_json:
+        click.echo("[" + ",\n".join(entry.model_dump_json() for entry in entries) + "]")
+        return
+    for entry in entries:
+        details = " ".join(f"{name}={value}" for name, value in entry.fields.items())
+        click.echo(f"{_utc(entry.unix_time)}  {entry.kind:12} {entry.agent or '':20} {details}")
+
+
+@commands.command()
+@config_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz file.")
+def export(config: Path, out: Path) -> None:
+    """Write the newest shared parameters."""
+    if out.suffix != ".npz":
+        raise click.BadParameter(f"{out.name!r} must end in .npz", param_hint="--out")
+    state = read_federation(load_coordinator_settings(config).coordinator.state_dir)
+    export_shared(state, out)
+    click.echo(f"{state.terms.definition.federation} release {state.k} -> {out}")
+
+
+async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+    topics = _topics(settings, definition)
+    section = settings.coordinator
+    journal = Journal(section.state_dir, time)
+    try:
+        machine = found_or_continue(
+            journal,
+            definition,
+            topics,
+            lambda: secrets.randbits(64),
+            monotonic(),
+            str(section.federation_file),
+        )
+        service = CoordinatorService(machine, _bus(settings, topics), journal, topics)
+        await service.run(stop_on_signals())
+    finally:
+        journal.close()
+
+
+def _order(config: Path, order: Order, agent: str) -> None:
+    check_id(agent, "agent id")
+    state_dir = load_coordinator_settings(config).coordinator.state_dir
+    number = give_order(state_dir, OperatorOrder(order, agent))
+    deadline = monotonic() + ORDER_PATIENCE_S
+    while monotonic() < deadline:
+        if order_is_done(state_dir, number):
+            click.echo(f"{order} {agent}: done")
+            return
+        sleep(0.1)
+    click.echo(f"{order} {agent}: noted; it is done when the coordinator runs")
+
+
+def _topics(settings: CoordinatorSettings, definition: FederationDefinition) -> Topics:
+    return Topics(definition.federation, settings.coordinator.root)
+
+
+def _bus(settings: CoordinatorSettings, topics: Topics, *, check: bool = False) -> MqttBus:
+    # the check must not take over the session of a coordinator that is running
+    session = SessionSettings(
+        client_id=f"{topics.federation}-{COORDINATOR}{'-check' if check else ''}",
+        subscriptions=topics.coordinator_subscriptions(),
+        persistent=not check,
+        keepalive_s=settings.broker.keepalive_s,
+    )
+    return MqttBus(settings.broker.address(), session, rng=random.Random())  # noqa: S311
+
+
+def _utc(unix_time: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def main() -> NoReturn:
+    """Entry point of ``plantfed-coordinator``."""
+    run(commands, "plantfed-coordinator")
+
+
+if __name__ == "__main__":
+    main()

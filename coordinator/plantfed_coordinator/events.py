@@ -1,0 +1,89 @@
+"""What the federation machine is told and what it asks its shell to do."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from plantfed_coordinator.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class BusConnected:
+    """The bus is connected; retained messages may be gone.
+
+    Attributes:
+        max_payload_bytes: what the broker grants.
+    """
+
+    max_payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A payload on one of the coordinator's subscriptions.
+
+    Attributes:
+        topic: it came on.
+        payload: its bytes.
+        retained: the broker had kept it from before this subscription.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimerDue:
+    """The time asked for with ``next_timer`` has come."""
+
+
+class Order(StrEnum):
+    """What an operator may ask for."""
+
+    REMOVE = "remove"
+    ADMIT = "admit"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOrder:
+    """An operator's command about one agent."""
+
+    order: Order
+    agent: str
+
+
+Event = BusConnected | MessageArrived | TimerDue | OperatorOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Append this record; nothing that follows it may happen before it is on disk."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send this message."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Tell the reader of the log.
+
+    Attributes:
+        text: one line.
+        agent: whom it is about.
+        warning: it is worth a look.
+    """
+
+    text: str
+    agent: str | None = None
+    warning: bool = False
+
+
+Action = Persist | Publish | Note

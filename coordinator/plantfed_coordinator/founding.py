@@ -1,0 +1,71 @@
+"""From a federation file and a journal to a running machine: create, continue, or new settings."""
+
+from collections.abc import Callable
+
+from plantfed_coordinator.events import Action, Persist
+from plantfed_coordinator.journal import Journal
+from plantfed_coordinator.machine import FederationMachine
+from plantfed_coordinator.records import EpochStarted
+from plantfed_coordinator.state import FederationState
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.errors import ConfigError
+from plantfed_shared.messages import Epoch
+from plantfed_shared.topics import Topics
+
+
+def found_or_continue(
+    journal: Journal,
+    definition: FederationDefinition,
+    topics: Topics,
+    new_bits: Callable[[], int],
+    now: float,
+    where: str,
+) -> FederationMachine:
+    """The machine of the federation in this journal, with the settings of this definition.
+
+    Args:
+        journal: empty, or of the same federation.
+        definition: as the operator has it now.
+        topics: of the federation.
+        new_bits: draws 64 random bits.
+        now: monotonic seconds.
+        where: the definition's file, for errors.
+
+    Raises:
+        ConfigError: the structure differs from that of the federation in the journal.
+        StorageError: the journal can't be read or written.
+    """
+    state = journal.load()
+    encoded = definition.to_bytes()
+    if state is None:
+        record = EpochStarted(Epoch(1, new_bits()), 0, encoded, "created")
+        journal.append([record], {})
+        return FederationMachine(FederationState.begin(record), topics, new_bits, now)
+    _refuse_other_structure(state.terms.definition, definition, where)
+    machine = FederationMachine(state, topics, new_bits, now)
+    if state.terms.encoded != encoded:
+        actions = machine.start_epoch(encoded, "settings were edited", now)
+        journal.append(_records(actions), {})
+    return machine
+
+
+def _refuse_other_structure(
+    old: FederationDefinition, new: FederationDefinition, where: str
+) -> None:
+    if old.structure() == new.structure():
+        return
+    differing = [
+        name
+        for name in ("federation", "model", "loss", "personal", "inputs", "classes", "targets")
+        if getattr(old, name) != getattr(new, name)
+    ]
+    raise ConfigError(
+        f"{', '.join(differing) or 'window'} differ from the federation in the journal",
+        where=where,
+        hint="That would be a new federation: give it another id and another state_dir",
+    )
+
+
+def _records(actions: list[Action]) -> list[EpochStarted]:
+    records = [a.record for a in actions if isinstance(a, Persist)]
+    return [r for r in records if isinstance(r, EpochStarted)]

@@ -1,0 +1,178 @@
+"""The coordinator's shell: waits for something to happen, asks the machine, does what it wants.
+
+Order of every step: persist, publish, acknowledge.  What has arrived within a few milliseconds is
+persisted in one commit.  There is nothing about the protocol in here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from plantfed_coordinator.events import (
+    Action,
+    BusConnected,
+    Event,
+    MessageArrived,
+    Note,
+    Persist,
+    Publish,
+    TimerDue,
+)
+from plantfed_coordinator.journal import Journal
+from plantfed_coordinator.live import LiveCounters
+from plantfed_coordinator.machine import FederationMachine
+from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
+from plantfed_shared.errors import BrokerRefused
+from plantfed_shared.topics import Topics
+
+log = logging.getLogger("plantfed.coordinator")
+
+COMMIT_AT_MOST = 32
+"""Events in one commit."""
+COMMIT_WITHIN_S = 0.005
+"""The first of them waits at most so long."""
+LOOK_EVERY_S = 1.0
+"""For operators' orders, and to write down what is seen live."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Events that are committed together."""
+
+    actions: list[Action] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+
+class CoordinatorService:
+    """Runs one federation until it is told to stop.
+
+    Args:
+        machine: the federation's protocol; its state came from the journal.
+        bus: not yet opened.
+        journal: where records go.
+        topics: of the federation.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        machine: FederationMachine,
+        bus: Bus,
+        journal: Journal,
+        topics: Topics,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._machine = machine
+        self._bus = bus
+        self._journal = journal
+        self._live = LiveCounters(topics)
+        self._clock = clock
+        self._connected_once = False
+        self._last_trouble = ""
+        self._next_look = clock()
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Serve until ``stopped`` is set.
+
+        Raises:
+            PlantfedError: why it can't go on.
+        """
+        await self._bus.open()
+        stopping = asyncio.create_task(stopped.wait())
+        receiving = asyncio.create_task(self._bus.next_event())
+        try:
+            while not stopped.is_set():
+                await asyncio.wait(
+                    {stopping, receiving},
+                    timeout=self._patience(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                receiving = await self._step(receiving)
+        finally:
+            stopping.cancel()
+            receiving.cancel()
+            await asyncio.gather(stopping, receiving, return_exceptions=True)
+            await self._bus.close()
+        self._journal.append([], self._live.take_changes(self._machine.presence, self._clock()))
+        self._journal.snapshot_if_due(self._machine.state, now=True)
+
+    async def _step(self, receiving: "asyncio.Task[BusEvent]") -> "asyncio.Task[BusEvent]":
+        batch = _Batch()
+        deadline = self._clock() + COMMIT_WITHIN_S
+        while receiving.done():
+            self._take(receiving.result(), batch)
+            receiving = asyncio.create_task(self._bus.next_event())
+            if len(batch.tokens) >= COMMIT_AT_MOST or self._clock() >= deadline:
+                break
+            await asyncio.wait({receiving}, timeout=deadline - self._clock())
+        timer = self._machine.next_timer()
+        if timer is not None and timer <= self._clock():
+            batch.actions += self._machine.handle(TimerDue(), self._clock())
+        self._finish(batch)
+        if self._clock() >= self._next_look:
+            self._look()
+        return receiving
+
+    def _take(self, event: BusEvent, batch: _Batch) -> None:
+        self._note_connection(event)
+        match event:
+            case Connected(max_payload_bytes):
+                connected = BusConnected(max_payload_bytes)
+                batch.actions += self._machine.handle(connected, self._clock())
+            case Received(topic, payload, token, retained):
+                self._live.received(topic, payload)
+                arrived = MessageArrived(topic, payload, retained)
+                batch.actions += self._machine.handle(arrived, self._clock())
+                batch.tokens.append(token)
+
+    def _finish(self, batch: _Batch) -> None:
+        """Persist, publish, acknowledge."""
+        records = [a.record for a in batch.actions if isinstance(a, Persist)]
+        if records:
+            self._journal.append(records, {})
+        newest = {a.topic: a for a in batch.actions if isinstance(a, Publish) and a.retain}
+        for action in batch.actions:
+            match action:
+                case Publish(topic, payload, retain):
+                    # of several retained messages on a topic only the last will ever matter
+                    if not retain or newest[topic] is action:
+                        self._live.sent(topic, payload)
+                        self._bus.publish(topic, payload, retain=retain)
+                case Note(text, agent, warning):
+                    level = logging.WARNING if warning else logging.INFO
+                    log.log(level, "%s%s", f"{agent}: " if agent else "", text)
+        for token in batch.tokens:
+            self._bus.acknowledge(token)
+        self._journal.snapshot_if_due(self._machine.state)
+
+    def _look(self) -> None:
+        self._next_look = self._clock() + LOOK_EVERY_S
+        for number, order in self._journal.pending_orders():
+            self._finish(_Batch(self.handle(order)))
+            self._journal.order_done(number)
+        changes = self._live.take_changes(self._machine.presence, self._clock())
+        if changes:
+            self._journal.append([], changes)
+
+    def handle(self, event: Event) -> list[Action]:
+        """Ask the machine."""
+        return self._machine.handle(event, self._clock())
+
+    def _patience(self) -> float:
+        timer = self._machine.next_timer()
+        due = self._next_look if timer is None else min(timer, self._next_look)
+        return max(0.0, due - self._clock())
+
+    def _note_connection(self, event: BusEvent) -> None:
+        match event:
+            case Connected():
+                self._connected_once, self._last_trouble = True, ""
+                log.info("connected to the broker")
+            case Refused(reason) if not self._connected_once:
+                hint = "Check [broker] in the settings and the broker's users"
+                raise BrokerRefused(reason, where="broker", hint=hint)
+            case Disconnected(reason) | Refused(reason) if reason != self._last_trouble:
+                self._last_trouble = reason
+                log.warning("no connection to the broker, trying again: %s", reason)

@@ -1,0 +1,290 @@
+"""The state of a federation as a fold over its journal.
+
+``FederationState.apply`` is the only code that changes it, so that replaying the journal gives the
+same state, bit for bit.  It trusts its records: they are checked before they are written.
+"""
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from plantfed_coordinator.consensus import Consensus, Contribution, consensus_of
+from plantfed_coordinator.records import (
+    Admitted,
+    Applied,
+    EpochStarted,
+    IncarnationRaised,
+    Joined,
+    Left,
+    Record,
+    Released,
+    RoundOpened,
+    Served,
+)
+from plantfed_shared.codec import decode_dense
+from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.errors import StorageError
+from plantfed_shared.initial import initial_parameters
+from plantfed_shared.lattice import Integers, Lattice, checksum
+from plantfed_shared.messages import Epoch
+from plantfed_shared.parameters import flatten
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the coordinator holds of one member.
+
+    Attributes:
+        incarnation: given to it last.
+        last_seq: of its last applied update in this incarnation.
+        last_digest: envelope digest of that update.
+        contribution: weight, z and dual.
+        pinned: the version it was served last, kept for its next update.
+        updates: applied in all, over all incarnations.
+        staleness: of its last update, in releases.
+        score: reported last.
+    """
+
+    incarnation: int
+    contribution: Contribution
+    last_seq: int = 0
+    last_digest: int | None = None
+    pinned: int | None = None
+    updates: int = 0
+    staleness: int = 0
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A synchronous round: drawn members and those among them that have answered."""
+
+    k: int
+    attempt: int
+    drawn: tuple[str, ...]
+    answered: frozenset[str] = frozenset()
+
+
+class Terms:
+    """What follows from a definition alone.
+
+    Attributes:
+        definition: of the federation.
+        encoded: its canonical bytes.
+        digest: their content digest.
+    """
+
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
+        self.definition = FederationDefinition.from_bytes(encoded)
+        self.digest = content_digest(encoded)
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """Of the shared vector."""
+        return self.definition.lattice()
+
+    def initial_model(self) -> Integers:
+        """U_0 on the lattice."""
+        specification = self.definition.parameter_specification()
+        shared, _ = specification.split(initial_parameters(self.definition))
+        return self.lattice.from_floats(flatten(shared))
+
+
+@dataclass(slots=True)
+class FederationState:
+    """A federation at one point of its journal.
+
+    Attributes:
+        terms: the definition in force.
+        epoch: the current one.
+        k: number of the newest release.
+        versions: the newest release and those pinned by a member, lattice units.
+        members: by agent id.
+        retired: last incarnation of agents that are no members any more.
+        barred: agents that may not join.
+        consensus: the sums.
+        arrived: members with an update since the last release.
+        changed: something happened since the last release that it would show.
+        round: the open synchronous round.
+        releases: made in all epochs.
+    """
+
+    terms: Terms
+    epoch: Epoch
+    k: int
+    versions: dict[int, Integers]
+    consensus: Consensus
+    members: dict[str, Member] = field(default_factory=dict)
+    retired: dict[str, int] = field(default_factory=dict)
+    barred: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
+    changed: bool = False
+    round: Round | None = None
+    releases: int = 0
+
+    @classmethod
+    def begin(cls, record: EpochStarted) -> "FederationState":
+        """The state after the first record of a journal."""
+        terms = Terms(record.definition)
+        model = terms.initial_model()
+        consensus = consensus_of(terms.definition.algorithm, model.size)
+        return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
+
+    @property
+    def model(self) -> Integers:
+        """U_k, lattice units."""
+        return self.versions[self.k]
+
+    @property
+    def final(self) -> bool:
+        """Whether the last planned release is made."""
+        limit = self.terms.definition.schedule.max_releases
+        return limit is not None and self.releases >= limit
+
+    def contribution_after(
+        self, agent: str, base_k: int, change: Integers, weight: int
+    ) -> Contribution:
+        """What an update would make of a member's contribution.
+
+        Raises:
+            SaturationError: a result is not below 2^30 in magnitude.
+        """
+        relaxed = self.terms.lattice.relaxed(change)
+        old = self.members[agent].contribution
+        return self.consensus.next_contribution(old, self.versions[base_k], relaxed, weight)
+
+    def next_model(self) -> Integers:
+        """What a release would be now; changes nothing."""
+        return _copy(self.consensus, self.terms).release(self.model)
+
+    def apply(self, record: Record) -> None:
+        """Take in the next record of the journal."""
+        match record:
+            case EpochStarted():
+                self._start_epoch(record)
+            case Joined(agent, incarnation):
+                self.members[agent] = Member(incarnation, Contribution.neutral(self.model))
+                self.consensus.join(self.members[agent].contribution)
+                self.retired.pop(agent, None)
+            case IncarnationRaised(agent, incarnation):
+                self.members[agent] = replace(
+                    self.members[agent], incarnation=incarnation, last_seq=0, last_digest=None
+                )
+            case Left(agent, barred):
+                self._leave(agent, barred=barred)
+            case Admitted(agent):
+                self.barred.discard(agent)
+            case Served(agent, k):
+                self.members[agent] = replace(self.members[agent], pinned=k)
+                self._forget_versions()
+            case Applied():
+                self._apply_update(record)
+            case Released():
+                self._release(record)
+            case RoundOpened(k, attempt, agents):
+                self.round = Round(k, attempt, agents)
+
+    def _apply_update(self, record: Applied) -> None:
+        old = self.members[record.agent]
+        change = decode_dense(record.change, self.terms.lattice.size)
+        new = self.contribution_after(record.agent, record.base_k, change, record.weight)
+        self.consensus.arrive(old.contribution, new)
+        self.members[record.agent] = replace(
+            old,
+            contribution=new,
+            last_seq=record.seq,
+            last_digest=record.digest,
+            updates=old.updates + 1,
+            staleness=self.k - record.base_k,
+            score=record.score,
+        )
+        self.arrived.add(record.agent)
+        self.changed = True
+        drawn = self.round is not None and record.agent in self.round.drawn
+        if self.round is not None and drawn and record.base_k == self.round.k:
+            self.round = replace(self.round, answered=self.round.answered | {record.agent})
+
+    def _leave(self, agent: str, *, barred: bool) -> None:
+        if barred:
+            self.barred.add(agent)
+        member = self.members.pop(agent, None)
+        if member is None:
+            return
+        self.consensus.leave(member.contribution)
+        self.retired[agent] = member.incarnation
+        self.arrived.discard(agent)
+        self.changed = True
+        if self.round is not None:
+            rest = tuple(a for a in self.round.drawn if a != agent)
+            self.round = replace(self.round, drawn=rest, answered=self.round.answered - {agent})
+        self._forget_versions()
+
+    def _release(self, record: Released) -> None:
+        model = self.consensus.release(self.model)
+        if checksum(model) != record.checksum:
+            raise StorageError(
+                f"release {record.k} replays to another model than was announced",
+                hint="The journal is damaged; restore a backup",
+            )
+        self.k = record.k
+        self.versions[record.k] = model
+        self.releases += 1
+        self.arrived.clear()
+        self.changed = False
+        self.round = None
+        self._forget_versions()
+
+    def _start_epoch(self, record: EpochStarted) -> None:
+        before, self.terms = self.terms, Terms(record.definition)
+        scale = _unit_ratio(before, self.terms)
+        dual_scale = scale * _penalty_ratio(before, self.terms)
+        model = _scaled(self.model, scale)
+        members: dict[str, Member] = {}
+        consensus = consensus_of(self.terms.definition.algorithm, model.size)
+        for agent, member in self.members.items():
+            contribution = _rescaled(member.contribution, scale, dual_scale)
+            if not self.terms.definition.algorithm.has_duals:
+                contribution = replace(contribution, dual=np.zeros_like(model))
+            consensus.join(contribution)
+            members[agent] = replace(member, contribution=contribution, pinned=None)
+        self.epoch, self.k = record.epoch, record.k
+        self.versions = {record.k: model}
+        self.members, self.consensus = members, consensus
+        self.arrived, self.changed, self.round = set(), False, None
+
+    def _forget_versions(self) -> None:
+        keep = {m.pinned for m in self.members.values()} | {self.k}
+        self.versions = {k: model for k, model in self.versions.items() if k in keep}
+
+
+def _copy(consensus: Consensus, terms: Terms) -> Consensus:
+    twin = consensus_of(terms.definition.algorithm, consensus.total.size)
+    twin.total, twin.weight = consensus.total, consensus.weight
+    return twin
+
+
+def _unit_ratio(before: Terms, after: Terms) -> Fraction:
+    old, new = before.lattice, after.lattice
+    shift = (new.bits[0] + new.relaxation.shift) - (old.bits[0] + old.relaxation.shift)
+    return Fraction(2) ** shift
+
+
+def _penalty_ratio(before: Terms, after: Terms) -> Fraction:
+    # the unscaled dual pi = rho * w is what the problem determines, so w follows rho
+    old, new = before.definition.algorithm.penalty, after.definition.algorithm.penalty
+    return Fraction(old) / Fraction(new)
+
+
+def _rescaled(old: Contribution, scale: Fraction, dual_scale: Fraction) -> Contribution:
+    dual = _scaled(old.dual, dual_scale)
+    return Contribution(old.weight, _scaled(old.z - old.dual, scale) + dual, dual)
+
+
+def _scaled(integers: Integers, ratio: Fraction) -> Integers:
+    """Exact rational scaling, half to even, on Python integers: rare, so it may be slow."""
+    if ratio == 1:
+        return integers
+    return np.array([round(int(x) * ratio) for x in integers], dtype=np.int64)

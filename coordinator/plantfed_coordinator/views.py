@@ -1,0 +1,242 @@
+"""What a reader may know of a federation, running or not, from its journal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from plantfed_coordinator.journal import FILE_NAME, load_state
+from plantfed_coordinator.state import FederationState, Member
+from plantfed_shared.errors import StorageError
+from plantfed_shared.lattice import checksum
+from plantfed_shared.store import Database, reading
+
+
+class MemberView(BaseModel):
+    """One member.
+
+    Attributes:
+        id: of the agent.
+        online: as its retained status says; None before it was seen.
+        incarnation: given to it last.
+        last_seq: last applied update in this incarnation.
+        updates: applied since ever.
+        staleness: of the last update, in releases.
+        mean_staleness: over all updates in the journal.
+        score: reported with the last update.
+        weight: n_i.
+        base_k: the release it was served last.
+        rejected: messages refused since the coordinator was started.
+        software: its version.
+        bytes_up: MQTT bytes from it since the coordinator was started.
+        bytes_down: to it.
+        messages_up: from it.
+        messages_down: to it.
+    """
+
+    id: str
+    online: bool | None
+    incarnation: int
+    last_seq: int
+    updates: int
+    staleness: int
+    mean_staleness: float | None
+    score: float | None
+    weight: int
+    base_k: int | None
+    rejected: int = 0
+    software: str = ""
+    bytes_up: int = 0
+    bytes_down: int = 0
+    messages_up: int = 0
+    messages_down: int = 0
+
+
+class Overview(BaseModel):
+    """A federation.
+
+    Attributes:
+        federation: its id.
+        epoch: counter of its epoch.
+        k: number of the newest release.
+        releases: made in all epochs.
+        final: whether the last planned one is made.
+        checksum: of the newest model, 16 hexadecimal digits.
+        updates: applied since ever by those who are members now.
+        members: sorted by id.
+        barred: agents the operator has removed.
+    """
+
+    federation: str
+    epoch: int
+    k: int
+    releases: int
+    final: bool
+    checksum: str
+    updates: int
+    members: tuple[MemberView, ...]
+    barred: tuple[str, ...]
+
+
+class HistoryEntry(BaseModel):
+    """One release, or a change of members or epoch.
+
+    Attributes:
+        unix_time: when it was written.
+        kind: "release", "join", "leave", "incarnation", "admit", "epoch" or "round".
+        agent: whom it is about.
+        fields: the record's other fields.
+    """
+
+    unix_time: float
+    kind: str
+    agent: str | None
+    fields: dict[str, Any]
+
+
+class ReleaseView(BaseModel):
+    """One release.
+
+    Attributes:
+        k: its number.
+        unix_time: when it was written.
+        checksum: 16 hexadecimal digits.
+        arrivals: agents whose updates came since the one before, in order.
+        mean_score: of those updates that had one.
+    """
+
+    k: int
+    unix_time: float
+    checksum: str
+    arrivals: tuple[str, ...]
+    mean_score: float | None
+
+
+def read_federation(state_dir: Path) -> FederationState:
+    """The state after the last record.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        return _state(database)
+
+
+def read_overview(state_dir: Path) -> Overview:
+    """A federation and its members.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        state = _state(database)
+        live = {agent: json.loads(text) for agent, text in database.execute("SELECT * FROM live")}
+        staleness = _mean_staleness(database)
+    members = tuple(
+        _member_view(agent, member, live.get(agent, {}), staleness.get(agent))
+        for agent, member in sorted(state.members.items())
+    )
+    return Overview(
+        federation=state.terms.definition.federation,
+        epoch=state.epoch.counter,
+        k=state.k,
+        releases=state.releases,
+        final=state.final,
+        checksum=f"{checksum(state.model):016x}",
+        updates=sum(member.updates for member in members),
+        members=members,
+        barred=tuple(sorted(state.barred)),
+    )
+
+
+def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]:
+    """Releases and changes of members and epochs, oldest first; the ``last`` ones of them.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        rows = database.execute(
+            "SELECT unix_time, kind, agent, fields FROM journal"
+            " WHERE kind NOT IN ('update', 'serve') ORDER BY id DESC LIMIT ?",
+            (-1 if last is None else last,),
+        )
+    return [
+        HistoryEntry(unix_time=time, kind=kind, agent=agent, fields=json.loads(text))
+        for time, kind, agent, text in reversed(rows)
+    ]
+
+
+def read_releases(state_dir: Path) -> list[ReleaseView]:
+    """All releases with what arrived for each.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        rows = database.execute(
+            "SELECT unix_time, kind, agent, fields FROM journal"
+            " WHERE kind IN ('update', 'release') ORDER BY id"
+        )
+    releases: list[ReleaseView] = []
+    arrivals: list[str] = []
+    scores: list[float] = []
+    for time, kind, agent, text in rows:
+        fields = json.loads(text)
+        if kind == "update":
+            arrivals.append(agent)
+            scores += [] if fields["score"] is None else [fields["score"]]
+            continue
+        releases.append(
+            ReleaseView(
+                k=fields["k"],
+                unix_time=time,
+                checksum=f"{fields['checksum']:016x}",
+                arrivals=tuple(arrivals),
+                mean_score=sum(scores) / len(scores) if scores else None,
+            )
+        )
+        arrivals, scores = [], []
+    return releases
+
+
+def _state(database: Database) -> FederationState:
+    loaded = load_state(database)
+    if loaded is None:
+        raise StorageError("the journal is empty", where=str(database.path))
+    return loaded.state
+
+
+def _member_view(
+    agent: str, member: Member, live: dict[str, Any], mean_staleness: float | None
+) -> MemberView:
+    seen = {name: value for name, value in live.items() if name in MemberView.model_fields}
+    return MemberView(
+        id=agent,
+        incarnation=member.incarnation,
+        last_seq=member.last_seq,
+        updates=member.updates,
+        staleness=member.staleness,
+        mean_staleness=mean_staleness,
+        score=member.score,
+        weight=member.contribution.weight,
+        base_k=member.pinned,
+        **{"online": None, **seen},
+    )
+
+
+def _mean_staleness(database: Database) -> dict[str, float]:
+    """Releases between the base of an update and its arrival, as a mean per agent."""
+    sums: dict[str, list[int]] = {}
+    newest = 0
+    rows = database.execute(
+        "SELECT kind, agent, json_extract(fields, '$.k'), json_extract(fields, '$.base_k')"
+        " FROM journal WHERE kind IN ('update', 'release', 'epoch') ORDER BY id"
+    )
+    for kind, agent, k, base_k in rows:
+        if kind == "update":
+            sums.setdefault(agent, []).append(newest - base_k)
+        else:
+            newest = k
+    return {agent: sum(values) / len(values) for agent, values in sums.items()}

@@ -1,0 +1,1 @@
+"""The program on each machine: trains on rows that never leave it."""

@@ -1,0 +1,5 @@
+"""``python -m plantfed_agent`` is ``plantfed-agent``."""
+
+from plantfed_agent.cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""The agent's state on disk: one row per field, changed fields in one transaction."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plantfed_agent.state import FIELD_NAMES, AgentState
+from plantfed_shared.messages import Epoch, ModelName
+from plantfed_shared.store import Database, reading
+
+FILE_NAME = "agent.db"
+_MIGRATIONS = (
+    """
+    CREATE TABLE field (name TEXT PRIMARY KEY, value ANY) STRICT;
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+    """,
+)
+
+
+def _array_to_blob(dtype: str) -> Callable[[Any], bytes]:
+    return lambda array: array.astype(dtype).tobytes()
+
+
+def _blob_to_array(stored: str, used: str) -> Callable[[Any], Any]:
+    return lambda blob: np.frombuffer(blob, dtype=stored).astype(used)
+
+
+def _epoch_to_text(epoch: Epoch) -> str:
+    return f"{epoch.counter} {epoch.bits:016x}"
+
+
+def _text_to_epoch(text: str) -> Epoch:
+    counter, bits = text.split()
+    return Epoch(int(counter), int(bits, 16))
+
+
+def _name_to_text(name: ModelName) -> str:
+    return f"{_epoch_to_text(name.epoch)} {name.k} {name.checksum:016x}"
+
+
+def _text_to_name(text: str) -> ModelName:
+    counter, bits, k, checksum = text.split()
+    return ModelName(_text_to_epoch(f"{counter} {bits}"), int(k), int(checksum, 16))
+
+
+_FLOATS = (_array_to_blob("<f4"), _blob_to_array("<f4", "float32"))
+_INTEGERS = (_array_to_blob("<i4"), _blob_to_array("<i4", "int64"))
+_NAME = (_name_to_text, _text_to_name)
+_CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "epoch": (_epoch_to_text, _text_to_epoch),
+    "newest": _NAME,
+    "model_name": _NAME,
+    "trained_on": _NAME,
+    "head": _FLOATS,
+    "memory": _FLOATS,
+    "dual": _INTEGERS,
+    "model": _INTEGERS,
+}
+"""(to what SQLite holds, from it); 64-bit names are text because SQLite integers are signed."""
+
+
+class AgentStore:
+    """The store of one running agent.
+
+    Raises:
+        StorageError: see :class:`plantfed_shared.store.Database`.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._database = Database(state_dir / FILE_NAME, _MIGRATIONS, "plantfed-agent")
+
+    def load(self) -> AgentState:
+        """The state as it was persisted last."""
+        return _load(self._database)
+
+    def load_counters(self) -> dict[str, int]:
+        """Bytes and messages since ever."""
+        return _load_counters(self._database)
+
+    def persist(self, state: AgentState, changed: frozenset[str], counters: dict[str, int]) -> None:
+        """Write the changed fields and the counters in one transaction.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        rows = [(name, _stored(name, getattr(state, name))) for name in sorted(changed)]
+        with self._database.transaction() as database:
+            database.execute_many("INSERT OR REPLACE INTO field VALUES (?, ?)", rows)
+            database.execute_many("INSERT OR REPLACE INTO counter VALUES (?, ?)", counters.items())
+
+    def close(self) -> None:
+        """Let another process use the state."""
+        self._database.close()
+
+
+def read_state(state_dir: Path) -> tuple[AgentState, dict[str, int]]:
+    """State and counters of an agent that may be running.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        return _load(database), _load_counters(database)
+
+
+def _load(database: Database) -> AgentState:
+    rows = database.execute("SELECT name, value FROM field")
+    kept: dict[str, Any] = {n: _restored(n, v) for n, v in rows if n in FIELD_NAMES}
+    return AgentState(**kept)
+
+
+def _load_counters(database: Database) -> dict[str, int]:
+    return dict(database.execute("SELECT name, value FROM counter"))
+
+
+def _stored(name: str, value: object) -> object:
+    convert = _CONVERSIONS.get(name)
+    return value if value is None or convert is None else convert[0](value)
+
+
+def _restored(name: str, value: object) -> object:
+    convert = _CONVERSIONS.get(name)
+    return value if value is None or convert is None else convert[1](value)

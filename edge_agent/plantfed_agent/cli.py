@@ -1,0 +1,193 @@
+"""``plantfed-agent``: the program on each machine."""
+
+# one thread for numpy in this process, before anything imports it: it saves tens of megabytes
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import asyncio  # noqa: E402
+import json  # noqa: E402
+import random  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
+
+import click  # noqa: E402
+
+from plantfed_agent.agent_store import AgentStore  # noqa: E402
+from plantfed_agent.machine import AgentMachine  # noqa: E402
+from plantfed_agent.pace import Pace  # noqa: E402
+from plantfed_agent.process_trainer import ProcessTrainer  # noqa: E402
+from plantfed_agent.service import AgentService  # noqa: E402
+from plantfed_agent.settings import AgentSettings, load_agent_settings  # noqa: E402
+from plantfed_agent.sources import files_of, fingerprint  # noqa: E402
+from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
+from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
+from plantfed_shared.bus.probe import probe  # noqa: E402
+from plantfed_shared.command_line import log_to_stderr, run  # noqa: E402
+from plantfed_shared.messages import Status  # noqa: E402
+from plantfed_shared.signals import stop_on_signals  # noqa: E402
+from plantfed_shared.topics import Topics  # noqa: E402
+from plantfed_shared.version import software_version  # noqa: E402
+from plantfed_shared.wire import encode  # noqa: E402
+
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default="agent.toml",
+    show_default=True,
+    help="Settings of this machine.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(software_version())
+def commands() -> None:
+    """The PlantFed agent: trains on this machine's rows, shares only the shared parameters.
+
+    Exit codes: 0 done, 2 wrong command line, 65 rows cannot be used, 69 broker not reachable,
+    70 training failed, 74 state on disk, 77 broker refused this identity, 78 settings, 130 Ctrl-C.
+    """
+
+
+@commands.command("run")
+@config_option
+@click.option("--verbose", is_flag=True, help="Log more.")
+def run_agent(config: Path, verbose: bool) -> None:
+    """Take part in the federation until SIGTERM or Ctrl-C."""
+    log_to_stderr(verbose=verbose)
+    asyncio.run(_serve(load_agent_settings(config), leave=False))
+
+
+@commands.command()
+@config_option
+def leave(config: Path) -> None:
+    """Leave the federation for good: the coordinator erases what it holds of this machine."""
+    log_to_stderr(verbose=False)
+    asyncio.run(_serve(load_agent_settings(config), leave=True))
+    click.echo("left the federation; the head and the model stay on this machine")
+
+
+@commands.command()
+@config_option
+def check(config: Path) -> None:
+    """Check settings, rows, state folder and broker, and say what is wrong."""
+    from plantfed_agent.checking import check_rows
+
+    settings = load_agent_settings(config)
+    click.echo(f"settings: {config} is in order")
+    click.echo(f"rows: {check_rows(settings)}")
+    AgentStore(settings.agent.state_dir).close()
+    click.echo(f"state: {settings.agent.state_dir} can be written")
+    asyncio.run(probe(_bus(settings)))
+    click.echo(f"broker: {settings.broker.url} accepts {settings.agent.id}")
+
+
+@commands.command()
+@config_option
+@json_option
+def status(config: Path, as_json: bool) -> None:
+    """Show what this agent has done, also while it is running."""
+    from plantfed_agent.views import read_status
+
+    found = read_status(load_agent_settings(config))
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return
+    for name, value in found.model_dump().items():
+        click.echo(f"{name:15} {'-' if value is None else value}")
+
+
+@commands.command()
+@config_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .onnx file.")
+def export(config: Path, out: Path) -> None:
+    """Write the machine's own model: the shared parameters together with its head."""
+    from plantfed_agent.views import served_model
+
+    model = served_model(load_agent_settings(config))
+    if out.suffix == ".onnx":
+        from plantfed_agent.onnx_export import export_onnx
+
+        export_onnx(model, out)
+    elif out.suffix == ".npz":
+        model.export_npz(out)
+    else:
+        raise click.BadParameter(f"{out.name!r} must end in .npz or .onnx", param_hint="--out")
+    click.echo(f"{model.name} with this machine's head -> {out}")
+
+
+@commands.command()
+@config_option
+@json_option
+@click.argument("file", type=click.Path())
+def predict(config: Path, as_json: bool, file: str) -> None:
+    """Score the rows of FILE with the machine's own model; the file needs no labels."""
+    from plantfed_agent.predictions import predict_file
+    from plantfed_agent.views import served_model
+
+    settings = load_agent_settings(config)
+    model = served_model(settings)
+    predictions = predict_file(model, settings.data, file)
+    if as_json:
+        rows = [
+            {"row": p.row, "label": p.label, "probability": p.probability, "values": p.values}
+            for p in predictions
+        ]
+        click.echo(json.dumps({"model": model.name, "rows": rows}))
+        return
+    for p in predictions:
+        answer = p.label if p.label is not None else " ".join(f"{v:.6g}" for v in p.values)
+        certainty = "" if p.probability is None else f"  {p.probability:.3f}"
+        click.echo(f"{p.row}  {answer}{certainty}")
+
+
+async def _serve(settings: AgentSettings, *, leave: bool) -> None:
+    store = AgentStore(settings.agent.state_dir)
+    training = settings.training
+    pace = Pace(training.min_interval_s, training.max_rounds_without_new_rows)
+    machine = AgentMachine(
+        settings.agent.id,
+        _topics(settings),
+        store.load(),
+        pace,
+        software_version(),
+        report_score=training.report_score,
+    )
+    trainer = ProcessTrainer(settings)
+    service = AgentService(machine, _bus(settings), trainer, store, lambda: _fingerprint(settings))
+    try:
+        await service.run(stop_on_signals(), leave=leave)
+    finally:
+        store.close()
+
+
+def _topics(settings: AgentSettings) -> Topics:
+    return Topics(settings.agent.federation, settings.agent.root)
+
+
+def _bus(settings: AgentSettings) -> MqttBus:
+    agent, topics = settings.agent.id, _topics(settings)
+    gone = encode(Status(online=False, software=software_version()))
+    session = SessionSettings(
+        client_id=f"{settings.agent.federation}-{agent}",
+        subscriptions=topics.agent_subscriptions(agent),
+        will=Will(topics.status(agent), gone),
+        keepalive_s=settings.broker.keepalive_s,
+    )
+    return MqttBus(settings.broker.address(), session, rng=random.Random())  # noqa: S311
+
+
+def _fingerprint(settings: AgentSettings) -> str:
+    return fingerprint([*files_of(settings.data.train), *files_of(settings.data.test)])
+
+
+def main() -> NoReturn:
+    """Entry point of ``plantfed-agent``."""
+    run(commands, "plantfed-agent")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What the agent machine is told and what it asks its shell to do."""
+
+from dataclasses import dataclass
+
+from plantfed_agent.state import AgentState
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_shared.errors import PlantfedError
+
+
+@dataclass(frozen=True, slots=True)
+class BusConnected:
+    """The bus is connected.
+
+    Attributes:
+        max_payload_bytes: an update longer than this is offered instead of sent.
+    """
+
+    max_payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BusDisconnected:
+    """The bus is no longer connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArrived:
+    """A payload on one of the agent's subscriptions."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimerDue:
+    """The time asked for with ``next_timer`` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """The training asked for under ``ticket`` is finished."""
+
+    ticket: int
+    outcome: TrainingOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailed:
+    """The training asked for under ``ticket`` failed."""
+
+    ticket: int
+    error: PlantfedError
+
+
+@dataclass(frozen=True, slots=True)
+class RowsChanged:
+    """The files with this machine's rows are others than before."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """The operator of this machine wants it out of the federation for good."""
+
+
+Event = (
+    BusConnected
+    | BusDisconnected
+    | MessageArrived
+    | TimerDue
+    | RoundDone
+    | RoundFailed
+    | RowsChanged
+    | LeaveRequested
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write these fields of the state in one transaction before anything that follows.
+
+    Attributes:
+        state: as it is now.
+        changed: names of the fields that differ from what was persisted before.
+    """
+
+    state: AgentState
+    changed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send this message."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Do a local round in the background; its result comes back under this ticket."""
+
+    ticket: int
+    task: TrainingTask
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Tell the reader of the log."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the program, with this error or because all is done."""
+
+    error: PlantfedError | None
+
+
+Action = Persist | Publish | Train | Note | Stop

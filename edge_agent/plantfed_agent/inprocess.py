@@ -1,0 +1,115 @@
+"""Training within the calling process: the work itself, for the worker, tests and simulation."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+from plantfed_agent.kernels import kernel_for
+from plantfed_agent.loading import SampleLoader
+from plantfed_agent.local_round import RoundStart, run_round
+from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
+from plantfed_agent.samples import Samples, SampleSets
+from plantfed_agent.scores import score
+from plantfed_agent.settings import AgentSettings
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import whole_model
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.initial import initial_parameters
+from plantfed_shared.parameters import Floats, flatten
+
+Load = Callable[[FederationDefinition], SampleSets]
+"""Gives the samples of this machine as the definition wants them."""
+
+
+class InProcessTrainer:
+    """A :class:`plantfed_agent.training.Trainer` that blocks its event loop while it works.
+
+    Args:
+        source: settings that say which files hold the rows, or ready samples.
+        row_order: in which order rows are visited.
+    """
+
+    def __init__(self, source: AgentSettings | SampleSets, row_order: RowOrder = row_order) -> None:
+        self._load, self._report_score = _opened(source)
+        self._row_order = row_order
+
+    @property
+    def running(self) -> bool:
+        """False: a round is never seen half done."""
+        return False
+
+    async def run(self, task: TrainingTask) -> TrainingOutcome:
+        """See :meth:`plantfed_agent.training.Trainer.run`."""
+        return carry_out(
+            task, self._load, report_score=self._report_score, row_order=self._row_order
+        )
+
+    async def stop(self) -> None:
+        """Nothing to do: nothing runs between two rounds."""
+
+
+def _opened(source: AgentSettings | SampleSets) -> tuple[Load, bool]:
+    if isinstance(source, SampleSets):
+        return lambda _: source, True
+    return SampleLoader(source.data).load, source.training.report_score
+
+
+def carry_out(
+    task: TrainingTask, load: Load, *, report_score: bool, row_order: RowOrder = row_order
+) -> TrainingOutcome:
+    """Do one local round.
+
+    Args:
+        task: the round.
+        load: gives the samples.
+        report_score: score the model served until now, if there are test samples.
+        row_order: in which order rows are visited.
+
+    Raises:
+        DataError: the rows cannot be used.
+        ConfigError: the settings do not fit the federation.
+        TrainingError: the numbers are no longer finite.
+    """
+    started = perf_counter()
+    sets = load(task.definition)
+    head = initial_head(task.definition) if task.head is None else task.head
+    start = RoundStart(task.base, task.dual, head)
+    earlier = _score(task.definition, start, sets.test) if report_score else None
+    result = run_round(
+        kernel_for(task.definition),
+        task.definition.parameter_specification(),
+        task.definition.algorithm,
+        start,
+        sets.train,
+        _rows(task, HEAD_PHASE, len(sets.train), row_order),
+        _rows(task, SHARED_PHASE, len(sets.train), row_order),
+    )
+    return TrainingOutcome(
+        shared=result.shared,
+        head=result.head,
+        loss=result.loss,
+        score=earlier,
+        n_samples=len(sets.train),
+        data_fingerprint=sets.fingerprint,
+        seconds=perf_counter() - started,
+    )
+
+
+def initial_head(definition: FederationDefinition) -> Floats:
+    """float32 (personal,): the personal part of the initial parameters."""
+    _, personal = definition.parameter_specification().split(initial_parameters(definition))
+    return flatten(personal)
+
+
+def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> RowBatches:
+    algorithm = task.definition.algorithm
+    seed = task.definition.model.seed
+    return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
+
+
+def _score(
+    definition: FederationDefinition, start: RoundStart, test: Samples | None
+) -> float | None:
+    if test is None:
+        return None
+    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    return score(kernel_for(definition), definition, parameters, test)

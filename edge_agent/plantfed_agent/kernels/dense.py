@@ -1,0 +1,91 @@
+"""Dense networks of any depth, in numpy: a_(l+1) = activation(a_l @ weight_l + bias_l)."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from plantfed_agent.kernels.losses import LossFunction, loss_function
+from plantfed_agent.kernels.port import Kernel, Truth
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.parameters import Floats, Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A function of one number.
+
+    Attributes:
+        apply: the function, element by element.
+        back: (gradient with respect to the function's value, that value) -> gradient with respect
+            to its argument.
+    """
+
+    apply: Callable[[Floats], Floats]
+    back: Callable[[Floats, Floats], Floats]
+
+
+ACTIVATIONS = {
+    "relu": Activation(lambda a: np.maximum(a, 0), lambda gradient, h: gradient * (h > 0)),
+    "tanh": Activation(np.tanh, lambda gradient, h: gradient * (1 - h * h)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DenseKernel:
+    """A perceptron and a loss; implements :class:`plantfed_agent.kernels.port.Kernel`.
+
+    Attributes:
+        names: of the parameters in order: weight (inputs, outputs) and bias (outputs,) per layer.
+        activation: of all layers but the last.
+        loss: of the outputs.
+    """
+
+    names: tuple[str, ...]
+    activation: Activation
+    loss: LossFunction
+
+    def outputs(self, parameters: Parameters, x: Floats) -> Floats:
+        """See :meth:`Kernel.outputs`."""
+        return self._forward(parameters, x)[-1]
+
+    def loss_and_gradient(
+        self, parameters: Parameters, x: Floats, y: Truth, wanted: Collection[str]
+    ) -> tuple[float, list[Floats]]:
+        """See :meth:`Kernel.loss_and_gradient`."""
+        positions = [self._position(name) for name in wanted]
+        states = self._forward(parameters, x)
+        loss, delta = self.loss(states[-1], y)
+        lowest = min(positions, default=len(self.names)) // 2
+        gradients: dict[int, Floats] = {}
+        for layer in reversed(range(lowest, len(self.names) // 2)):
+            weight, bias = 2 * layer, 2 * layer + 1
+            if weight in positions:
+                gradients[weight] = states[layer].T @ delta
+            if bias in positions:
+                gradients[bias] = delta.sum(0)
+            if layer > lowest:
+                delta = self.activation.back(delta @ parameters[weight].T, states[layer])
+        return loss, [gradients[position] for position in sorted(positions)]
+
+    def _forward(self, parameters: Parameters, x: Floats) -> list[Floats]:
+        """What enters each layer, and last the outputs."""
+        states = [x]
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+            states.append(self.activation.apply(states[-1] @ weight + bias))
+        states.append(states[-1] @ parameters[-2] + parameters[-1])
+        return states
+
+    def _position(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(f"{name!r} is not a parameter; there are: {', '.join(self.names)}")
+        return self.names.index(name)
+
+
+def kernel_for(definition: FederationDefinition) -> Kernel:
+    """The network and the loss of a federation."""
+    return DenseKernel(
+        names=tuple(p.name for p in definition.parameter_specification().parameters),
+        activation=ACTIVATIONS[definition.model.activation],
+        loss=loss_function(definition.loss),
+    )

@@ -1,0 +1,63 @@
+"""Predictions for the rows of a file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from plantfed_agent.column_mapping import columns_to_read
+from plantfed_agent.personal_model import PersonalModel
+from plantfed_agent.samples import features
+from plantfed_agent.settings import DataSection
+from plantfed_agent.sources import read_table
+from plantfed_shared.errors import DataError
+from plantfed_shared.parameters import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says about one sample.
+
+    Attributes:
+        row: number of its last row in the file, from 1, without the header.
+        label: the most probable class, or None for regression.
+        probability: of that class, or None.
+        values: of the targets in their units; empty for classification.
+    """
+
+    row: int
+    label: str | None
+    probability: float | None
+    values: tuple[float, ...]
+
+
+def predict_file(model: PersonalModel, section: DataSection, path: str) -> list[Prediction]:
+    """Predict every sample of a file, in the order of its rows; it needs no labels.
+
+    Args:
+        model: the network.
+        section: what the columns of this machine mean.
+        path: .csv, .npz or .parquet.
+
+    Raises:
+        DataError: the file cannot be used, or has too few rows for one sample.
+        ConfigError: the settings do not fit the federation, or an extra is not installed.
+    """
+    mapping = section.mapping
+    wanted = columns_to_read(model.definition, mapping, answers=False)
+    table = read_table(path, wanted, section.format)
+    x, last_rows = features(table, model.definition, mapping)
+    if not len(x):
+        rows = model.definition.window.rows
+        raise DataError(f"fewer rows than one sample needs: {rows}", where=path)
+    numbers = (last_rows + 1).tolist()
+    return sorted(_predictions(model, numbers, model.predict(x)), key=lambda p: p.row)
+
+
+def _predictions(model: PersonalModel, rows: list[int], answers: Floats) -> Iterator[Prediction]:
+    classes = model.definition.classes
+    if not classes:
+        for row, values in zip(rows, answers.tolist(), strict=True):
+            yield Prediction(row, None, None, tuple(values))
+        return
+    best = answers.argmax(1).tolist()
+    for row, number, probabilities in zip(rows, best, answers, strict=True):
+        yield Prediction(row, classes[number], float(probabilities[number]), ())

@@ -1,0 +1,45 @@
+"""How good a model is, as one number of which more is better."""
+
+import numpy as np
+
+from plantfed_agent.kernels.port import Kernel
+from plantfed_agent.samples import Samples
+from plantfed_shared.definition import FederationDefinition, Target
+from plantfed_shared.parameters import Floats, Parameters
+
+
+def score(
+    kernel: Kernel, definition: FederationDefinition, parameters: Parameters, samples: Samples
+) -> float:
+    """Accuracy for classes; minus the root mean square error for targets.
+
+    The error is a mean over rows and targets, each target in its own unit.
+
+    Args:
+        kernel: of the definition.
+        definition: of the federation.
+        parameters: of the whole model.
+        samples: at least one.
+    """
+    outputs = kernel.outputs(parameters, samples.x)
+    if definition.classes:
+        return float((outputs.argmax(1) == samples.y).mean())
+    scales = np.array([t.scale for t in definition.targets])
+    error = (outputs.astype(np.float64) - samples.y) * scales
+    return -float(np.sqrt(np.mean(error * error)))
+
+
+def in_target_units(scaled: Floats, targets: tuple[Target, ...]) -> Floats:
+    """The inverse of the scaling of targets: scaled * scale + centre.
+
+    Args:
+        scaled: float32 (rows, targets).
+        targets: in order.
+
+    Returns:
+        float32 (rows, targets), computed in float64.
+    """
+    scales = np.array([t.scale for t in targets])
+    centres = np.array([t.centre for t in targets])
+    values: Floats = (scaled * scales + centres).astype(np.float32)
+    return values

@@ -1,0 +1,216 @@
+"""The agent's shell: waits for something to happen, asks the machine, carries out its actions.
+
+Order of every step: persist, publish, acknowledge.  There is nothing about the protocol in here.
+"""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from time import monotonic
+
+from plantfed_agent.agent_store import AgentStore
+from plantfed_agent.events import (
+    Action,
+    BusConnected,
+    BusDisconnected,
+    Event,
+    LeaveRequested,
+    MessageArrived,
+    Note,
+    Persist,
+    Publish,
+    RoundDone,
+    RoundFailed,
+    RowsChanged,
+    Stop,
+    TimerDue,
+    Train,
+)
+from plantfed_agent.machine import AgentMachine
+from plantfed_agent.training import Trainer, TrainingTask
+from plantfed_shared.bus.port import (
+    Bus,
+    BusEvent,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+)
+from plantfed_shared.errors import BrokerRefused, DataError, PlantfedError
+
+log = logging.getLogger("plantfed.agent")
+
+WATCH_FILES_EVERY_S = 30.0
+
+
+class AgentService:
+    """Runs one agent until it is told to stop.
+
+    Args:
+        machine: the agent's protocol.
+        bus: not yet opened.
+        trainer: does the rounds.
+        store: has given the machine its state.
+        fingerprint: of the files with the rows; raises DataError where one is missing.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        machine: AgentMachine,
+        bus: Bus,
+        trainer: Trainer,
+        store: AgentStore,
+        fingerprint: Callable[[], str],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._machine = machine
+        self._bus = bus
+        self._trainer = trainer
+        self._store = store
+        self._fingerprint = fingerprint
+        self._clock = clock
+        self._counted_before = store.load_counters()
+        self._inbox: asyncio.Queue[tuple[Event, int | None] | PlantfedError] = asyncio.Queue()
+        self._tasks: set[Task[None]] = set()
+        self._connected_once = False
+        self._last_trouble = ""
+        self._ended = False
+
+    async def run(self, stopped: asyncio.Event, *, leave: bool = False) -> None:
+        """Work until ``stopped`` is set or the machine asks to end.
+
+        Raises:
+            PlantfedError: why it can't go on.
+        """
+        await self._bus.open()
+        self._begin(self._pump_bus())
+        self._begin(self._watch_files())
+        self._begin(self._wait_for(stopped))
+        if leave:
+            self._act(LeaveRequested())
+        try:
+            while not self._ended and not stopped.is_set():
+                await self._step()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._trainer.stop()
+            await self._bus.close()
+            self._store.persist(self._machine.state, frozenset(), self._counters())
+
+    async def _step(self) -> None:
+        timer = self._machine.next_timer()
+        timeout = None if timer is None else max(0.0, timer - self._clock())
+        try:
+            item = await asyncio.wait_for(self._inbox.get(), timeout)
+        except TimeoutError:
+            self._act(TimerDue())
+            return
+        if isinstance(item, PlantfedError):
+            raise item
+        event, token = item
+        self._act(event)
+        if token is not None:
+            self._bus.acknowledge(token)
+
+    def _act(self, event: Event) -> None:
+        actions = self._machine.handle(event, self._clock())
+        for action in actions:
+            if isinstance(action, Persist):
+                self._store.persist(action.state, action.changed, self._counters())
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Publish(topic, payload, retain):
+                self._bus.publish(topic, payload, retain=retain)
+            case Train(ticket, task):
+                self._begin(self._train(ticket, task))
+            case Note(text, warning):
+                log.log(logging.WARNING if warning else logging.INFO, "%s", text)
+            case Stop(error):
+                if error is not None:
+                    raise error
+                self._ended = True
+
+    # ------------------------------------------------------------------ what happens outside
+
+    async def _pump_bus(self) -> None:
+        while True:
+            event = await self._bus.next_event()
+            self._note_connection(event)
+            match event:
+                case Connected(max_payload_bytes):
+                    self._put(BusConnected(max_payload_bytes))
+                case Disconnected() | Refused():
+                    self._put(BusDisconnected())
+                case Received(topic, payload, token):
+                    self._put(MessageArrived(topic, payload), token)
+
+    def _note_connection(self, event: BusEvent) -> None:
+        match event:
+            case Connected():
+                self._connected_once, self._last_trouble = True, ""
+                log.info("connected to the broker")
+            case Refused(reason) if not self._connected_once:
+                hint = "Check [broker] in the settings and the broker's users"
+                self._inbox.put_nowait(BrokerRefused(reason, where="broker", hint=hint))
+            case Disconnected(reason) | Refused(reason) if reason != self._last_trouble:
+                self._last_trouble = reason
+                log.warning("no connection to the broker, trying again: %s", reason)
+
+    async def _train(self, ticket: int, task: TrainingTask) -> None:
+        try:
+            self._put(RoundDone(ticket, await self._trainer.run(task)))
+        except PlantfedError as error:
+            self._put(RoundFailed(ticket, error))
+
+    async def _watch_files(self) -> None:
+        before = ""
+        while True:
+            with suppress(DataError):
+                now = await asyncio.to_thread(self._fingerprint)
+                if before and now != before:
+                    log.info("the files with the rows have changed")
+                    self._put(RowsChanged(now))
+                before = now
+            await asyncio.sleep(WATCH_FILES_EVERY_S)
+
+    async def _wait_for(self, stopped: asyncio.Event) -> None:
+        await stopped.wait()
+        self._put(TimerDue())
+
+    # ------------------------------------------------------------------ small tools
+
+    def _put(self, event: Event, token: int | None = None) -> None:
+        self._inbox.put_nowait((event, token))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended_task)
+
+    def _ended_task(self, task: "Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, PlantfedError):
+            self._inbox.put_nowait(error)
+        elif error is not None:
+            raise error
+
+    def _counters(self) -> dict[str, int]:
+        traffic = self._bus.traffic
+        since_start = {
+            "bytes_up": traffic.bytes_out,
+            "bytes_down": traffic.bytes_in,
+            "messages_up": traffic.messages_out,
+            "messages_down": traffic.messages_in,
+        }
+        return {n: self._counted_before.get(n, 0) + v for n, v in since_start.items()}

@@ -1,0 +1,157 @@
+"""Settings of one machine: ``agent.toml``.
+
+All keys, with an example or the default:
+
+    [agent]
+    id = "press-07"                      # unique in the federation
+    federation = "presses"
+    root = "plantfed"                    # first levels of all topics
+    state_dir = "state"                  # paths are relative to this file
+
+    [broker]
+    url = "mqtts://broker.plant:8883"    # or mqtt://
+    username = "press-07"
+    password_file = "password"           # or password = "..."
+    ca_file = "ca.pem"                   # needed for mqtts
+    cert_file = "press-07.pem"           # client certificate, instead of a password
+    key_file = "press-07.key"
+    keepalive_s = 60
+
+    [data]
+    train = ["logs/*.csv"]               # files or patterns; .npz, .csv or .parquet
+    test = []                            # none: see test_fraction
+    test_fraction = 0.2                  # the last rows of each group are kept back for testing
+    format = "auto"                      # by suffix, or "npz", "csv", "parquet"
+    label = "fault"                      # column with the label, for classification
+    group = "run"                        # rows with equal values belong together, in time order
+
+    [data.columns]
+    "oil temperature" = "T_OIL_1"        # federation input or target = local column
+
+    [data.labels]
+    "E17" = "leak"                       # local label value = class
+
+    [training]
+    min_interval_s = 0.0                 # from the start of one round to the next
+    max_rounds_without_new_rows = 100
+    nice = 10                            # of the training process
+    rest_after_s = 20.0                  # the training process ends after so long without work
+    report_score = true
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from plantfed_agent.column_mapping import ColumnMapping
+from plantfed_shared.broker_settings import BrokerSection
+from plantfed_shared.definition import Name, NonNegative, Positive, Settings
+from plantfed_shared.errors import ConfigError
+from plantfed_shared.settings_file import read_settings
+from plantfed_shared.topics import Topics, check_id
+
+
+class AgentSection(Settings):
+    """Who this machine is.
+
+    Attributes:
+        id: of this machine, unique in the federation.
+        federation: it takes part in.
+        root: first one or two levels of all topics.
+        state_dir: folder of its durable state.
+    """
+
+    id: str
+    federation: str
+    root: str = "plantfed"
+    state_dir: Path = Path("state")
+
+    @model_validator(mode="after")
+    def _ids_are_topic_levels(self) -> Self:
+        try:
+            check_id(self.id, "id")
+            Topics(check_id(self.federation, "federation"), self.root)
+        except ConfigError as error:
+            raise ValueError(f"{error}") from None
+        return self
+
+
+class DataSection(Settings):
+    """Which rows this machine has and what it calls their columns.
+
+    Attributes:
+        train: files or patterns (``*``, ``?``, ``[...]``, ``**``).
+        test: the same; none: see ``test_fraction``.
+        test_fraction: without test files, this part of the rows of each group of each file is
+            kept back for testing: the last ones, since rows are in time order.
+        format: of all files; "auto" goes by the suffix.
+        label: column with the label, for classification.
+        group: column; a sample never crosses from one of its values to another.
+        columns: federation input or target -> local column; not listed: the same name.
+        labels: local label value -> class; not listed: the value is the class.
+    """
+
+    train: tuple[Name, ...] = Field(min_length=1)
+    test: tuple[Name, ...] = ()
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    format: Literal["auto", "npz", "csv", "parquet"] = "auto"
+    label: Name | None = None
+    group: Name | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def mapping(self) -> ColumnMapping:
+        """How this machine names what its federation defines."""
+        return ColumnMapping(self.columns, self.labels, self.label, self.group)
+
+
+class TrainingSection(Settings):
+    """When and how this machine trains.
+
+    Attributes:
+        min_interval_s: seconds from the start of one round to the start of the next, at least.
+        max_rounds_without_new_rows: after so many rounds on the same files it waits for new rows.
+        nice: added to the niceness of the training process.
+        rest_after_s: seconds without work after which the training process ends.
+        report_score: score the served model on the test samples at every round.
+    """
+
+    min_interval_s: NonNegative = 0.0
+    max_rounds_without_new_rows: Annotated[int, Field(ge=1)] = 100
+    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    rest_after_s: Positive = 20.0
+    report_score: bool = True
+
+
+class AgentSettings(Settings):
+    """All of ``agent.toml``."""
+
+    agent: AgentSection
+    broker: BrokerSection
+    data: DataSection
+    training: TrainingSection = TrainingSection()
+
+    def resolved(self, folder: Path) -> "AgentSettings":
+        """The same with every relative path taken from a folder."""
+        return AgentSettings(
+            agent=self.agent.model_copy(update={"state_dir": folder / self.agent.state_dir}),
+            broker=self.broker.resolved(folder),
+            data=self.data.model_copy(
+                update={
+                    "train": tuple(str(folder / pattern) for pattern in self.data.train),
+                    "test": tuple(str(folder / pattern) for pattern in self.data.test),
+                }
+            ),
+            training=self.training,
+        )
+
+
+def load_agent_settings(path: Path) -> AgentSettings:
+    """Read ``agent.toml``; relative paths in it count from its folder.
+
+    Raises:
+        ConfigError: see :func:`plantfed_shared.settings_file.read_settings`.
+    """
+    return read_settings(path, AgentSettings).resolved(path.resolve().parent)

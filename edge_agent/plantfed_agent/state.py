@@ -1,0 +1,123 @@
+"""What an agent keeps through restarts, and the pure steps on it."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from plantfed_shared.definition import Algorithm, FederationDefinition
+from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
+from plantfed_shared.messages import Epoch, ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """The durable state of one agent; written whole or not at all.
+
+    Attributes:
+        epoch: adopted last.
+        incarnation: given by the coordinator, 0 before the first.
+        applied_seq: of the last update known to be applied in this incarnation.
+        newest: newest model seen in this epoch.
+        definition: canonical bytes of the federation's definition, empty before the first.
+        head: float32 (personal,); None for the initial head.
+        dual: w_i in lattice units, int64 (shared,); None for zero.
+        memory: e_i in parameter units, float32 (shared,); None for zero.
+        model_name: of ``model``.
+        model: the shared parameters fetched last, lattice units.
+        trained_on: the model the last finished round started from.
+        outstanding: the UPDATE ``applied_seq + 1``, immutable until its verdict.
+        rounds: finished since ever.
+        rounds_on_these_rows: finished since the rows or the settings last changed.
+        data_fingerprint: of the rows of the last round.
+        loss: of the last round.
+        score: of the last round, see ``TrainingOutcome``.
+        n_samples: of the last round.
+    """
+
+    epoch: Epoch | None = None
+    incarnation: int = 0
+    applied_seq: int = 0
+    newest: ModelName | None = None
+    definition: bytes = b""
+    head: Floats | None = None
+    dual: Integers | None = None
+    memory: Floats | None = None
+    model_name: ModelName | None = None
+    model: Integers | None = None
+    trained_on: ModelName | None = None
+    outstanding: bytes | None = None
+    rounds: int = 0
+    rounds_on_these_rows: int = 0
+    data_fingerprint: str = ""
+    loss: float | None = None
+    score: float | None = None
+    n_samples: int = 0
+
+    @property
+    def dual_checksum(self) -> int:
+        """c(w_i)."""
+        return 0 if self.dual is None else checksum(self.dual)
+
+    def dual_after(self, lattice: Lattice, change: Integers) -> Integers:
+        """w_i + relax * o_i."""
+        relaxed = lattice.relaxed(change)
+        return relaxed if self.dual is None else self.dual + relaxed
+
+
+FIELD_NAMES = tuple(f.name for f in fields(AgentState))
+
+
+def changed_fields(before: AgentState, after: AgentState) -> frozenset[str]:
+    """Names of the fields that are not the same object or value."""
+    return frozenset(
+        name for name in FIELD_NAMES if _differs(getattr(before, name), getattr(after, name))
+    )
+
+
+def _differs(before: object, after: object) -> bool:
+    if before is after:
+        return False
+    if isinstance(before, np.ndarray) or isinstance(after, np.ndarray):
+        return True
+    return before != after
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """What of a local change is sent, and what is kept for later.
+
+    Attributes:
+        change: o_i in transmission units, int64 (shared,).
+        memory: e_i = d - o in parameter units, or None where beta is 0.
+    """
+
+    change: Integers
+    memory: Floats | None
+
+
+def transmission(
+    lattice: Lattice, algorithm: Algorithm, state: AgentState, base: Floats, trained: Floats
+) -> Transmission:
+    """O = round(d / step) with d = (x - base) + beta * e, and e' = d - o * step.
+
+    Raises:
+        SaturationError: the change is not finite or too large for the lattice.
+    """
+    wanted = trained.astype(np.float64) - base.astype(np.float64)
+    if algorithm.memory and state.memory is not None:
+        wanted = wanted + algorithm.memory * state.memory.astype(np.float64)
+    change = lattice.change_to_transmit(wanted)
+    if not algorithm.memory:
+        return Transmission(change, None)
+    sent = lattice.to_floats(change << lattice.relaxation.shift).astype(np.float64)
+    return Transmission(change, (wanted - sent).astype(np.float32))
+
+
+def without_outstanding(state: AgentState) -> AgentState:
+    """The update was not applied: its dual step never happened and the memory begins anew."""
+    return replace(state, outstanding=None, memory=None)
+
+
+def same_structure(encoded: bytes, other: FederationDefinition) -> bool:
+    """Whether a stored definition has the structure of another, so that the head still fits."""
+    return not encoded or FederationDefinition.from_bytes(encoded).structure() == other.structure()

@@ -1,0 +1,81 @@
+"""The training port: what the agent's event loop knows about training.
+
+This module and :mod:`plantfed_agent.process_trainer` load no kernel and no file reader, so that
+the agent's own process stays small; those live in the training process.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.parameters import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """One local round to do.
+
+    Attributes:
+        agent: id of this machine.
+        seq: number of the round on this machine; the same number gives the same order of rows.
+        base: float32 (shared,), the shared parameters to train against.
+        dual: float32 (shared,), the scaled dual w in parameter units.
+        head: float32 (personal,), or None for the initial head.
+        definition: of the federation.
+    """
+
+    agent: str
+    seq: int
+    base: Floats
+    dual: Floats
+    head: Floats | None
+    definition: FederationDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What a local round gave.
+
+    Attributes:
+        shared: float32 (shared,), the machine's own shared parameters.
+        head: float32 (personal,), the new head.
+        loss: mean training loss over the last epoch.
+        score: of the model this machine served until now (base and old head) on its test samples:
+            accuracy, or minus the root mean square error in target units; None if there are no
+            test samples or scores are not wanted.
+        n_samples: training samples.
+        data_fingerprint: changes when the files with the rows change.
+        seconds: how long the round took, loading rows included.
+    """
+
+    shared: Floats
+    head: Floats
+    loss: float
+    score: float | None
+    n_samples: int
+    data_fingerprint: str
+    seconds: float
+
+
+class Trainer(Protocol):
+    """Does one local round at a time."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a round is being done."""
+        ...
+
+    async def run(self, task: TrainingTask) -> TrainingOutcome:
+        """Do a round; cancelling it ends the work at once.
+
+        Raises:
+            DataError: the rows of this machine cannot be used.
+            ConfigError: the settings do not fit the federation, or an extra is not installed.
+            TrainingError: the numbers are no longer finite, or the training process ended.
+            RuntimeError: another round is being done.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Give up a round that is being done and free all memory; another round may follow."""
+        ...

@@ -1,0 +1,98 @@
+"""What the agent and its training process say to each other, as frames.
+
+The agent sends its settings once, then a task at a time; each task is answered by an outcome or an
+error.
+"""
+
+from functools import lru_cache
+
+from plantfed_agent.frames import Frame
+from plantfed_agent.settings import AgentSettings, DataSection, TrainingSection
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.errors import ConfigError, DataError, PlantfedError, TrainingError
+
+ERRORS: dict[str, type[PlantfedError]] = {
+    kind.__name__: kind for kind in (ConfigError, DataError, TrainingError)
+}
+"""What a round can fail with."""
+
+
+def settings_frame(settings: AgentSettings) -> Frame:
+    """What the training process needs of the settings: nothing of the broker."""
+    return Frame(
+        {
+            "data": settings.data.model_dump(mode="json"),
+            "training": settings.training.model_dump(mode="json"),
+        }
+    )
+
+
+def settings_in(frame: Frame) -> tuple[DataSection, TrainingSection]:
+    """The inverse of :func:`settings_frame`."""
+    return (
+        DataSection.model_validate(frame.header["data"]),
+        TrainingSection.model_validate(frame.header["training"]),
+    )
+
+
+def task_frame(task: TrainingTask) -> Frame:
+    """One round to do."""
+    arrays = {"base": task.base, "dual": task.dual}
+    if task.head is not None:
+        arrays["head"] = task.head
+    definition = task.definition.to_bytes().decode()
+    return Frame({"agent": task.agent, "seq": task.seq, "definition": definition}, arrays)
+
+
+def task_in(frame: Frame) -> TrainingTask:
+    """The inverse of :func:`task_frame`."""
+    return TrainingTask(
+        agent=frame.header["agent"],
+        seq=frame.header["seq"],
+        base=frame.arrays["base"],
+        dual=frame.arrays["dual"],
+        head=frame.arrays.get("head"),
+        definition=_definition(frame.header["definition"]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _definition(text: str) -> FederationDefinition:
+    return FederationDefinition.from_bytes(text.encode())
+
+
+def outcome_frame(outcome: TrainingOutcome) -> Frame:
+    """A round that went well."""
+    header = {
+        "loss": outcome.loss,
+        "score": outcome.score,
+        "n_samples": outcome.n_samples,
+        "data_fingerprint": outcome.data_fingerprint,
+        "seconds": outcome.seconds,
+    }
+    return Frame(header, {"shared": outcome.shared, "head": outcome.head})
+
+
+def error_frame(error: PlantfedError) -> Frame:
+    """A round that failed."""
+    return Frame(
+        {
+            "error": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "hint": error.hint,
+        }
+    )
+
+
+def outcome_in(frame: Frame) -> TrainingOutcome:
+    """The inverse of :func:`outcome_frame`.
+
+    Raises:
+        PlantfedError: the frame is one of :func:`error_frame`; its error, word for word.
+    """
+    if "error" in frame.header:
+        error = ERRORS[frame.header["error"]]
+        raise error(frame.header["what"], where=frame.header["where"], hint=frame.header["hint"])
+    return TrainingOutcome(shared=frame.arrays["shared"], head=frame.arrays["head"], **frame.header)

@@ -1,0 +1,1 @@
+"""Demo, reports and benchmarks of the whole: the only part that imports both ends."""

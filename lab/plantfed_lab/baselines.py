@@ -1,0 +1,171 @@
+"""What a federation is measured against: every plant alone, and one global model for all.
+
+Both use the product's own kernels and settings and train all parameters at once, personal or not:
+
+    p <- p - learning_rate * (gradient of the loss + mu p)
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from plantfed_agent.kernels import kernel_for
+from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
+from plantfed_agent.samples import Samples
+from plantfed_agent.scores import score
+from plantfed_lab.tennessee_eastman import Plant
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.initial import initial_parameters
+from plantfed_shared.parameters import Floats, flatten, unflatten
+
+PARTICIPATION = 0.3
+"""Part of the plants that takes part in a round of FedAvg."""
+
+Selection = Callable[[int, int], Sequence[int]]
+"""(round, number of plants) -> the plants of that round, in the order in which they are summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineAccuracies:
+    """Test accuracy by plant.
+
+    Attributes:
+        local: every plant alone.
+        of_global: one model for all.
+    """
+
+    local: Mapping[str, float]
+    of_global: Mapping[str, float]
+
+
+def local_accuracy(
+    plant: Plant, definition: FederationDefinition, rounds: int, order: RowOrder = row_order
+) -> float:
+    """Test accuracy of a plant that never exchanged anything.
+
+    Args:
+        plant: its rows.
+        definition: start and settings.
+        rounds: of its own, each of E epochs.
+        order: in which rows are visited.
+    """
+    vector = flatten(initial_parameters(definition))
+    for seq in range(1, rounds + 1):
+        _train(vector, plant, definition, seq, order)
+    return _accuracy(vector, plant, definition)
+
+
+def global_accuracies(
+    plants: Sequence[Plant],
+    definition: FederationDefinition,
+    updates: int,
+    order: RowOrder = row_order,
+    selection: Selection | None = None,
+) -> dict[str, float]:
+    """Test accuracy at each plant of one model trained by FedAvg (arXiv 1602.05629).
+
+    Args:
+        plants: their rows.
+        definition: start and settings.
+        updates: sent by all plants together.
+        order: in which rows are visited.
+        selection: who takes part in a round.
+    """
+    select = selection or _drawn(definition.schedule.seed)
+    vector = flatten(initial_parameters(definition))
+    participants = max(int(PARTICIPATION * len(plants)), 1)
+    seqs = [0] * len(plants)
+    for number in range(round(updates / participants)):
+        total = np.zeros_like(vector)
+        chosen = select(number, len(plants))
+        for i in chosen:
+            seqs[i] += 1
+            mine = vector.copy()
+            _train(mine, plants[i], definition, seqs[i], order)
+            total += mine
+        vector = total / np.float32(len(chosen))
+    return {plant.id: _accuracy(vector, plant, definition) for plant in plants}
+
+
+def baseline_accuracies(
+    plants: Sequence[Plant], definition: FederationDefinition, rounds: Mapping[str, int]
+) -> BaselineAccuracies:
+    """Both baselines with as many rounds as the agents of a federation did, in two processes.
+
+    Args:
+        plants: their rows.
+        definition: start and settings.
+        rounds: by plant, done by its agent.
+    """
+    # fork would copy our threads' locks; the two loops are of equal length
+    context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_end_on_interrupt) as pool:
+        try:
+            of_global = pool.submit(global_accuracies, plants, definition, sum(rounds.values()))
+            local: dict[str, Future[float]] = {
+                plant.id: pool.submit(local_accuracy, plant, definition, rounds[plant.id])
+                for plant in plants
+            }
+            return BaselineAccuracies(
+                {plant_id: future.result() for plant_id, future in local.items()},
+                of_global.result(),
+            )
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            raise
+
+
+def _end_on_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.nice(5)
+
+
+def _drawn(seed: int) -> Selection:
+    def select(number: int, n_plants: int) -> Sequence[int]:
+        rng = np.random.RandomState(10**6 + 1000 * seed + number)
+        participants = max(int(PARTICIPATION * n_plants), 1)
+        chosen: list[int] = rng.choice(n_plants, participants, replace=False).tolist()
+        return chosen
+
+    return select
+
+
+def _train(
+    vector: Floats, plant: Plant, definition: FederationDefinition, seq: int, order: RowOrder
+) -> None:
+    """One round of E epochs on all parameters, in place."""
+    algorithm, kernel = definition.algorithm, kernel_for(definition)
+    specification = definition.parameter_specification().parameters
+    names = [p.name for p in specification]
+    parameters = unflatten(vector, specification)
+    batches = order(
+        definition.model.seed,
+        plant.id,
+        seq,
+        HEAD_PHASE,
+        len(plant.y_train),
+        algorithm.epochs,
+        algorithm.batch,
+    )
+    for rows in batches:
+        _, gradients = kernel.loss_and_gradient(
+            parameters, plant.x_train[rows], plant.y_train[rows], names
+        )
+        step = flatten(gradients)
+        step += algorithm.weight_decay * vector
+        step *= algorithm.learning_rate
+        vector -= step
+
+
+def _accuracy(vector: Floats, plant: Plant, definition: FederationDefinition) -> float:
+    parameters = unflatten(vector, definition.parameter_specification().parameters)
+    samples = Samples(plant.x_test, plant.y_test)
+    return score(kernel_for(definition), definition, parameters, samples)

@@ -1,0 +1,107 @@
+"""What a plant and a federation have on disk: rows, ``agent.toml`` and ``federation.toml``.
+
+Odd plants keep CSV files with their historian's own column names and labels, even ones ``.npz``
+files with the names of the federation, so that both ways into an agent are used.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from plantfed_lab.process_variables import CLASSES, VARIABLES
+from plantfed_lab.templating import fill
+from plantfed_lab.tennessee_eastman import Labels, Plant, Readings
+from plantfed_shared.definition import FederationDefinition
+
+SECTIONS = ("model", "loss", "window", "algorithm", "schedule")
+INSTRUMENTS = {"°C": "TI", "kPa": "PI", "mol%": "AI", "kW": "JI"}
+"""First letters of a tag, by unit; flows are FI, levels LI, valves XV (after ISA-5.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlantFiles:
+    """The rows of one plant and what it calls its columns.
+
+    Attributes:
+        train: file name of the training rows.
+        test: of the test rows.
+        label: local column of the label.
+        columns: federation input -> local column; empty: the same names.
+        labels: local label -> class; empty: the same names.
+    """
+
+    train: str
+    test: str
+    label: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_federation_file(path: Path, definition: FederationDefinition) -> None:
+    """Write a definition as TOML that a human can read and edit."""
+    sections = [(name, getattr(definition, name).model_dump(mode="json")) for name in SECTIONS]
+    text = fill("federation.toml.j2", d=definition, sections=sections)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_plant(folder: Path, plant: Plant) -> PlantFiles:
+    """Write a plant's own rows, in process units, and nothing of anybody else."""
+    number = int(plant.id.rpartition("-")[2])
+    if number % 2:
+        files = PlantFiles(
+            train="train.csv",
+            test="test.csv",
+            label="STATE",
+            columns=_tags(number),
+            labels={_local_label(k): CLASSES[k] for k in np.unique(plant.y_train).tolist()},
+        )
+        write = _write_csv
+    else:
+        files = PlantFiles(train="train.npz", test="test.npz", label="state")
+        write = _write_npz
+    write(folder / files.train, files, plant.readings_train, plant.y_train)
+    write(folder / files.test, files, plant.readings_test, plant.y_test)
+    return files
+
+
+def write_agent_file(path: Path, head: str, files: PlantFiles, max_rounds: int) -> None:
+    """Write ``agent.toml``.
+
+    Args:
+        path: of the file.
+        head: its sections ``[agent]`` and ``[broker]``.
+        files: of the plant.
+        max_rounds: on the same rows.
+    """
+    text = fill("agent.toml.j2", head=head.rstrip() + "\n", files=files, max_rounds=max_rounds)
+    path.write_text(text, encoding="utf-8")
+
+
+def _tags(plant: int) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for number, (name, what, unit) in enumerate(VARIABLES, start=1):
+        valve, level = name.startswith("XMV"), what.endswith("level")
+        letters = "XV" if valve else "LI" if level else INSTRUMENTS.get(unit, "FI")
+        tags[name] = f"U{plant:02d}.{letters}{100 + number}"
+    return tags
+
+
+def _local_label(number: int) -> str:
+    return f"F{number:02d}" if number else "OK"
+
+
+def _write_csv(path: Path, files: PlantFiles, readings: Readings, labels: Labels) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*files.columns.values(), files.label])
+        for row, label in zip(readings.tolist(), labels.tolist(), strict=True):
+            writer.writerow([*(f"{value:.10g}" for value in row), _local_label(label)])
+
+
+def _write_npz(path: Path, files: PlantFiles, readings: Readings, labels: Labels) -> None:
+    columns = np.array([name for name, _, _ in VARIABLES])
+    texts = np.array(CLASSES)[labels]
+    np.savez_compressed(path, x=readings, columns=columns, **{files.label: texts})

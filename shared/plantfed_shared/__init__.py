@@ -1,0 +1,1 @@
+"""What every part of a PlantFed federation must agree on."""

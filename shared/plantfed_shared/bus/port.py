@@ -1,0 +1,182 @@
+"""The bus port: all that agents and the coordinator may assume about a message broker.
+
+Contract (``tests/contract/test_bus.py`` runs it on every implementation):
+
+* Delivery is **at least once**: a message may arrive twice, also long after it was sent.
+* From one publisher on one topic, first copies arrive in the order they were published.
+* A message whose delivery was not acknowledged with :meth:`Bus.acknowledge` is delivered again
+  after a reconnect, if the session is persistent.
+* ``publish`` proves nothing about delivery: brokers acknowledge what they then drop.
+* While disconnected nothing is queued: the future of ``publish`` fails with :class:`NotConnected`
+  and the protocol says again what still matters once it is connected.
+* Subscriptions and the will are fixed at construction; ``Connected`` follows their (re)activation.
+"""
+
+from asyncio import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+MAX_MESSAGE_BYTES = 48 * 1024
+"""Largest payload on any topic: what every broker we know carries with room to spare."""
+
+QOS = 1
+
+
+class NotConnected(Exception):
+    """A message was handed over while there is no connection; it was not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes for this client when its connection breaks."""
+
+    topic: str
+    payload: bytes
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection stands and all subscriptions are active.
+
+    Attributes:
+        max_payload_bytes: what the broker grants, at most :data:`MAX_MESSAGE_BYTES`.
+    """
+
+    max_payload_bytes: int = MAX_MESSAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection broke or an attempt failed; the bus goes on trying by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker answered and refused this client's identity; the bus goes on trying."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message; ``token`` is for :meth:`Bus.acknowledge`."""
+
+    topic: str
+    payload: bytes
+    token: int
+    retained: bool = False
+
+
+BusEvent = Connected | Disconnected | Refused | Received
+
+
+@dataclass(slots=True)
+class Traffic:
+    """MQTT bytes and PUBLISH packets since the bus was opened, without TCP and TLS.
+
+    Counted are PUBLISH packets with topic, packet id and (MQTT 5) property length, and PUBACKs.
+    """
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How a client presents itself to the broker.
+
+    Attributes:
+        client_id: unique on the broker.
+        subscriptions: topic filters, QoS 1.
+        will: published by the broker when the connection breaks.
+        persistent: keep subscriptions and queued messages over a disconnect.
+        keepalive_s: seconds; MQTT keep alive.
+    """
+
+    client_id: str
+    subscriptions: tuple[str, ...]
+    will: Will | None = None
+    persistent: bool = False
+    keepalive_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the broker is and how to identify to it.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        username: user, or None for none (with client certificates the broker takes it from there).
+        password: secret; never logged.
+        ca_file: PEM file; its presence switches TLS on.
+        cert_file: PEM client certificate.
+        key_file: PEM private key.
+    """
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class Bus(Protocol):
+    """One client of a message broker, for one asyncio loop."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counters since :meth:`open`."""
+        ...
+
+    async def open(self) -> None:
+        """Start connecting in the background; returns at once.
+
+        Raises:
+            ConfigError: a certificate or key file cannot be used.
+        """
+        ...
+
+    async def next_event(self) -> BusEvent:
+        """Wait for the next event, in the order they happened."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "Future[None]":
+        """Hand over one message, QoS 1.
+
+        Returns:
+            A future that ends when the broker has acknowledged, or fails with
+            :class:`NotConnected`.  Nobody has to wait for it.
+
+        Raises:
+            ValueError: the payload is longer than :data:`MAX_MESSAGE_BYTES`.
+        """
+        ...
+
+    def acknowledge(self, token: int) -> None:
+        """Tell the broker that a received message is dealt with."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect in good order: what was published is sent, the will is not."""
+        ...
+
+
+def publish_bytes(topic: str, payload_bytes: int, *, mqtt5: bool) -> int:
+    """Bytes of one QoS 1 PUBLISH packet (MQTT 3.1.1 section 3.3; MQTT 5 adds a property length)."""
+    remaining = 2 + len(topic.encode()) + 2 + (1 if mqtt5 else 0) + payload_bytes
+    length_bytes = 1
+    while remaining >> (7 * length_bytes):
+        length_bytes += 1
+    return 1 + length_bytes + remaining
+
+
+PUBACK_BYTES = 4
+"""A PUBACK without reason code (MQTT section 3.4)."""

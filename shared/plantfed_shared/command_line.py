@@ -1,0 +1,42 @@
+"""The edge of every command: errors become one line and a documented exit code."""
+
+import logging
+import sys
+from typing import NoReturn
+
+import click
+
+from plantfed_shared.errors import PlantfedError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def run(command: click.Command, program: str) -> NoReturn:
+    """Run a click command and exit.
+
+    A :class:`PlantfedError` is printed as one line on standard error and exits with its code.
+    """
+    try:
+        code = command.main(prog_name=program, standalone_mode=False)
+    except PlantfedError as error:
+        click.echo(f"{program}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """One line per event: time, level, what happened."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )

@@ -1,0 +1,270 @@
+"""The definition of a federation: what its coordinator is given and every agent receives.
+
+Two parts.  The *structure* (model, loss, personal pattern, inputs, outputs, window) can never
+change within a federation; the *settings* (algorithm, schedule, lattice) may be edited, which
+starts a new epoch.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from plantfed_shared.lattice import MAX_BITS, Lattice, Relaxation
+from plantfed_shared.parameters import ParameterSpecification
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Base of every settings section: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DenseModel(Settings):
+    """A perceptron; layer l has parameters ``layer{l}.weight`` (inputs, outputs) and ``.bias``.
+
+    Attributes:
+        kind: "dense".
+        hidden: widths of the hidden layers.
+        activation: of the hidden layers.
+        seed: of the initial parameters, equal on all machines.
+    """
+
+    kind: Literal["dense"] = "dense"
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(max_length=64)
+    activation: Literal["relu", "tanh"] = "relu"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class Loss(Settings):
+    """What a machine minimises, as a mean over rows.
+
+    Attributes:
+        kind: "cross-entropy" (softmax over classes), "mse" (half squared error, mean over rows and
+            outputs) or "huber".
+        delta: where Huber turns from square to linear, in units of the scaled target.
+    """
+
+    kind: Literal["cross-entropy", "mse", "huber"]
+    delta: Positive = 1.0
+
+
+class Input(Settings):
+    """One input column all machines must agree on: x = clip((value - centre) / scale).
+
+    Attributes:
+        name: of the quantity; a machine maps its own column name to it.
+        unit: of ``value``, ``centre`` and ``scale``; for the reader.
+        centre: subtracted from the value.
+        scale: divides the centred value.
+        clip: |x| is cut to this, or None.
+    """
+
+    name: Name
+    unit: str = ""
+    centre: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    scale: Positive = 1.0
+    clip: Positive | None = None
+
+
+class Target(Input):
+    """One regression target; scaled like an input."""
+
+
+class Window(Settings):
+    """How many consecutive rows make one sample.
+
+    Attributes:
+        rows: of one sample; its label is that of its last row.
+        step: rows from the start of one sample to the start of the next.
+    """
+
+    rows: Annotated[int, Field(ge=1, le=4096)] = 1
+    step: Annotated[int, Field(ge=1, le=4096)] = 1
+
+
+class Algorithm(Settings):
+    """The optimisation, stated per machine objective so that it means the same for 8 and 200.
+
+    Attributes:
+        mode: "fedapm" (ADMM with personal heads, arXiv 2506.04672) or "fedalt" (the mean of what
+            arrived since the last release, no duals).
+        learning_rate: SGD step.
+        weight_decay: mu, of f_i = loss + mu/2 |p|^2.
+        penalty: rho of the ADMM constraint u_i = u.
+        head_proximal: sigma of the head step.
+        epochs: E passes over the rows per phase.
+        batch: rows per SGD step.
+        relaxation: p/2^s; transmitted changes count this much in dual and z.
+        memory: beta of the leaky compression memory.
+        weighting: n_i = 1 ("equal", as in the paper) or the number of training samples ("rows").
+        max_norm: a change |o| longer than this, in parameter units, is rejected; None for no limit.
+    """
+
+    mode: Literal["fedapm", "fedalt"] = "fedapm"
+    learning_rate: Positive = 0.05
+    weight_decay: NonNegative = 0.01
+    penalty: Positive = 0.2
+    head_proximal: NonNegative = 0.2
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    batch: Annotated[int, Field(ge=1, le=2**20)] = 50
+    relaxation: Positive = 1.0
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weighting: Literal["equal", "rows"] = "equal"
+    max_norm: Positive | None = None
+
+    @model_validator(mode="after")
+    def _gain_is_stable(self) -> Self:
+        Relaxation.from_float(self.relaxation)
+        gain = self.relaxation / (1 - self.memory)
+        if gain > 2:
+            raise ValueError(
+                f"relaxation / (1 - memory) is {gain:g}; above 2 it diverges, lower one of them"
+            )
+        return self
+
+    @property
+    def has_duals(self) -> bool:
+        """Whether duals are integrated."""
+        return self.mode == "fedapm"
+
+
+class Schedule(Settings):
+    """When the coordinator releases a model.
+
+    Attributes:
+        kind: "async" (nobody waits) or "sync" (rounds with drawn participants).
+        arrivals: async: distinct agents that must have answered; 0 is an eighth of the live ones.
+        release_after_s: async: at the latest this long after the first unreleased change.
+        live_within_s: a member heard of within this time is live.
+        participation: sync: part of the members drawn for a round, at least one.
+        deadline_s: sync: a round closes at the latest then, with at least one answer.
+        min_members: no release and no round before so many have joined.
+        max_releases: after so many the federation rests at its final model; None for no end.
+        seed: of the draws.
+    """
+
+    kind: Literal["async", "sync"] = "async"
+    arrivals: Annotated[int, Field(ge=0)] = 0
+    release_after_s: Positive = 60.0
+    live_within_s: Positive = 600.0
+    participation: Annotated[float, Field(gt=0, le=1)] = 0.3
+    deadline_s: Positive = 600.0
+    min_members: Annotated[int, Field(ge=1)] = 1
+    max_releases: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class FederationDefinition(Settings):
+    """Everything all members of a federation must agree on.
+
+    Attributes:
+        federation: its id, a topic level.
+        model: the network.
+        loss: what is minimised.
+        personal: shell patterns of the parameters that never leave a machine.
+        inputs: ordered input columns.
+        classes: class names, for cross-entropy.
+        targets: regression targets, for mse and huber.
+        window: rows per sample.
+        algorithm: see :class:`Algorithm`.
+        schedule: see :class:`Schedule`.
+        lattice_bits: b: one transmission unit is 2^-b.
+    """
+
+    federation: str
+    model: DenseModel
+    loss: Loss
+    personal: tuple[Name, ...] = ()
+    inputs: tuple[Input, ...] = Field(min_length=1, max_length=65536)
+    classes: tuple[Name, ...] = ()
+    targets: tuple[Target, ...] = ()
+    window: Window = Window()
+    algorithm: Algorithm = Algorithm()
+    schedule: Schedule = Schedule()
+    lattice_bits: Annotated[int, Field(ge=4, le=MAX_BITS)] = 16
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        _refuse_repeats("inputs", [i.name for i in self.inputs])
+        _refuse_repeats("classes", self.classes)
+        _refuse_repeats("targets", [t.name for t in self.targets])
+        if self.loss.kind == "cross-entropy":
+            if len(self.classes) < 2 or self.targets:
+                raise ValueError("cross-entropy needs at least 2 classes and no targets")
+        elif not self.targets or self.classes:
+            raise ValueError(f"{self.loss.kind} needs at least 1 target and no classes")
+        self.parameter_specification()
+        return self
+
+    @property
+    def n_inputs(self) -> int:
+        """Features of one sample: window rows times input columns."""
+        return self.window.rows * len(self.inputs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the model: classes or targets."""
+        return len(self.classes) or len(self.targets)
+
+    @property
+    def relaxation(self) -> Relaxation:
+        """The exact relaxation."""
+        return Relaxation.from_float(self.algorithm.relaxation)
+
+    def layer_shapes(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each layer."""
+        return list(pairwise((self.n_inputs, *self.model.hidden, self.n_outputs)))
+
+    def parameter_specification(self) -> ParameterSpecification:
+        """All parameters in order, shared or personal.
+
+        Raises:
+            ValueError: see :meth:`ParameterSpecification.from_shapes`.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (n_in, n_out) in enumerate(self.layer_shapes(), start=1):
+            shapes[f"layer{number}.weight"] = (n_in, n_out)
+            shapes[f"layer{number}.bias"] = (n_out,)
+        return ParameterSpecification.from_shapes(shapes, self.personal)
+
+    def lattice(self) -> Lattice:
+        """The lattice of the shared vector."""
+        sizes = tuple(p.size for p in self.parameter_specification().shared)
+        return Lattice(sizes, (self.lattice_bits,) * len(sizes), self.relaxation)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; two equal definitions give equal bytes."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes) -> "FederationDefinition":
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            ValueError: it is not a valid definition.
+        """
+        return cls.model_validate_json(encoded)
+
+    def structure(self) -> bytes:
+        """Canonical JSON of what may never change within a federation."""
+        return self.model_dump_json(exclude={"algorithm", "schedule", "lattice_bits"}).encode()
+
+
+def content_digest(content: bytes) -> bytes:
+    """16 bytes that name a blob: BLAKE2b (RFC 7693)."""
+    return blake2b(content, digest_size=16).digest()
+
+
+def _refuse_repeats(field: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{field}: {name!r} appears twice")
+        seen.add(name)

@@ -1,0 +1,177 @@
+"""The integer lattice on which all shared numbers live.
+
+Shared parameters u, the scaled duals w_i and z_i = u_i + w_i are int64 vectors in *lattice units*.
+A change o_i that an agent transmits is an int64 vector in *transmission units*.  Per tensor j with
+b_j bits, and with the relaxation p/2^s of the federation,
+
+    one transmission unit = 2^-b_j,       one lattice unit = 2^-(b_j + s),
+
+so that relax * o = p * o lattice units: exact.  Sums are int64 and therefore independent of the
+order of their terms; no value ever wraps, a value out of range is an error.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+MAX_MAGNITUDE = 2**30
+"""Stored integers satisfy |x| < 2^30."""
+MAX_TOTAL_WEIGHT = 2**32
+"""N = sum n_i < 2^32, so that |S| = |sum n_i z_i| < 2^62 fits int64."""
+MAX_BITS = 28
+MAX_RELAXATION_SHIFT = 8
+
+
+class SaturationError(ValueError):
+    """A number is not finite or too large for the lattice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """The over-relaxation p/2^s, exact.
+
+    Attributes:
+        numerator: p > 0.
+        shift: s, 0 to 8.
+    """
+
+    numerator: int = 1
+    shift: int = 0
+
+    @property
+    def value(self) -> float:
+        """The relaxation as a number."""
+        return self.numerator / (1 << self.shift)
+
+    @classmethod
+    def from_float(cls, value: float) -> "Relaxation":
+        """The exact p/2^s of a number like 1, 1.5 or 1.625.
+
+        Raises:
+            ValueError: it is not positive or not p/2^s with s <= 8.
+        """
+        for shift in range(MAX_RELAXATION_SHIFT + 1):
+            scaled = value * (1 << shift)
+            if scaled == int(scaled) and scaled > 0:
+                return cls(int(scaled), shift)
+        raise ValueError(f"{value} is not p/2^s with p > 0 and s <= {MAX_RELAXATION_SHIFT}")
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Steps of a parameter vector made of tensors.
+
+    Attributes:
+        sizes: number of elements of each tensor, in order.
+        bits: b_j of each tensor, 0 to 28.
+        relaxation: p/2^s.
+    """
+
+    sizes: tuple[int, ...]
+    bits: tuple[int, ...]
+    relaxation: Relaxation = Relaxation()
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.bits):
+            raise ValueError("one number of bits for each tensor")
+        if not all(0 <= b <= MAX_BITS for b in self.bits):
+            raise ValueError(f"bits must be 0 to {MAX_BITS}")
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the whole vector."""
+        return sum(self.sizes)
+
+    def to_floats(self, integers: Integers) -> Floats:
+        """Lattice units -> float32, same shape (size,)."""
+        return (integers * self._lattice_step()).astype(np.float32)
+
+    def from_floats(self, values: Floats) -> Integers:
+        """Nearest lattice point, half to even.
+
+        Raises:
+            SaturationError: a value is not finite or beyond 2^30 lattice units.
+        """
+        return _to_integers(values.astype(np.float64) / self._lattice_step())
+
+    def change_to_transmit(self, change: NDArray[np.float64]) -> Integers:
+        """A change in parameter units -> nearest transmission units, half to even.
+
+        Raises:
+            SaturationError: a value is not finite or beyond 2^30 transmission units.
+        """
+        return _to_integers(change / _steps(self.sizes, self.bits))
+
+    def relaxed(self, transmitted: Integers) -> Integers:
+        """Relax * o: transmission units -> lattice units, exact."""
+        return transmitted * self.relaxation.numerator
+
+    def _lattice_step(self) -> NDArray[np.float64]:
+        return _steps(self.sizes, tuple(b + self.relaxation.shift for b in self.bits))
+
+
+@lru_cache(maxsize=32)
+def _steps(sizes: tuple[int, ...], bits: tuple[int, ...]) -> NDArray[np.float64]:
+    steps = np.repeat(np.exp2(-np.array(bits, dtype=np.float64)), sizes)
+    steps.flags.writeable = False
+    return steps
+
+
+def _to_integers(scaled: NDArray[np.float64]) -> Integers:
+    # NaN compares false, so it must be the inside of the range that is asked for
+    if not bool(np.all(np.abs(scaled) < MAX_MAGNITUDE)):
+        raise SaturationError("a value is not finite or too large for the lattice")
+    rounded: Integers = np.rint(scaled).astype(np.int64)
+    return check_magnitude(rounded)
+
+
+def check_magnitude(integers: Integers) -> Integers:
+    """Return the vector unchanged.
+
+    Raises:
+        SaturationError: a value is not below 2^30 in magnitude.
+    """
+    if integers.size and (
+        int(integers.max()) >= MAX_MAGNITUDE or int(integers.min()) <= -MAX_MAGNITUDE
+    ):
+        raise SaturationError("a value is too large for the lattice")
+    return integers
+
+
+def divide_half_even(total: Integers, weight: int) -> Integers:
+    """Total / weight rounded to the nearest integer, half to even, without floats.
+
+    Args:
+        total: int64, |x| < 2^62.
+        weight: 1 <= weight < 2^32.
+    """
+    quotient, remainder = np.divmod(total, weight)
+    twice = 2 * remainder
+    up = (twice > weight) | ((twice == weight) & (quotient & 1 == 1))
+    result: Integers = quotient + up
+    return result
+
+
+def checksum(integers: Integers) -> int:
+    """c(x) = sum_j r_j x_j mod 2^64 with fixed odd r_j; 0 for the zero vector.
+
+    Linear: c(x + y) = c(x) + c(y) mod 2^64, so that a sparse change costs O(entries).
+    """
+    products = integers.astype(np.uint64) * _odd_numbers(integers.size)
+    return int(np.add.reduce(products, dtype=np.uint64))
+
+
+@lru_cache(maxsize=8)
+def _odd_numbers(size: int) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele, Lea, Flood 2014) of 1..size, made odd."""
+    x = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    odd: NDArray[np.uint64] = (x ^ (x >> np.uint64(31))) | np.uint64(1)
+    odd.flags.writeable = False
+    return odd

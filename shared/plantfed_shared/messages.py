@@ -1,0 +1,253 @@
+"""The messages of the protocol, as frozen and strictly validated types.
+
+The order of the fields is the order on the wire.  A message that carries numbers or bytes has them
+in the tail of its envelope (:mod:`plantfed_shared.wire`), not here.  What each message means and
+when it is sent is in ``docs/protocol.md``.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from plantfed_shared.topics import Kind
+
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+U64 = Annotated[int, Field(ge=0, lt=2**64)]
+Digest16 = Annotated[bytes, Field(min_length=16, max_length=16)]
+Reason = Annotated[str, Field(max_length=300)]
+Software = Annotated[str, Field(max_length=32)]
+
+MAX_CONTENT_BYTES = 256 * 2**20
+"""Largest blob that is transferred in chunks."""
+MAX_RANGES = 32
+
+
+class Epoch(NamedTuple):
+    """One unbroken life of a federation.
+
+    Attributes:
+        counter: grows by at least one with every new epoch.
+        bits: 64 random bits that tell two epochs with the same counter apart.
+    """
+
+    counter: U32
+    bits: U64
+
+
+class ModelName(NamedTuple):
+    """The name of a released model: no two different models have the same.
+
+    Attributes:
+        epoch: it was released in.
+        k: number of the release.
+        checksum: :func:`plantfed_shared.lattice.checksum` of its integers.
+    """
+
+    epoch: Epoch
+    k: U32
+    checksum: U64
+
+
+class Content(NamedTuple):
+    """A blob that its receiver can ask for in ranges.
+
+    Attributes:
+        digest: :func:`plantfed_shared.definition.content_digest`.
+        size: bytes.
+    """
+
+    digest: Digest16
+    size: Annotated[int, Field(ge=1, le=MAX_CONTENT_BYTES)]
+
+
+class ModelOffer(NamedTuple):
+    """A model and where its bytes are."""
+
+    name: ModelName
+    content: Content
+    definition: Content
+    final: bool
+
+
+class Range(NamedTuple):
+    """Bytes start to stop-1 of a content."""
+
+    start: U32
+    stop: U32
+
+
+class Code(StrEnum):
+    """What became of a message."""
+
+    APPLIED = "applied"
+    BASE_GONE = "base_gone"
+    REJECTED = "rejected"
+    LATE = "late"
+    GAP = "gap"
+    OLD_INCARNATION = "old_incarnation"
+    UNKNOWN_MEMBER = "unknown_member"
+    REMOVED = "removed"
+    LEFT = "left"
+
+
+class Verdict(NamedTuple):
+    """What became of the message whose envelope digest is ``digest``."""
+
+    digest: U64
+    code: Annotated[Code, Field(strict=False)]
+    reason: Reason
+
+
+class Message(BaseModel):
+    """Base of all messages."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Hello(Message):
+    """Agent: who I am and what I hold; asks for STATE or WELCOME.
+
+    Attributes:
+        epoch: adopted last, or None.
+        incarnation: given by the coordinator, 0 for none yet.
+        applied_seq: sequence number of the last update known to be applied.
+        outstanding: envelope digest of the update ``applied_seq + 1``, if there is one.
+        dual_checksum: c(w_i).
+        newest: the newest model seen in ``epoch``.
+        software: version.
+    """
+
+    epoch: Epoch | None
+    incarnation: U32
+    applied_seq: U32
+    outstanding: U64 | None
+    dual_checksum: U64
+    newest: ModelName | None
+    software: Software
+
+
+class Update(Message):
+    """Agent: one local round.  Tail: the change o_i, see :mod:`plantfed_shared.codec`.
+
+    Attributes:
+        base: the model the round started from.
+        incarnation: of the agent.
+        seq: one more than the last applied update.
+        weight: n_i.
+        definition: first 8 bytes of the definition's digest.
+        dual_checksum: c(w_i) after this update.
+        encoding: of the tail; 0 is dense.
+        score: of the model served before this round, on the machine's own test rows.
+    """
+
+    base: ModelName
+    incarnation: U32
+    seq: Annotated[int, Field(ge=1, lt=2**32)]
+    weight: Annotated[int, Field(ge=1, lt=2**32)]
+    definition: Annotated[bytes, Field(min_length=8, max_length=8)]
+    dual_checksum: U64
+    encoding: Literal[0]
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class Offer(Message):
+    """Agent: an update longer than one message waits to be fetched; content is its envelope."""
+
+    content: Content
+
+
+class Need(Message):
+    """Either side: send me these ranges of a content now."""
+
+    digest: Digest16
+    ranges: Annotated[tuple[Range, ...], Field(min_length=1, max_length=MAX_RANGES)]
+
+
+class Chunk(Message):
+    """Either side: the answer to NEED.  Tail: the bytes from ``offset`` on."""
+
+    digest: Digest16
+    offset: U32
+
+
+class Bye(Message):
+    """Agent: I leave the federation for good."""
+
+    incarnation: U32
+
+
+class Status(Message):
+    """Agent: retained presence; ``online = False`` is the last will."""
+
+    online: bool
+    software: Software
+
+
+class Welcome(Message):
+    """Coordinator: a new incarnation; take this dual and drop what you have outstanding.
+
+    Attributes:
+        epoch: of the federation.
+        incarnation: higher than any before; its updates count from 1.
+        dual_checksum: c(w_i).
+        dual: w_i, or None where it is zero.
+        offer: the newest model.
+    """
+
+    epoch: Epoch
+    incarnation: U32
+    dual_checksum: U64
+    dual: Content | None
+    offer: ModelOffer
+
+
+class State(Message):
+    """Coordinator: what I have of you; the answer to HELLO, UPDATE and BYE.
+
+    Attributes:
+        epoch: of the federation.
+        incarnation: of the agent, 0 if it is no member.
+        last_seq: of its last applied update.
+        last_digest: envelope digest of that update, if there is one in this incarnation.
+        dual_checksum: c(w_i).
+        verdict: on the message this answers, if it was an update.
+        offer: the newest model, in answer to HELLO and to a NEED that can't be served.
+    """
+
+    epoch: Epoch
+    incarnation: U32
+    last_seq: U32
+    last_digest: U64 | None
+    dual_checksum: U64
+    verdict: Verdict | None
+    offer: ModelOffer | None
+
+
+class Start(Message):
+    """Coordinator, synchronous schedule: train on this model now; answer within ``deadline_s``."""
+
+    model: ModelName
+    deadline_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Manifest(Message):
+    """Coordinator, retained: the newest model."""
+
+    offer: ModelOffer
+
+
+MESSAGE_OF_KIND: dict[Kind, type[Message]] = {
+    Kind.HELLO: Hello,
+    Kind.UPDATE: Update,
+    Kind.OFFER: Offer,
+    Kind.NEED: Need,
+    Kind.CHUNK: Chunk,
+    Kind.BYE: Bye,
+    Kind.STATUS: Status,
+    Kind.WELCOME: Welcome,
+    Kind.STATE: State,
+    Kind.START: Start,
+    Kind.MODEL: Manifest,
+}
+KIND_OF_MESSAGE: dict[type[Message], Kind] = {m: k for k, m in MESSAGE_OF_KIND.items()}

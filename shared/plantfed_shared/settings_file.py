@@ -1,0 +1,98 @@
+"""Reading settings files: TOML, checked by pydantic, with errors a reader can act on."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from plantfed_shared.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_settings(path: Path, model: type[Model]) -> Model:
+    """Read a TOML file into a settings model.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or a key or value is not allowed; the
+            message names file, key, value and what is allowed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), hint="Give the path of one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}", where=str(path)) from None
+    return check_settings(document, model, str(path))
+
+
+def check_settings(document: dict[str, Any], model: type[Model], where: str) -> Model:
+    """Validate already parsed settings.
+
+    Raises:
+        ConfigError: names ``where``, the key, the value and what is allowed.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    problems = error.errors(include_url=False, include_context=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_allowed_keys(model, first["loc"][:-1]))
+        what = f"unknown key {key!r}"
+        hint = f"Allowed here: {allowed}" if allowed else "Remove it"
+    elif first["type"] == "missing":
+        what, hint = f"key {key!r} is missing", "Add it"
+    else:
+        value = _shown(key, first["input"])
+        named = f"{key} = {value}: " if key else ""
+        what, hint = f"{named}{first['msg'].removeprefix('Value error, ')}", ""
+    if len(problems) > 1:
+        hint = f"{hint}{'. ' if hint else ''}({len(problems) - 1} more after this one)"
+    return ConfigError(what, where=where, hint=hint)
+
+
+def _shown(key: str, value: object) -> str:
+    if "password" in key:
+        return "(hidden)"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _allowed_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    current: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if _is_model(current) else None
+        if field is None:
+            return []
+        current = _model_within(field.annotation)
+    return sorted(_key(n, f) for n, f in current.model_fields.items()) if _is_model(current) else []
+
+
+def _key(name: str, field: Any) -> str:
+    return field.alias or name
+
+
+def _model_within(annotation: Any) -> Any:
+    if _is_model(annotation):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_within(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)

@@ -1,0 +1,167 @@
+"""Durable tables: the only importer of sqlite3.
+
+WAL with ``synchronous=FULL``: what a transaction wrote is on disk when it ends (SQLite manual,
+"PRAGMA synchronous").  One process writes; others may read at the same time.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from plantfed_shared.errors import StorageError
+
+Row = tuple[Any, ...]
+BUSY_TIMEOUT_S = 10.0
+
+
+class Database:
+    """One SQLite file.
+
+    Args:
+        path: of the file; its folder is made.
+        migrations: one script per schema version, each run once, in order.
+        program: what writes this file, for errors.
+
+    Raises:
+        StorageError: it cannot be opened, another process writes it, or it is from a newer version.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str], program: str) -> None:
+        self.path = path
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _locked(path, program)
+            try:
+                self._connection = _connect(path, read_only=False)
+                os.chmod(path, 0o600)  # noqa: PTH101 - the file may hold a personal head
+                self._migrate(migrations)
+            except BaseException:
+                self._lock.close()
+                raise
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(migrations):
+            raise StorageError(
+                f"has schema version {version}, this program knows {len(migrations)}",
+                where=str(self.path),
+                hint="Install the newer version again",
+            )
+        for number in range(version, len(migrations)):
+            script = f"BEGIN;{migrations[number]};PRAGMA user_version = {number + 1};COMMIT;"
+            self._connection.executescript(script)
+
+    @contextmanager
+    def transaction(self) -> Iterator["Database"]:
+        """All or nothing, on disk when it ends.
+
+        Raises:
+            StorageError: nothing of it was written.
+        """
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """Run one statement with bound values; returns its rows."""
+        with _explained(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each row of values."""
+        with _explained(self.path):
+            self._connection.executemany(sql, rows)
+
+    def close(self) -> None:
+        """Close the file and let another process write it."""
+        self._connection.close()
+        self._lock.close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Database]:
+    """Read a file that another process may be writing.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise StorageError("there is no state yet", where=str(path), hint="Run the program first")
+    database = Database.__new__(Database)
+    database.path = path
+    with _explained(path):
+        database._connection = _connect(path, read_only=True)
+        try:
+            yield database
+        finally:
+            database._connection.close()
+
+
+@contextmanager
+def amending(path: Path) -> Iterator[Database]:
+    """Add rows to a file that another process has open; it must expect them.
+
+    Raises:
+        StorageError: there is none, or it cannot be written.
+    """
+    if not path.exists():
+        raise StorageError("there is no state yet", where=str(path), hint="Run the program first")
+    database = Database.__new__(Database)
+    database.path = path
+    with _explained(path):
+        database._connection = _connect(path, read_only=False)
+        try:
+            yield database
+        finally:
+            database._connection.close()
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rwc"
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
+    )
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -1024")
+    return connection
+
+
+def _locked(path: Path, program: str) -> IO[str]:
+    lock = path.with_suffix(".lock").open("a", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StorageError(
+            f"another {program} is running on this state",
+            where=str(path.parent),
+            hint="Stop it, or give this one another state_dir",
+        ) from None
+    return lock
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        hint = "Free some space on this disk" if full else "Check the file, its folder and the disk"
+        raise StorageError(f"cannot be used: {error}", where=str(path), hint=hint) from error
+    except OSError as error:
+        raise StorageError(f"cannot be used: {error}", where=str(path)) from error

@@ -1,0 +1,258 @@
+"""What only MQTT over a network has: identities, permissions, versions, unreachable brokers."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.contract.brokers import HOST, TOPICS, MqttWorld, free_port, mosquitto, nats
+from tests.contract.certificates import Certificates
+from tests.contract.client import connected, on_loop, opened
+from tests.contract.conftest import needs_mosquitto
+
+from plantfed_shared.bus.mqtt import MqttBus
+from plantfed_shared.bus.port import BrokerAddress, Disconnected, SessionSettings
+from plantfed_shared.errors import ConfigError
+from plantfed_shared.topics import COORDINATOR, Kind
+
+PRESS = SessionSettings("press-01", TOPICS.agent_subscriptions("press-01"))
+OTHER_PRESS = SessionSettings("press-02", TOPICS.agent_subscriptions("press-02"))
+CENTRE = SessionSettings(COORDINATOR, TOPICS.coordinator_subscriptions())
+
+
+@asynccontextmanager
+async def world_of(
+    kind: str, folder: Path, certificates: Certificates | None = None
+) -> AsyncIterator[MqttWorld]:
+    process = nats(folder) if kind == "nats" else mosquitto(folder, certificates=certificates)
+    async with MqttWorld(process, free_port(folder), certificates=certificates).running() as world:
+        yield world
+
+
+def brokers(*kinds: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "kind",
+        [k if k == "nats" else pytest.param(k, marks=needs_mosquitto) for k in kinds],
+    )
+
+
+def asked_for(kind: str, certificates: Certificates) -> Certificates | None:
+    return certificates if kind == "mosquitto-tls" else None
+
+
+@brokers("mosquitto", "nats")
+@on_loop
+async def test_a_wrong_password_is_refused(kind: str, tmp_path: Path) -> None:
+    async with world_of(kind, tmp_path) as world:
+        wrong = replace(world.address("press-01"), password="open sesame")
+        async with opened(world.bus(PRESS, wrong)) as press:
+            refused = await press.refused()
+            # It goes on trying by itself.
+            assert await press.refused() == refused
+    assert "refused the user" in refused.reason or "not authorise" in refused.reason
+    assert "sesame" not in refused.reason + repr(wrong)
+
+
+@needs_mosquitto
+@on_loop
+async def test_without_a_client_certificate(tmp_path: Path, certificates: Certificates) -> None:
+    async with world_of("mosquitto", tmp_path, certificates) as world:
+        nobody = replace(world.address("press-01"), cert_file=None, key_file=None)
+        async with opened(world.bus(PRESS, nobody)) as press:
+            assert "wants a client certificate" in (await press.refused()).reason
+
+
+@needs_mosquitto
+@on_loop
+async def test_with_a_stranger_s_certificate(tmp_path: Path, certificates: Certificates) -> None:
+    strangers = Certificates(tmp_path)
+    cert_file, key_file = strangers.identity("press-01")
+    async with world_of("mosquitto", tmp_path, certificates) as world:
+        stranger = replace(world.address("press-01"), cert_file=cert_file, key_file=key_file)
+        async with opened(world.bus(PRESS, stranger)) as press:
+            assert "certificate" in (await press.refused()).reason
+
+
+@needs_mosquitto
+@on_loop
+async def test_a_broker_we_do_not_trust(tmp_path: Path, certificates: Certificates) -> None:
+    async with world_of("mosquitto", tmp_path, certificates) as world:
+        wary = replace(world.address("press-01"), ca_file=Certificates(tmp_path).ca_file)
+        async with opened(world.bus(PRESS, wary)) as press:
+            assert "is not trusted" in (await press.refused()).reason
+
+
+@needs_mosquitto
+@on_loop
+async def test_tls_towards_a_broker_without(tmp_path: Path, certificates: Certificates) -> None:
+    async with world_of("mosquitto", tmp_path) as world:
+        hopeful = replace(world.address("press-01"), ca_file=certificates.ca_file)
+        async with opened(world.bus(PRESS, hopeful)) as press:
+            assert "no TLS with" in (await press.disconnected()).reason
+
+
+@brokers("mosquitto-tls", "nats")
+@on_loop
+async def test_an_agent_cannot_speak_for_another(
+    kind: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    async with (
+        world_of(kind, tmp_path, asked_for(kind, certificates)) as world,
+        connected(world, CENTRE) as centre,
+        connected(world, PRESS) as press,
+    ):
+        press.bus.publish(TOPICS.up("press-02", Kind.UPDATE), b"forged")
+        press.bus.publish(TOPICS.status("press-02"), b"forged", retain=True)
+        press.bus.publish(TOPICS.manifest, b"forged", retain=True)
+        press.bus.publish(TOPICS.down("press-01", Kind.STATE), b"forged")
+        await press.bus.publish(TOPICS.up("press-01", Kind.UPDATE), b"mine")
+        assert await centre.payloads(1) == [b"mine"]
+        await centre.send(TOPICS.down("press-01", Kind.STATE), b"real")
+        assert await press.payloads(1) == [b"real"]
+        async with connected(world, OTHER_PRESS) as other:
+            await centre.send(TOPICS.down("press-02", Kind.STATE), b"first")
+            assert await other.payloads(1) == [b"first"]
+
+
+@brokers("mosquitto-tls", "nats")
+@on_loop
+async def test_an_agent_cannot_listen_to_another(
+    kind: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Mosquitto grants the subscription and delivers nothing; NATS denies it."""
+    theirs = TOPICS.agent_subscriptions("press-02")[0]
+    curious = replace(PRESS, subscriptions=(*PRESS.subscriptions, theirs))
+    async with (
+        world_of(kind, tmp_path, asked_for(kind, certificates)) as world,
+        connected(world, CENTRE) as centre,
+        opened(world.bus(curious)) as press,
+    ):
+        if kind == "nats":
+            assert theirs in (await press.refused()).reason
+            return
+        await press.connected()
+        await centre.send(TOPICS.down("press-02", Kind.STATE), b"not for you")
+        await centre.send(TOPICS.down("press-01", Kind.STATE), b"for you")
+        assert await press.payloads(1) == [b"for you"]
+
+
+@needs_mosquitto
+@on_loop
+async def test_a_small_broker_says_what_it_takes(tmp_path: Path) -> None:
+    process = mosquitto(tmp_path, "max_packet_size 20000", "max_inflight_messages 2")
+    async with (
+        MqttWorld(process, free_port(tmp_path)).running() as world,
+        opened(world.bus(CENTRE)) as centre,
+        opened(world.bus(PRESS)) as press,
+    ):
+        await centre.connected()
+        granted = (await press.connected()).max_payload_bytes
+        assert granted == 20_000 - 1024
+        with pytest.raises(ValueError, match="at most 18976"):
+            press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), bytes(granted + 1))
+        sent = [bytes([n]) * granted for n in range(30)]
+        futures = [press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), one) for one in sent]
+        assert await centre.payloads(30) == sent
+        await asyncio.gather(*futures)
+
+
+@on_loop
+async def test_nobody_listens(tmp_path: Path) -> None:
+    address = BrokerAddress(HOST, free_port(tmp_path))
+    async with opened(MqttBus(address, PRESS, rng=random.Random(1))) as press:
+        for _ in range(2):
+            assert (
+                await press.disconnected()
+            ).reason == f"nothing listens at {HOST}:{address.port}"
+
+
+@on_loop
+async def test_a_name_that_does_not_exist() -> None:
+    address = BrokerAddress("broker.invalid", 1883)
+    async with opened(MqttBus(address, PRESS, rng=random.Random(1))) as press:
+        assert "cannot be resolved" in (await press.disconnected()).reason
+
+
+@on_loop
+async def test_something_that_is_no_broker() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(babble, HOST, 0)
+    async with server:
+        address = BrokerAddress(HOST, server.sockets[0].getsockname()[1])
+        async with opened(MqttBus(address, PRESS, rng=random.Random(1))) as press:
+            for _ in range(3):
+                assert isinstance(await press.bus.next_event(), Disconnected)
+
+
+@on_loop
+async def test_closing_while_the_broker_keeps_silent() -> None:
+    silence = asyncio.Event()
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        silence.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(keep_silent, HOST, 0)
+    async with server:
+        address = BrokerAddress(HOST, server.sockets[0].getsockname()[1])
+        async with opened(MqttBus(address, PRESS, rng=random.Random(1))):
+            await silence.wait()
+
+
+@pytest.mark.parametrize(
+    ("which", "wrong"),
+    [
+        *((which, "missing") for which in ("ca_file", "cert_file", "key_file")),
+        *((which, "empty") for which in ("ca_file", "cert_file", "key_file")),
+        ("key_file", "other key"),
+    ],
+)
+@on_loop
+async def test_a_certificate_file_that_cannot_be_used(
+    which: str, wrong: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    cert_file, key_file = certificates.identity("press-01")
+    address = BrokerAddress(HOST, 8883, None, None, certificates.ca_file, cert_file, key_file)
+    path = tmp_path / "file.pem"
+    if wrong == "other key":
+        path.write_bytes(Path(certificates.identity("press-02")[1]).read_bytes())
+    elif wrong == "empty":
+        path.touch()
+    match which:
+        case "ca_file":
+            address = replace(address, ca_file=str(path))
+        case "cert_file":
+            address = replace(address, cert_file=str(path))
+        case _:
+            address = replace(address, key_file=str(path))
+    with pytest.raises(ConfigError, match=r"file\.pem"):
+        await MqttBus(address, PRESS, rng=random.Random(1)).open()
+
+
+@on_loop
+async def test_a_certificate_without_an_authority(certificates: Certificates) -> None:
+    cert_file, key_file = certificates.identity("press-01")
+    address = BrokerAddress(HOST, 8883, cert_file=cert_file, key_file=key_file)
+    with pytest.raises(ConfigError, match="ca_file"):
+        await MqttBus(address, PRESS, rng=random.Random(1)).open()
+
+
+@needs_mosquitto
+@on_loop
+async def test_two_clients_with_one_name(tmp_path: Path) -> None:
+    async with (
+        world_of("mosquitto", tmp_path) as world,
+        opened(world.bus(PRESS)) as first,
+    ):
+        await first.connected()
+        async with connected(world, PRESS):
+            await first.disconnected()

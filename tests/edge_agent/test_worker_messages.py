@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from tests.edge_agent.federations import agent_settings, classifier, first_task
+
+from plantfed_agent.training import TrainingOutcome
+from plantfed_agent.worker_messages import (
+    error_frame,
+    outcome_frame,
+    outcome_in,
+    settings_frame,
+    settings_in,
+    task_frame,
+    task_in,
+)
+from plantfed_shared.errors import ConfigError, DataError, TrainingError
+
+
+def test_a_task_comes_back_equal():
+    task = first_task(classifier(), seq=2**40)
+    same = task_in(task_frame(task))
+    assert (same.agent, same.seq, same.head) == (task.agent, task.seq, None)
+    assert same.definition == task.definition
+    np.testing.assert_array_equal(same.base, task.base)
+    np.testing.assert_array_equal(same.dual, task.dual)
+
+
+def test_an_outcome_comes_back_equal():
+    outcome = TrainingOutcome(np.float32([1, 2]), np.float32([3]), 0.1 + 0.2, None, 17, "abc", 1.5)
+    same = outcome_in(outcome_frame(outcome))
+    np.testing.assert_array_equal(same.shared, outcome.shared)
+    np.testing.assert_array_equal(same.head, outcome.head)
+    assert (same.loss, same.score, same.n_samples) == (0.1 + 0.2, None, 17)
+    assert (same.data_fingerprint, same.seconds) == ("abc", 1.5)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, DataError, TrainingError])
+def test_an_error_comes_back_word_for_word(kind):
+    error = kind("is wrong", where="file.csv, line 3", hint="Repair it")
+    with pytest.raises(kind) as caught:
+        outcome_in(error_frame(error))
+    assert str(caught.value) == str(error)
+    assert caught.value.hint == "Repair it"
+
+
+def test_settings_come_back_equal_and_hold_nothing_of_the_broker():
+    settings = agent_settings("a.csv", nice=3, data={"labels": {"1": "bad"}})
+    frame = settings_frame(settings)
+    assert settings_in(frame) == (settings.data, settings.training)
+    assert set(frame.header) == {"data", "training"}
