@@ -207,9 +207,7 @@ class Agent:
                 if self.world.chance_of_crash():
                     self.crash()
                     return False
-                self.world.broker.publish(
-                    self.name, topic, payload, self.world.now, retain=retain
-                )
+                self.world.broker.publish(self.name, topic, payload, self.world.now, retain=retain)
             case agent_events.Train(ticket, task):
                 machine = self.machine
                 outcome = self.train(task)
@@ -266,7 +264,10 @@ class World:
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass; returns whether ``until`` became true."""
         end = self.now + seconds
+        steps_at = (self.now, 0)
         while True:
+            steps_at = (self.now, steps_at[1] + 1 if steps_at[0] == self.now else 0)
+            assert steps_at[1] < 10_000, f"the machines spin at {self.now}"
             if until is not None and until():
                 return True
             due = self._next_due()

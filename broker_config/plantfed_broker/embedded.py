@@ -19,11 +19,11 @@ from typing import Self
 
 from plantfed_broker import mosquitto, nats
 from plantfed_broker.certificates import key_pin
-from plantfed_broker.files import PRIVATE, write_file
+from plantfed_broker.files import PRIVATE, make_folder, write_file
 from plantfed_broker.folder import nats_passwords, valid_certificates
 from plantfed_broker.settings import BrokerSettings, broker_url, read_folder
 from plantfed_shared.bus.address import parse_broker_url
-from plantfed_shared.errors import BrokerError, StorageError
+from plantfed_shared.errors import BrokerError
 
 MOSQUITTO_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 """Where packages put mosquitto, which is not on the PATH of an ordinary user."""
@@ -132,6 +132,7 @@ class EmbeddedBroker:
         if self._url is not None:
             self._check_external(self._url)
             return
+        self._settings = self._read_settings()
         self._check_port_is_free()
         command = self._prepare()
         with ExitStack() as undo:
@@ -203,10 +204,7 @@ class EmbeddedBroker:
         program = _program(self.kind)
         if program is None:
             raise BrokerError(f"{self.kind} is not installed", hint="Leave the choice to PlantFed")
-        try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot be written: {error}", where=str(self.data_dir)) from error
+        make_folder(self.data_dir)
         path = self.folder / "data" / f"{self.kind}.conf"
         text = self._mosquitto() if self.kind is BrokerKind.MOSQUITTO else self._nats()
         write_file(path, text, PRIVATE)

@@ -15,7 +15,15 @@ from plantfed_broker.certificates import (
     new_authority,
     revocation_list,
 )
-from plantfed_broker.files import PRIVATE, PUBLIC, locked, read_lines, read_text, write_file
+from plantfed_broker.files import (
+    PRIVATE,
+    PUBLIC,
+    locked,
+    make_folder,
+    read_lines,
+    read_text,
+    write_file,
+)
 from plantfed_broker.passwords import new_password, passwd_line
 from plantfed_broker.settings import (
     PORTS,
@@ -79,6 +87,7 @@ def render_federation(
     settings = check_settings(chosen, BrokerSettings, "plantfed-broker render")
     if before:
         _refuse_another(out, before, settings)
+    make_folder(out)
     with locked(out):
         _write_secrets(out, settings, new_host=same_host is None)
         _write_made(out, settings)
@@ -105,6 +114,7 @@ def add_agent(
     check_id(agent_id, "agent id")
     folder = folder.resolve()
     out = (out or folder / "agents" / agent_id).resolve()
+    read_folder(folder)
     with locked(folder):
         settings = read_folder(folder)
         if agent_id in settings.agents and not replace:
@@ -136,6 +146,7 @@ def remove_agent(folder: Path, agent_id: str) -> None:
         StorageError: the folder cannot be written.
     """
     folder = folder.resolve()
+    read_folder(folder)
     with locked(folder):
         settings = read_folder(folder)
         if agent_id not in settings.agents:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plantfed_coordinator.machine import Presence
+from plantfed_coordinator.desk import Presence
 from plantfed_shared.bus.port import PUBACK_BYTES, publish_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.topics import EVERYBODY, Topics

@@ -1,10 +1,17 @@
-"""When the next model is released: pure decisions on the state."""
+"""When the next model is released, and whom a synchronous round invites."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.desk import Desk
+from plantfed_coordinator.records import Released, RoundOpened
+from plantfed_coordinator.state import FederationState, Round
+from plantfed_shared.definition import Schedule
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import ModelName, Start
+
+INVITE_AGAIN_S = 30.0
 
 Selector = Callable[[int, int, int, Sequence[str], float], tuple[str, ...]]
 """(seed, k, attempt, sorted members, participation) -> members of the round."""
@@ -19,32 +26,110 @@ def draw_participants(
     return tuple(members[i] for i in rng.choice(len(members), count, replace=False))
 
 
-def arrivals_wanted(state: FederationState, live: int) -> int:
+def arrivals_wanted(wanted: int, live: int) -> int:
     """Distinct arrivals after which an asynchronous release is made.
 
     Args:
-        state: of the federation.
+        wanted: as configured; 0 is an eighth of the live members.
         live: members heard of lately.
     """
-    wanted = state.terms.definition.schedule.arrivals or max(1, live // 8)
-    return max(1, min(wanted, live))
+    return max(1, min(wanted or max(1, live // 8), live))
 
 
-def release_is_allowed(state: FederationState) -> bool:
-    """Whether there is something to release and the federation still releases."""
-    enough = len(state.members) >= state.terms.definition.schedule.min_members
-    return state.changed and not state.final and enough
+class Releases:
+    """Makes releases and opens synchronous rounds when they are due.
 
+    Args:
+        desk: of the federation.
+        select: draws the participants of synchronous rounds.
+        now: monotonic seconds.
+    """
 
-def round_is_answered(state: FederationState) -> bool:
-    """Whether all drawn members of the open round have answered, and somebody has."""
-    opened = state.round
-    return opened is not None and bool(opened.answered) and opened.answered >= set(opened.drawn)
+    def __init__(self, desk: Desk, select: Selector, now: float) -> None:
+        self._desk = desk
+        self._select = select
+        self._changed_since = now if desk.state.changed else None
+        self._round_since = now
+        self._invited_at = now
 
+    def next_timer(self) -> float | None:
+        """When something is due by time alone."""
+        schedule = self._schedule
+        if schedule.kind == "sync":
+            if self._desk.state.round is None or not self._desk.state.members:
+                return None
+            deadline = self._round_since + schedule.deadline_s
+            return min(deadline, self._invited_at + INVITE_AGAIN_S)
+        if self._changed_since is None or not self._is_allowed():
+            return None
+        return self._changed_since + schedule.release_after_s
 
-def round_can_open(state: FederationState) -> bool:
-    """Whether a synchronous round is due: none is open, and enough members have joined."""
-    schedule = state.terms.definition.schedule
-    if schedule.kind != "sync" or state.final or state.round is not None:
-        return False
-    return len(state.members) >= schedule.min_members
+    def settle(self, now: float) -> None:
+        """Release what is due and open the round that is due."""
+        state = self._desk.state
+        if not state.changed:
+            self._changed_since = None
+        elif self._changed_since is None:
+            self._changed_since = now
+        if self._is_allowed() and self._is_due(state, now):
+            self._desk.record(Released(state.k + 1, checksum(state.next_model())))
+            self._changed_since = None
+            self._desk.announce()
+        if self._schedule.kind == "sync":
+            self._tend_round(state, now)
+
+    def invite_if_drawn(self, agent: str) -> None:
+        """Send START to a member whose answer the open round is waiting for."""
+        state, opened = self._desk.state, self._desk.state.round
+        if opened is None or agent not in opened.drawn or agent in opened.answered:
+            return
+        name = ModelName(state.epoch, state.k, checksum(state.model))
+        self._desk.send(agent, Start(model=name, deadline_s=self._schedule.deadline_s))
+
+    @property
+    def _schedule(self) -> Schedule:
+        return self._desk.state.terms.definition.schedule
+
+    def _is_allowed(self) -> bool:
+        state = self._desk.state
+        enough = len(state.members) >= self._schedule.min_members
+        return state.changed and not state.final and enough
+
+    def _is_due(self, state: FederationState, now: float) -> bool:
+        schedule = self._schedule
+        if schedule.kind == "sync":
+            opened = state.round
+            if opened is None or not opened.answered:
+                return False
+            late = now >= self._round_since + schedule.deadline_s
+            return late or opened.answered >= set(opened.drawn)
+        live = sum(now - self._desk.seen_at(a) <= schedule.live_within_s for a in state.members)
+        if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live):
+            return True
+        since = self._changed_since
+        return since is not None and now >= since + schedule.release_after_s
+
+    def _tend_round(self, state: FederationState, now: float) -> None:
+        opened = state.round
+        if opened is None:
+            if not state.final and len(state.members) >= self._schedule.min_members:
+                self._open_round(state, 0, now)
+        elif self._is_hopeless(opened, now):
+            self._open_round(state, opened.attempt + 1, now)
+        elif now >= self._invited_at + INVITE_AGAIN_S:
+            self._invited_at = now
+            for agent in opened.drawn:
+                self.invite_if_drawn(agent)
+
+    def _is_hopeless(self, opened: Round, now: float) -> bool:
+        late = now >= self._round_since + self._schedule.deadline_s
+        return bool(self._desk.state.members) and (late or not opened.drawn)
+
+    def _open_round(self, state: FederationState, attempt: int, now: float) -> None:
+        members = sorted(state.members)
+        seed, participation = self._schedule.seed, self._schedule.participation
+        drawn = self._select(seed, state.k, attempt, members, participation)
+        self._desk.record(RoundOpened(state.k, attempt, drawn))
+        self._round_since = self._invited_at = now
+        for agent in drawn:
+            self.invite_if_drawn(agent)

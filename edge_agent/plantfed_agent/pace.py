@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 HELLO_AGAIN_S = 5.0
 HELLO_LONGEST_S = 60.0
 HELLO_WHEN_REMOVED_S = 600.0
+HURRY_AFTER_S = 0.5
 RESEND_S = 30.0
 RESEND_LONGEST_S = 600.0
 TRAINING_FAILED_S = 60.0
@@ -34,6 +35,11 @@ class Backoff:
         """Due after twice the interval before."""
         self._next_s = min(2 * self._next_s, max(self.longest_s, self._next_s))
         self.due = now + self._next_s
+
+    def hurry(self, now: float) -> None:
+        """Due at once, if it has been waiting for a while."""
+        if self.due is not None and self.due - now < self._next_s - HURRY_AFTER_S:
+            self.due = now
 
     def stop(self) -> None:
         """Never due."""

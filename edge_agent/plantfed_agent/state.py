@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from plantfed_shared.definition import Algorithm, FederationDefinition
+from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
 from plantfed_shared.messages import Epoch, ModelName
 
@@ -80,37 +80,6 @@ def _differs(before: object, after: object) -> bool:
     if isinstance(before, np.ndarray) or isinstance(after, np.ndarray):
         return True
     return before != after
-
-
-@dataclass(frozen=True, slots=True)
-class Transmission:
-    """What of a local change is sent, and what is kept for later.
-
-    Attributes:
-        change: o_i in transmission units, int64 (shared,).
-        memory: e_i = d - o in parameter units, or None where beta is 0.
-    """
-
-    change: Integers
-    memory: Floats | None
-
-
-def transmission(
-    lattice: Lattice, algorithm: Algorithm, state: AgentState, base: Floats, trained: Floats
-) -> Transmission:
-    """O = round(d / step) with d = (x - base) + beta * e, and e' = d - o * step.
-
-    Raises:
-        SaturationError: the change is not finite or too large for the lattice.
-    """
-    wanted = trained.astype(np.float64) - base.astype(np.float64)
-    if algorithm.memory and state.memory is not None:
-        wanted = wanted + algorithm.memory * state.memory.astype(np.float64)
-    change = lattice.change_to_transmit(wanted)
-    if not algorithm.memory:
-        return Transmission(change, None)
-    sent = lattice.to_floats(change << lattice.relaxation.shift).astype(np.float64)
-    return Transmission(change, (wanted - sent).astype(np.float32))
 
 
 def without_outstanding(state: AgentState) -> AgentState:

@@ -5,7 +5,7 @@ files with the names of the federation, so that both ways into an agent are used
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from plantfed_lab.templating import fill
 from plantfed_lab.tennessee_eastman import Labels, Plant, Readings
 from plantfed_shared.definition import FederationDefinition
 
+CSV_LABEL, NPZ_LABEL = "STATE", "state"
 SECTIONS = ("model", "loss", "window", "algorithm", "schedule")
 INSTRUMENTS = {"°C": "TI", "kPa": "PI", "mol%": "AI", "kW": "JI"}
 """First letters of a tag, by unit; flows are FI, levels LI, valves XV (after ISA-5.1)."""
@@ -50,21 +51,21 @@ def write_federation_file(path: Path, definition: FederationDefinition) -> None:
 def write_plant(folder: Path, plant: Plant) -> PlantFiles:
     """Write a plant's own rows, in process units, and nothing of anybody else."""
     number = int(plant.id.rpartition("-")[2])
-    if number % 2:
-        files = PlantFiles(
-            train="train.csv",
-            test="test.csv",
-            label="STATE",
-            columns=_tags(number),
-            labels={_local_label(k): CLASSES[k] for k in np.unique(plant.y_train).tolist()},
-        )
-        write = _write_csv
-    else:
-        files = PlantFiles(train="train.npz", test="test.npz", label="state")
-        write = _write_npz
-    write(folder / files.train, files, plant.readings_train, plant.y_train)
-    write(folder / files.test, files, plant.readings_test, plant.y_test)
-    return files
+    if number % 2 == 0:
+        _write_npz(folder / "train.npz", plant.readings_train, plant.y_train)
+        _write_npz(folder / "test.npz", plant.readings_test, plant.y_test)
+        return PlantFiles(train="train.npz", test="test.npz", label=NPZ_LABEL)
+    tags = _tags(number)
+    header = [*tags.values(), CSV_LABEL]
+    _write_csv(folder / "train.csv", header, plant.readings_train, plant.y_train)
+    _write_csv(folder / "test.csv", header, plant.readings_test, plant.y_test)
+    return PlantFiles(
+        train="train.csv",
+        test="test.csv",
+        label=CSV_LABEL,
+        columns=tags,
+        labels={_local_label(k): CLASSES[k] for k in np.unique(plant.y_train).tolist()},
+    )
 
 
 def write_agent_file(path: Path, head: str, files: PlantFiles, max_rounds: int) -> None:
@@ -93,15 +94,15 @@ def _local_label(number: int) -> str:
     return f"F{number:02d}" if number else "OK"
 
 
-def _write_csv(path: Path, files: PlantFiles, readings: Readings, labels: Labels) -> None:
+def _write_csv(path: Path, header: Sequence[str], readings: Readings, labels: Labels) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*files.columns.values(), files.label])
+        writer.writerow(header)
         for row, label in zip(readings.tolist(), labels.tolist(), strict=True):
             writer.writerow([*(f"{value:.10g}" for value in row), _local_label(label)])
 
 
-def _write_npz(path: Path, files: PlantFiles, readings: Readings, labels: Labels) -> None:
+def _write_npz(path: Path, readings: Readings, labels: Labels) -> None:
     columns = np.array([name for name, _, _ in VARIABLES])
-    texts = np.array(CLASSES)[labels]
-    np.savez_compressed(path, x=readings, columns=columns, **{files.label: texts})
+    answers = {NPZ_LABEL: np.array(CLASSES)[labels]}
+    np.savez_compressed(path, allow_pickle=False, x=readings, columns=columns, **answers)

@@ -1,0 +1,129 @@
+"""What the parts of the federation machine work on together: the state, and what they ask for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plantfed_coordinator.contents import Contents
+from plantfed_coordinator.events import Action, Note, Persist, Publish
+from plantfed_coordinator.records import EpochStarted, Record
+from plantfed_coordinator.state import FederationState
+from plantfed_shared import wire
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import (
+    KIND_OF_MESSAGE,
+    Epoch,
+    Manifest,
+    Message,
+    State,
+    Verdict,
+)
+from plantfed_shared.topics import Topics
+
+
+@dataclass(slots=True)
+class Presence:
+    """What is known of an agent's connection; not part of the journal.
+
+    Attributes:
+        last_seen: monotonic seconds of its last message.
+        online: as its retained status says.
+        software: its version.
+        rejected: messages that did not fit the protocol or were rejected.
+    """
+
+    last_seen: float
+    online: bool = True
+    software: str = ""
+    rejected: int = 0
+
+
+class Desk:
+    """One federation's state and outbox.
+
+    Args:
+        state: replayed from the journal.
+        topics: of the federation.
+        new_bits: draws 64 random bits for a new epoch.
+        now: monotonic seconds.
+
+    Attributes:
+        presence: of every agent heard of since the start.
+        contents: what agents can fetch.
+        max_payload_bytes: what the broker grants.
+    """
+
+    def __init__(
+        self, state: FederationState, topics: Topics, new_bits: Callable[[], int], now: float
+    ) -> None:
+        self.state = state
+        self.topics = topics
+        self.presence: dict[str, Presence] = {}
+        self.contents = Contents()
+        self.max_payload_bytes = MAX_MESSAGE_BYTES
+        self._new_bits = new_bits
+        self._started = now
+        self._actions: list[Action] = []
+
+    def take_actions(self) -> list[Action]:
+        """All that was asked for since the last time, in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def record(self, record: Record) -> None:
+        """Change the state by a record that is persisted."""
+        self.state.apply(record)
+        self._actions.append(Persist(record))
+
+    def renew(self, reason: str, seen: Epoch, definition: bytes | None = None) -> None:
+        """Begin a new epoch, later than any seen, with this definition or the one in force."""
+        counter = max(self.state.epoch.counter, seen.counter) + 1
+        self.record(
+            EpochStarted(
+                epoch=Epoch(counter, self._new_bits()),
+                k=self.state.k + 1,
+                definition=definition or self.state.terms.encoded,
+                reason=reason,
+            )
+        )
+        self.note(f"epoch {counter} begins: {reason}", warning=True)
+        self.announce()
+
+    def announce(self) -> None:
+        """Publish the manifest of the newest model."""
+        payload = wire.encode(Manifest(offer=self.contents.offer(self.state)))
+        self._actions.append(Publish(self.topics.manifest, payload, retain=True))
+
+    def reply(self, agent: str, verdict: Verdict | None, *, offer: bool = False) -> None:
+        """Send STATE to an agent."""
+        member = self.state.members.get(agent)
+        self.send(
+            agent,
+            State(
+                epoch=self.state.epoch,
+                incarnation=member.incarnation if member else 0,
+                last_seq=member.last_seq if member else 0,
+                last_digest=member.last_digest if member else None,
+                dual_checksum=checksum(member.contribution.dual) if member else 0,
+                verdict=verdict,
+                offer=self.contents.offer(self.state) if offer else None,
+            ),
+        )
+
+    def send(self, agent: str, message: Message, tail: bytes = b"") -> None:
+        """Send a message to an agent."""
+        topic = self.topics.down(agent, KIND_OF_MESSAGE[type(message)])
+        self._actions.append(Publish(topic, wire.encode(message, tail)))
+
+    def note(self, text: str, agent: str | None = None, *, warning: bool = False) -> None:
+        """Tell the reader of the log."""
+        self._actions.append(Note(text, agent, warning))
+
+    def presence_of(self, agent: str, now: float) -> Presence:
+        """What is known of an agent; begins now where it was not heard of."""
+        return self.presence.setdefault(agent, Presence(now))
+
+    def seen_at(self, agent: str) -> float:
+        """Monotonic seconds; members not heard of since the start count from there."""
+        known = self.presence.get(agent)
+        return known.last_seen if known else self._started

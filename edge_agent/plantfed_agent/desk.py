@@ -1,0 +1,91 @@
+"""What the parts of the agent machine work on together: the state, and the actions they ask for."""
+
+from dataclasses import replace
+from typing import Any
+
+from plantfed_agent.events import Action, Note, Persist, Publish
+from plantfed_agent.pace import Pace
+from plantfed_agent.state import AgentState, changed_fields
+from plantfed_shared import wire
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
+from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.errors import PeerError
+from plantfed_shared.lattice import Lattice
+from plantfed_shared.messages import KIND_OF_MESSAGE, Message, ModelOffer, Status
+from plantfed_shared.topics import Topics
+
+
+class Desk:
+    """One agent's state and outbox.
+
+    Args:
+        agent: its id.
+        topics: of the federation.
+        state: read from disk.
+        pace: timers and limits.
+
+    Attributes:
+        state: as it is now.
+        definition: parsed from the state, once there is one.
+        offer: the newest model announced by the coordinator.
+        max_payload_bytes: what the broker grants.
+    """
+
+    def __init__(self, agent: str, topics: Topics, state: AgentState, pace: Pace) -> None:
+        self.agent = agent
+        self.topics = topics
+        self.pace = pace
+        self.state = state
+        self.definition: FederationDefinition | None = None
+        self.offer: ModelOffer | None = None
+        self.max_payload_bytes = MAX_MESSAGE_BYTES
+        self._persisted = state
+        self._actions: list[Action] = []
+        if state.definition:
+            self.definition = FederationDefinition.from_bytes(state.definition)
+
+    def take_actions(self) -> list[Action]:
+        """All that was asked for since the last time, what must be persisted first."""
+        changed = changed_fields(self._persisted, self.state)
+        # the newest name only guards against a model that goes back in time: not worth a write
+        persist = [Persist(self.state, changed)] if changed - {"newest"} else []
+        if persist:
+            self._persisted = self.state
+        actions, self._actions = self._actions, []
+        return [*persist, *actions]
+
+    def change(self, **changes: Any) -> None:
+        """Replace fields of the state."""
+        self.state = replace(self.state, **changes)
+
+    def ask(self, action: Action) -> None:
+        """Ask the shell for something."""
+        self._actions.append(action)
+
+    def send(self, message: Message, tail: bytes = b"") -> None:
+        """Send a message to the coordinator."""
+        if isinstance(message, Status):
+            topic, retain = self.topics.status(self.agent), True
+        else:
+            topic, retain = self.topics.up(self.agent, KIND_OF_MESSAGE[type(message)]), False
+        self.ask(Publish(topic, wire.encode(message, tail), retain))
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Tell the reader of the log."""
+        self.ask(Note(text, warning))
+
+    def has_definition(self) -> bool:
+        """Whether the definition on disk is the one the coordinator offers."""
+        if self.offer is None or self.definition is None:
+            return False
+        return self.offer.definition.digest == content_digest(self.state.definition)
+
+    def lattice(self) -> Lattice:
+        """Of the shared vector.
+
+        Raises:
+            PeerError: there is no definition yet.
+        """
+        if self.definition is None:
+            raise PeerError("numbers came before the federation's definition")
+        return self.definition.lattice()

@@ -1,0 +1,124 @@
+"""From a state to a local round, and from its outcome to the update that is sent: pure."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from plantfed_agent.state import AgentState
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_shared import wire
+from plantfed_shared.codec import encode_dense
+from plantfed_shared.definition import Algorithm, FederationDefinition, content_digest
+from plantfed_shared.lattice import Floats, Integers, Lattice, check_magnitude, checksum
+from plantfed_shared.messages import Update
+
+
+def task_of(agent: str, state: AgentState, definition: FederationDefinition) -> TrainingTask:
+    """The round on the model that was fetched last.
+
+    Raises:
+        ValueError: no model was fetched yet.
+    """
+    if state.model is None:
+        raise ValueError("no model to train on")
+    lattice = definition.lattice()
+    dual = np.zeros_like(state.model) if state.dual is None else state.dual
+    return TrainingTask(
+        agent=agent,
+        seq=state.applied_seq + 1,
+        base=lattice.to_floats(state.model),
+        dual=lattice.to_floats(dual),
+        head=state.head,
+        definition=definition,
+    )
+
+
+def after_round(
+    state: AgentState,
+    definition: FederationDefinition,
+    outcome: TrainingOutcome,
+    *,
+    report_score: bool,
+) -> AgentState:
+    """The state with the round's head, memory and UPDATE; the dual waits for the verdict.
+
+    Args:
+        state: as it was when the round began.
+        definition: of the federation.
+        outcome: of the round on ``state.model``.
+        report_score: whether the update carries the score.
+
+    Raises:
+        SaturationError: the numbers are not finite or too large for the lattice.
+        ValueError: no model was fetched yet.
+    """
+    if state.model is None or state.model_name is None:
+        raise ValueError("no model was trained on")
+    lattice, algorithm = definition.lattice(), definition.algorithm
+    base = lattice.to_floats(state.model)
+    sent = transmission(lattice, algorithm, state.memory, base, outcome.shared)
+    dual = state.dual
+    if algorithm.has_duals:
+        dual = check_magnitude(state.dual_after(lattice, sent.change))
+    update = Update(
+        base=state.model_name,
+        incarnation=state.incarnation,
+        seq=state.applied_seq + 1,
+        weight=outcome.n_samples if algorithm.weighting == "rows" else 1,
+        definition=content_digest(state.definition)[:8],
+        dual_checksum=0 if dual is None else checksum(dual),
+        encoding=0,
+        score=outcome.score if report_score else None,
+    )
+    same_rows = outcome.data_fingerprint == state.data_fingerprint
+    return replace(
+        state,
+        head=outcome.head,
+        memory=sent.memory,
+        outstanding=wire.encode(update, encode_dense(sent.change)),
+        trained_on=state.model_name,
+        rounds=state.rounds + 1,
+        rounds_on_these_rows=state.rounds_on_these_rows + 1 if same_rows else 1,
+        data_fingerprint=outcome.data_fingerprint,
+        loss=outcome.loss,
+        score=outcome.score,
+        n_samples=outcome.n_samples,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """What of a local change is sent, and what is kept for later.
+
+    Attributes:
+        change: o_i in transmission units, int64 (shared,).
+        memory: e_i = d - o in parameter units, or None where beta is 0.
+    """
+
+    change: Integers
+    memory: Floats | None
+
+
+def transmission(
+    lattice: Lattice, algorithm: Algorithm, memory: Floats | None, base: Floats, trained: Floats
+) -> Transmission:
+    """O = round(d / step) with d = (x - base) + beta * e, and e' = d - o * step.
+
+    Args:
+        lattice: of the shared vector.
+        algorithm: has beta.
+        memory: e, float32 (shared,), or None for zero.
+        base: u, float32 (shared,).
+        trained: x, float32 (shared,).
+
+    Raises:
+        SaturationError: the change is not finite or too large for the lattice.
+    """
+    wanted = trained.astype(np.float64) - base.astype(np.float64)
+    if algorithm.memory and memory is not None:
+        wanted = wanted + algorithm.memory * memory.astype(np.float64)
+    change = lattice.change_to_transmit(wanted)
+    if not algorithm.memory:
+        return Transmission(change, None)
+    sent = lattice.to_floats(change << lattice.relaxation.shift).astype(np.float64)
+    return Transmission(change, (wanted - sent).astype(np.float32))

@@ -1,0 +1,259 @@
+"""How the agent stands with the coordinator: joining, agreeing, leaving.
+
+OFFLINE -> JOINING   bus connected: HELLO is sent, and again until it is answered
+JOINING -> JOINED    a STATE that agrees with what is on disk, or a WELCOME
+JOINED  -> JOINING   a new epoch, a model that goes back in time, a sign of disagreement
+any     -> OFFLINE   bus disconnected
+"""
+
+from enum import StrEnum
+
+from plantfed_agent.agreement import (
+    Agreement,
+    Standing,
+    accepts_welcome,
+    agreement,
+    dual_after_outstanding,
+    standing_of_epoch,
+    standing_of_model,
+)
+from plantfed_agent.desk import Desk
+from plantfed_agent.events import Stop
+from plantfed_agent.pace import HELLO_LONGEST_S, HELLO_WHEN_REMOVED_S
+from plantfed_agent.state import without_outstanding
+from plantfed_shared import wire
+from plantfed_shared.lattice import Integers
+from plantfed_shared.messages import (
+    Bye,
+    Code,
+    Hello,
+    ModelOffer,
+    State,
+    Status,
+    Verdict,
+    Welcome,
+)
+
+MAX_DISAGREEMENTS = 3
+"""Answers to HELLO that don't fit the state on disk before the agent begins anew."""
+
+
+class Link(StrEnum):
+    """How we stand with the coordinator."""
+
+    OFFLINE = "offline"
+    JOINING = "joining"
+    JOINED = "joined"
+
+
+class Membership:
+    """The agent's side of HELLO, WELCOME, STATE and BYE.
+
+    Args:
+        desk: of the agent.
+        software: version, told to the coordinator.
+
+    Attributes:
+        link: how we stand with the coordinator.
+        welcome: accepted, while its dual is still being fetched.
+        leaving: for good.
+        welcomes: accepted since the start; what was trained under an earlier one is void.
+    """
+
+    def __init__(self, desk: Desk, software: str) -> None:
+        self.link = Link.OFFLINE
+        self.welcome: Welcome | None = None
+        self.leaving = False
+        self.welcomes = 0
+        self._desk = desk
+        self._software = software
+        self._disagreements = 0
+
+    def connected(self, now: float) -> None:
+        """The bus is connected."""
+        self._desk.send(Status(online=True, software=self._software))
+        self._join(now)
+
+    def disconnected(self) -> None:
+        """The bus is no longer connected."""
+        self.link = Link.OFFLINE
+        self._desk.pace.hello.stop()
+        self._desk.pace.resend.stop()
+
+    def leave(self, now: float) -> None:
+        """Leave the federation for good."""
+        self.leaving = True
+        if self.link is not Link.OFFLINE:
+            self._join(now)
+
+    def take_timers(self, now: float) -> None:
+        """Say hello again if it is time."""
+        if self.link is Link.JOINING and self._desk.pace.hello.is_due(now):
+            self._desk.pace.hello.again(now)
+            self._say_hello()
+
+    def take_offer(self, offer: ModelOffer, now: float) -> None:
+        """A model is announced, in a manifest or by a STATE."""
+        if standing_of_epoch(self._desk.state, offer.name.epoch) is Standing.NEWER:
+            self._desk.offer = offer
+            self._rejoin(now)
+            if self.link is Link.JOINING and self.welcome is None:
+                # a coordinator that has just come up did not hear our hello
+                self._desk.pace.hello.hurry(now)
+            return
+        match standing_of_model(self._desk.state, offer.name):
+            case Standing.SAME | Standing.NEWER:
+                self._desk.offer = offer
+                self._desk.change(newest=offer.name)
+            case Standing.OLDER | Standing.TWIN:
+                # our hello tells the coordinator that it has lost its past, if it has
+                self._rejoin(now)
+
+    def take_state(self, message: State, now: float) -> None:
+        """The coordinator says what it holds of us."""
+        code = message.verdict.code if message.verdict else None
+        if self.leaving:
+            self._take_answer_to_bye(message, code, now)
+        elif code is Code.REMOVED:
+            self.link = Link.JOINING
+            self._desk.pace.resend.stop()
+            self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
+            self._desk.note("the operator has removed this agent from the federation", warning=True)
+        elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
+            self._rejoin(now)
+        else:
+            meaning = agreement(self._desk.state, message)
+            if meaning is Agreement.DISAGREES:
+                self._take_disagreement(message, code, now)
+            else:
+                self._take_agreement(message, meaning, now)
+
+    def take_welcome(self, welcome: Welcome, now: float) -> None:
+        """The coordinator gives us a new incarnation; its dual may have to be fetched first."""
+        if self.leaving or not accepts_welcome(self._desk.state, welcome):
+            return
+        self.link = Link.JOINING
+        self.welcome = welcome
+        self.welcomes += 1
+        self._desk.offer = welcome.offer
+        self._desk.pace.resend.stop()
+        self._desk.pace.hello.start(now, at_least_s=HELLO_LONGEST_S)
+        if welcome.dual is None and welcome.dual_checksum == 0:
+            self.finish_welcome(welcome, None)
+
+    def finish_welcome(self, welcome: Welcome, dual: Integers | None) -> None:
+        """Begin the new incarnation with the coordinator's dual."""
+        self.welcome = None
+        self._desk.state = without_outstanding(self._desk.state)
+        self._desk.change(
+            epoch=welcome.epoch,
+            incarnation=welcome.incarnation,
+            applied_seq=0,
+            dual=dual,
+            newest=welcome.offer.name,
+            trained_on=None,
+        )
+        self._desk.note(f"welcomed as incarnation {welcome.incarnation}")
+        self._joined()
+
+    # ------------------------------------------------------------------ joining
+
+    def _rejoin(self, now: float) -> None:
+        if self.link is Link.JOINED:
+            self._join(now)
+
+    def _join(self, now: float) -> None:
+        self.link = Link.JOINING
+        self.welcome = None
+        self._disagreements = 0
+        self._desk.pace.resend.stop()
+        self._desk.pace.hello.start(now)
+        self._say_hello()
+
+    def _joined(self) -> None:
+        if self.link is Link.JOINING and self.welcome is None:
+            self.link = Link.JOINED
+            self._desk.pace.hello.stop()
+
+    def _say_hello(self) -> None:
+        state = self._desk.state
+        if self.leaving:
+            self._desk.send(Bye(incarnation=state.incarnation))
+            return
+        # an agent whose own disk can't be brought to agree begins anew, with the coordinator's dual
+        lost = self._disagreements >= MAX_DISAGREEMENTS
+        outstanding = state.outstanding
+        self._desk.send(
+            Hello(
+                epoch=state.epoch,
+                incarnation=0 if lost else state.incarnation,
+                applied_seq=state.applied_seq,
+                outstanding=wire.envelope_digest(outstanding) if outstanding else None,
+                dual_checksum=state.dual_checksum,
+                newest=state.newest,
+                software=self._software,
+            )
+        )
+
+    # ------------------------------------------------------------------ agreeing
+
+    def _take_agreement(self, message: State, meaning: Agreement, now: float) -> None:
+        if meaning is Agreement.APPLIED and not self._settle_applied(now):
+            return
+        if meaning is Agreement.AGREES and message.verdict is not None:
+            self._take_verdict(message.verdict, now)
+        if standing_of_epoch(self._desk.state, message.epoch) is Standing.NEWER:
+            if self.link is Link.JOINED:
+                self._join(now)
+                return
+            if message.offer is None:
+                return
+            self._desk.change(epoch=message.epoch, newest=None)
+        if message.offer is not None:
+            self.take_offer(message.offer, now)
+        offer = self._desk.offer
+        if offer is not None and offer.name.epoch == self._desk.state.epoch == message.epoch:
+            self._joined()
+
+    def _take_disagreement(self, message: State, code: Code | None, now: float) -> None:
+        """A STATE may be late: only one that is ahead of us, or refuses us, shows disagreement."""
+        if self.link is Link.JOINING:
+            self._disagreements += message.offer is not None
+            return
+        state = self._desk.state
+        ours = state.incarnation, state.applied_seq
+        ahead = (message.incarnation, message.last_seq) > ours
+        if ahead or code in (Code.GAP, Code.OLD_INCARNATION, Code.UNKNOWN_MEMBER):
+            self._join(now)
+
+    def _settle_applied(self, now: float) -> bool:
+        try:
+            self._desk.state = dual_after_outstanding(self._desk.state)
+        except ValueError as error:
+            self._desk.note(f"{error}; asking for the coordinator's", warning=True)
+            self._join(now)
+            self._disagreements = MAX_DISAGREEMENTS
+            return False
+        self._desk.pace.resend.stop()
+        return True
+
+    def _take_verdict(self, verdict: Verdict, now: float) -> None:
+        outstanding = self._desk.state.outstanding
+        if outstanding is None or wire.envelope_digest(outstanding) != verdict.digest:
+            return
+        if verdict.code not in (Code.BASE_GONE, Code.REJECTED, Code.LATE):
+            return
+        self._desk.note(f"update not applied ({verdict.code}): {verdict.reason}", warning=True)
+        self._desk.state = without_outstanding(self._desk.state)
+        self._desk.pace.resend.stop()
+        if verdict.code is not Code.LATE:
+            self._desk.change(trained_on=None)
+        if verdict.code is Code.REJECTED:
+            self._desk.pace.round_failed(now)
+
+    def _take_answer_to_bye(self, message: State, code: Code | None, now: float) -> None:
+        if code in (Code.LEFT, Code.REMOVED):
+            self._desk.ask(Stop(None))
+        elif code is Code.OLD_INCARNATION and message.incarnation != self._desk.state.incarnation:
+            self._desk.change(incarnation=message.incarnation)
+            self._join(now)

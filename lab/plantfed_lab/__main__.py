@@ -1,0 +1,5 @@
+"""``python -m plantfed_lab`` is ``plantfed``."""
+
+from plantfed_lab.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""``plantfed``: the demo."""
+
+# one thread for numpy here and in what is started: before anything imports it
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
+
+import click  # noqa: E402
+
+from plantfed_shared.command_line import run  # noqa: E402
+from plantfed_shared.version import software_version  # noqa: E402
+
+MAX_AGENTS = 200
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(software_version())
+def commands() -> None:
+    """Federated learning for factories, tried out on one machine.
+
+    Exit codes: 0 done, 2 wrong command line, 69 broker, 74 disk, 78 settings, 130 Ctrl-C; that of
+    a process which ended early, if one does.
+    """
+
+
+@commands.command()
+@click.option(
+    "--agents",
+    type=click.IntRange(1, MAX_AGENTS),
+    default=20,
+    show_default=True,
+    help="Plants, each with an agent of its own.",
+)
+@click.option(
+    "--releases",
+    type=click.IntRange(1),
+    default=600,
+    show_default=True,
+    help="Models to agree on before it ends.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of split, start and draws.",
+)
+@click.option("--sync", is_flag=True, help="Rounds with drawn participants: agents wait.")
+@click.option("--broker", metavar="URL", help="Of a running broker that asks for no password.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="plantfed-demo",
+    show_default=True,
+    help="Folder; what an earlier demo left in it is removed.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Gets a copy of OUT/result.json.",
+)
+def demo(
+    agents: int,
+    releases: int,
+    seed: int,
+    sync: bool,
+    broker: str | None,
+    out: Path,
+    json_file: Path | None,
+) -> None:
+    """Let plants of the Tennessee Eastman process learn together, each a process of its own."""
+    # what a demo needs takes a second to load; --help and --version don't
+    from rich.console import Console
+
+    from plantfed_lab.demo import DemoOptions, run_demo
+    from plantfed_lab.processes import sigterm_interrupts
+    from plantfed_lab.summary import summary
+
+    options = DemoOptions(
+        agents=agents,
+        releases=releases,
+        seed=seed,
+        schedule="sync" if sync else "async",
+        broker=broker,
+        out=out,
+        json_file=json_file,
+    )
+    console = Console()
+    with sigterm_interrupts():
+        result = run_demo(options, console)
+    console.print(summary(result))
+    click.echo(f"report: {(out / 'report.html').resolve()}")
+
+
+def main() -> NoReturn:
+    """Entry point of ``plantfed``."""
+    run(commands, "plantfed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The result of a demo in a few lines of a terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from plantfed_lab.results import DemoResult
+
+
+def summary(result: DemoResult) -> RenderableType:
+    """Mean and worst accuracy of the three ways to train, and what it cost."""
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    for name in ("accuracy", "mean", "worst machine"):
+        table.add_column(name, justify="left" if name == "accuracy" else "right")
+    ways = {
+        "personal (PlantFed)": [a.accuracy.personal for a in result.agents],
+        "local (alone)": [a.accuracy.local for a in result.agents],
+        "global (FedAvg)": [a.accuracy.of_global for a in result.agents],
+    }
+    for name, values in ways.items():
+        table.add_row(name, f"{sum(values) / len(values):.3f}", f"{min(values):.3f}")
+    run = f"{result.releases} releases, {result.updates} updates in {result.seconds:.0f} s"
+    cost = f"{result.bytes.up / 1e6:.1f} MB up, {result.bytes.down / 1e6:.1f} MB down"
+    return Group("", table, "", run, cost, f"model {result.model.checksum}")

@@ -1,0 +1,229 @@
+"""Killing everything, one after another, in one run: nothing is lost, nothing counts twice."""
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from plantfed_agent.process_trainer import ProcessTrainer
+from plantfed_agent.settings import load_agent_settings
+from plantfed_agent.state import AgentState
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined, Released
+from plantfed_coordinator.state import FederationState
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import Update
+from plantfed_shared.topics import Kind
+from plantfed_shared.wire import decode, envelope_digest
+from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
+
+N_AGENTS = 4
+
+
+@pytest.mark.parametrize("broker", ["mosquitto", "nats"])
+def test_a_federation_survives_the_death_of_each_of_its_processes(
+    tmp_path: Path, broker: str
+) -> None:
+    if broker == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    with Plant(tmp_path, agents=N_AGENTS) as plant:
+        # everybody is waited for, but not longer than a second: a release is due most of the time
+        plant.define(
+            algorithm={"epochs": 10},
+            schedule={"arrivals": N_AGENTS, "release_after_s": 1.0, "min_members": N_AGENTS},
+        )
+        victim = plant.agents[0]
+        write_csv(victim.rows_file, rows(8000, seed=1))
+        for agent in plant.agents:
+            agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6})
+        start_broker(plant, broker)
+        plant.start_coordinator()
+        for agent in plant.agents:
+            agent.start()
+        plant.goes_on(3)
+
+        before = kill_while_it_trains(victim)
+        plant.goes_on(2)
+        victim.start()
+        after = first_round_after(victim, before)
+        repeated = train(victim, before, after)
+        np.testing.assert_array_equal(repeated.head, after.head)
+
+        kill_while_a_release_is_due(plant)
+        assert plant.start_coordinator()
+        plant.goes_on(2)
+
+        kill_broker(plant, broker)
+        start_broker(plant, broker)
+        plant.goes_on(2)
+        everybody_goes_on(plant)
+
+        for agent in plant.agents:
+            assert agent.process.stop() == 0
+        assert plant.coordinator is not None
+        assert plant.coordinator.stop() == 0
+        assert_journal_counts_everything_once(plant)
+        assert_agents_agree(plant)
+        assert_replay_is_exact(plant)
+
+
+# ---------------------------------------------------------------------- killing
+
+
+def kill_while_it_trains(agent: Agent) -> AgentState:
+    """Kill an agent whose worker has been busy with a round for a while; its state on disk."""
+    rounds, spent = -1, 0.0
+
+    def deep_in_a_round() -> bool:
+        nonlocal rounds, spent
+        worker = agent.worker()
+        if worker is None:
+            return False
+        cpu = sum(worker.cpu_times()[:2])
+        state = agent.state()
+        if state.rounds != rounds or state.outstanding is not None:
+            rounds, spent = state.rounds, cpu
+        return cpu > spent + 0.1
+
+    until(deep_in_a_round, "the worker trains")
+    worker = agent.worker()
+    agent.process.kill()
+    state = agent.state()
+    assert state.rounds == rounds
+    assert state.outstanding is None
+    assert worker is not None
+    until(lambda: not alive(worker), "the worker ends with its agent", 5)
+    return state
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def first_round_after(agent: Agent, before: AgentState) -> AgentState:
+    """The state right after the first round of a restarted agent."""
+    until(lambda: agent.rounds() > before.rounds, "a round after the restart", 40)
+    after = agent.state()
+    assert after.rounds == before.rounds + 1
+    assert after.incarnation == before.incarnation == 1
+    assert after.model_name == after.trained_on
+    return after
+
+
+def train(agent: Agent, before: AgentState, after: AgentState) -> TrainingOutcome:
+    """The same round again: same head as before the kill, same number, same model."""
+    definition = FederationDefinition.from_bytes(before.definition)
+    lattice = definition.lattice()
+    assert after.model is not None
+    task = TrainingTask(
+        agent=agent.id,
+        seq=before.applied_seq + 1,
+        base=lattice.to_floats(after.model),
+        dual=lattice.to_floats(before.dual if before.dual is not None else 0 * after.model),
+        head=before.head,
+        definition=definition,
+    )
+
+    async def once() -> TrainingOutcome:
+        trainer = ProcessTrainer(load_agent_settings(agent.config))
+        try:
+            return await trainer.run(task)
+        finally:
+            await trainer.stop()
+
+    return asyncio.run(once())
+
+
+def kill_while_a_release_is_due(plant: Plant) -> None:
+    assert plant.coordinator is not None
+    until(lambda: an_update_waits(plant), "an update that is not released yet")
+    plant.coordinator.kill()
+    assert an_update_waits(plant)
+
+
+def an_update_waits(plant: Plant) -> bool:
+    decisive = [r for r in plant.journal() if isinstance(r, Applied | Released)]
+    return isinstance(decisive[-1], Applied)
+
+
+def start_broker(plant: Plant, kind: str) -> Running:
+    return plant.start_mosquitto() if kind == "mosquitto" else plant.start_broker("nats")
+
+
+def kill_broker(plant: Plant, kind: str) -> None:
+    assert plant.broker is not None
+    if kind == "mosquitto":
+        plant.broker.kill()
+        assert not (plant.folder / "mosquitto" / "mosquitto.db").exists(), "it has forgotten nothing"
+        return
+    (server,) = plant.broker.children()
+    server.kill()
+    assert plant.broker.ends() == 69
+
+
+def everybody_goes_on(plant: Plant) -> None:
+    """Every agent finishes two more rounds whose updates are applied."""
+    then = {agent.id: agent.state().applied_seq for agent in plant.agents}
+    for agent in plant.agents:
+        wanted = then[agent.id] + 2
+        until(lambda a=agent, n=wanted: a.state().applied_seq >= n, f"{agent.id} goes on", 40)  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------------- judging
+
+
+def assert_journal_counts_everything_once(plant: Plant) -> None:
+    records = plant.journal()
+    assert sum(isinstance(r, EpochStarted) for r in records) == 1
+    assert sorted(r.agent for r in records if isinstance(r, Joined)) == ["m1", "m2", "m3", "m4"]
+    assert not any(isinstance(r, IncarnationRaised) for r in records)
+    sequences: dict[str, list[int]] = defaultdict(list)
+    for record in records:
+        if isinstance(record, Applied):
+            assert record.incarnation == 1
+            sequences[record.agent].append(record.seq)
+    for agent in plant.agents:
+        found = sequences[agent.id]
+        assert found == list(range(1, len(found) + 1))
+        assert len(found) >= agent.state().applied_seq > 2
+
+
+def assert_agents_agree(plant: Plant) -> None:
+    """Dual and sequence are those of the coordinator, but for an update whose verdict was missed."""
+    federation = plant.federation()
+    for agent in plant.agents:
+        state, member = agent.state(), federation.members[agent.id]
+        assert state.epoch == federation.epoch
+        assert state.incarnation == member.incarnation
+        applied, dual = state.applied_seq, state.dual_checksum
+        if member.last_seq == applied + 1:
+            assert state.outstanding is not None
+            assert envelope_digest(state.outstanding) == member.last_digest
+            update = decode(state.outstanding, Kind.UPDATE).message
+            assert isinstance(update, Update)
+            applied, dual = update.seq, update.dual_checksum
+        assert (applied, dual) == (member.last_seq, checksum(member.contribution.dual))
+
+
+def assert_replay_is_exact(plant: Plant) -> None:
+    records = plant.journal()
+    first = records[0]
+    assert isinstance(first, EpochStarted)
+    state = FederationState.begin(first)
+    replayed = []
+    for record in records[1:]:
+        state.apply(record)
+        if isinstance(record, Released):
+            replayed.append((state.k, checksum(state.model)))
+    assert replayed == [(r.k, r.checksum) for r in records if isinstance(r, Released)]
+    continued = plant.federation()
+    whole = plant.federation(from_snapshot=False)
+    for other in (continued, whole):
+        np.testing.assert_array_equal(other.model, state.model)
+        np.testing.assert_array_equal(other.consensus.total, state.consensus.total)
+        assert other.consensus.weight == state.consensus.weight
+    sums = sum(m.contribution.weight * m.contribution.z for m in state.members.values())
+    np.testing.assert_array_equal(state.consensus.total, sums)
