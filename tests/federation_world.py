@@ -159,7 +159,7 @@ class Agent:
     world: "World"
     name: str
     train: Train
-    pace: Callable[[], Pace] = Pace
+    pace: Callable[[], Pace] = lambda: Pace(max_rounds_without_new_rows=10**9)
     training_s: float = 1.0
     disk: AgentState = field(default_factory=AgentState)
     machine: AgentMachine | None = None
@@ -236,6 +236,7 @@ class World:
         faults: Faults | None = None,
         crash_probability: float = 0.0,
         train: Callable[[str], Train] | None = None,
+        training_s: float = 1.0,
     ) -> None:
         self.rng = random.Random(seed)
         self.now = 0.0
@@ -247,7 +248,7 @@ class World:
         self.coordinator = Coordinator(self, definition)
         make = train or (lambda name: PullToTarget(seed, name))
         names = [f"m{i:02d}" for i in range(agents)]
-        self.agents = {name: Agent(self, name, make(name)) for name in names}
+        self.agents = {name: Agent(self, name, make(name), training_s=training_s) for name in names}
         self.coordinator.start()
         for agent in self.agents.values():
             agent.start()

@@ -12,7 +12,7 @@ import click
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue
-from plantfed_coordinator.journal import Journal, give_order, order_is_done
+from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
@@ -26,6 +26,7 @@ from plantfed_shared.bus.probe import probe
 from plantfed_shared.command_line import log_to_stderr, run
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.signals import stop_on_signals
+from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
 
@@ -38,6 +39,9 @@ config_option = click.option(
     default="coordinator.toml",
     show_default=True,
     help="Settings of the coordinator.",
+)
+config_of_members_option = click.option(
+    "--config", "config", type=click.Path(path_type=Path), help="As of `members`."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -71,8 +75,13 @@ def check(config: Path) -> None:
     definition = load_definition(settings.coordinator.federation_file)
     size = definition.lattice().size
     click.echo(f"federation: {definition.federation}, {size} shared numbers")
-    settings.coordinator.state_dir.mkdir(parents=True, exist_ok=True)
-    click.echo(f"state: {settings.coordinator.state_dir} is there")
+    state_dir = settings.coordinator.state_dir
+    if in_use(state_dir / FILE_NAME):
+        # a broker that knows clients by their user would let the check end that one's session
+        click.echo(f"state: a coordinator is running on {state_dir}; the broker is not asked")
+        return
+    Journal(state_dir, time).close()
+    click.echo(f"state: {state_dir} can be written")
     asyncio.run(probe(_bus(settings, _topics(settings, definition), check=True)))
     click.echo(f"broker: {settings.broker.url} accepts the coordinator")
 
@@ -106,18 +115,20 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
 
 @members.command()
 @click.argument("agent")
+@config_of_members_option
 @click.pass_obj
-def remove(config: Path, agent: str) -> None:
+def remove(of_members: Path, agent: str, config: Path | None) -> None:
     """Take AGENT out of the consensus, erase what is held of it, and keep it out."""
-    _order(config, Order.REMOVE, agent)
+    _order(config or of_members, Order.REMOVE, agent)
 
 
 @members.command()
 @click.argument("agent")
+@config_of_members_option
 @click.pass_obj
-def admit(config: Path, agent: str) -> None:
+def admit(of_members: Path, agent: str, config: Path | None) -> None:
     """Let a removed AGENT join again."""
-    _order(config, Order.ADMIT, agent)
+    _order(config or of_members, Order.ADMIT, agent)
 
 
 @commands.command()
@@ -171,7 +182,7 @@ def _order(config: Path, order: Order, agent: str) -> None:
     state_dir = load_coordinator_settings(config).coordinator.state_dir
     number = give_order(state_dir, OperatorOrder(order, agent))
     deadline = monotonic() + ORDER_PATIENCE_S
-    while monotonic() < deadline:
+    while in_use(state_dir / FILE_NAME) and monotonic() < deadline:
         if order_is_done(state_dir, number):
             click.echo(f"{order} {agent}: done")
             return

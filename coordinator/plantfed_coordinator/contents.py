@@ -1,35 +1,31 @@
 """The blobs that agents can fetch: kept models, the definition, a member's own dual."""
 
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import encode_dense
+from plantfed_shared.codec import encode_dense, encode_model
 from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import checksum
-from plantfed_shared.messages import Content, ModelName, ModelOffer
+from plantfed_shared.messages import Content, Epoch, ModelName, ModelOffer
 
 
 class Contents:
     """Encodes each kept model once."""
 
     def __init__(self) -> None:
-        self._models: dict[ModelName, bytes] = {}
-        self._names: dict[bytes, ModelName] = {}
+        self._epoch: Epoch | None = None
+        self._offers: dict[int, tuple[ModelName, Content]] = {}
+        self._encoded: dict[bytes, tuple[int, bytes]] = {}
 
     def offer(self, state: FederationState) -> ModelOffer:
         """The newest model and where its bytes are."""
-        encoded = self._encoded(state, state.k)
-        return ModelOffer(
-            name=ModelName(state.epoch, state.k, checksum(state.model)),
-            content=_content(encoded),
-            definition=_content(state.terms.encoded),
-            final=state.final,
-        )
+        self._keep_up(state)
+        name, content = self._offers[state.k]
+        definition = _content(state.terms.encoded)
+        return ModelOffer(name=name, content=content, definition=definition, final=state.final)
 
     def model(self, state: FederationState, digest: bytes) -> tuple[int, bytes] | None:
         """(release number, bytes) of a kept model."""
-        for k in state.versions:
-            self._encoded(state, k)
-        name = self._names.get(digest)
-        return None if name is None else (name.k, self._models[name])
+        self._keep_up(state)
+        return self._encoded.get(digest)
 
     def other(self, state: FederationState, agent: str, digest: bytes) -> bytes | None:
         """The bytes of the definition or of the agent's own dual."""
@@ -43,18 +39,18 @@ class Contents:
         integers = state.members[agent].contribution.dual
         return _content(encode_dense(integers)) if integers.any() else None
 
-    def _encoded(self, state: FederationState, k: int) -> bytes:
-        name = ModelName(state.epoch, k, checksum(state.versions[k]))
-        if name not in self._models:
-            self._forget(state)
-            self._models[name] = encode_dense(state.versions[k])
-            self._names[content_digest(self._models[name])] = name
-        return self._models[name]
-
-    def _forget(self, state: FederationState) -> None:
-        gone = [n for n in self._models if n.epoch != state.epoch or n.k not in state.versions]
-        for name in gone:
-            del self._names[content_digest(self._models.pop(name))]
+    def _keep_up(self, state: FederationState) -> None:
+        if self._epoch != state.epoch:
+            self._epoch = state.epoch
+            self._offers.clear()
+            self._encoded.clear()
+        for k in self._offers.keys() - state.versions.keys():
+            del self._encoded[self._offers.pop(k)[1].digest]
+        for k in state.versions.keys() - self._offers.keys():
+            name = ModelName(state.epoch, k, checksum(state.versions[k]))
+            encoded = encode_model(name, state.versions[k])
+            self._offers[k] = name, _content(encoded)
+            self._encoded[self._offers[k][1].digest] = k, encoded
 
 
 def _content(encoded: bytes) -> Content:

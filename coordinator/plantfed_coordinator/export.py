@@ -1,6 +1,7 @@
 """The shared parameters of a federation as a file."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,4 +38,5 @@ def export_shared(state: FederationState, path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from None
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()

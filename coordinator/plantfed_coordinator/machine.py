@@ -100,7 +100,7 @@ class FederationMachine:
         match event:
             case BusConnected(max_payload_bytes):
                 self._desk.max_payload_bytes = max_payload_bytes
-                self._desk.announce()
+                self._releases.announce(now)
             case MessageArrived():
                 self._take(event, now)
             case OperatorOrder(order, agent):
@@ -110,7 +110,7 @@ class FederationMachine:
         self._releases.settle(now)
         return self._desk.take_actions()
 
-    def next_timer(self) -> float | None:
+    def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
         return self._releases.next_timer()
 
@@ -280,6 +280,7 @@ class FederationMachine:
         if order is Order.ADMIT:
             self._desk.record(Admitted(agent))
             self._desk.note("may join again", agent)
+            self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
             return
         self._desk.record(Left(agent, barred=True))
         self._uploads.pop(agent, None)

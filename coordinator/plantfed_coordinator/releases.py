@@ -12,6 +12,8 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import ModelName, Start
 
 INVITE_AGAIN_S = 30.0
+ANNOUNCE_AGAIN_S = 30.0
+ANNOUNCE_LONGEST_S = 3600.0
 
 Selector = Callable[[int, int, int, Sequence[str], float], tuple[str, ...]]
 """(seed, k, attempt, sorted members, participation) -> members of the round."""
@@ -51,9 +53,25 @@ class Releases:
         self._changed_since = now if desk.state.changed else None
         self._round_since = now
         self._invited_at = now
+        self._announced_at = now
+        self._announce_again_s = ANNOUNCE_AGAIN_S
 
-    def next_timer(self) -> float | None:
+    def announce(self, now: float) -> None:
+        """Publish the manifest.
+
+        It is published again in growing intervals until the next release: a broker may have
+        acknowledged and dropped it, and then every agent would wait for every other.
+        """
+        self._announced_at, self._announce_again_s = now, ANNOUNCE_AGAIN_S
+        self._desk.announce()
+
+    def next_timer(self) -> float:
         """When something is due by time alone."""
+        due = self._next_release()
+        again = self._announced_at + self._announce_again_s
+        return again if due is None else min(due, again)
+
+    def _next_release(self) -> float | None:
         schedule = self._schedule
         if schedule.kind == "sync":
             if self._desk.state.round is None or not self._desk.state.members:
@@ -74,6 +92,10 @@ class Releases:
         if self._is_allowed() and self._is_due(state, now):
             self._desk.record(Released(state.k + 1, checksum(state.next_model())))
             self._changed_since = None
+            self.announce(now)
+        if now >= self._announced_at + self._announce_again_s:
+            self._announced_at = now
+            self._announce_again_s = min(2 * self._announce_again_s, ANNOUNCE_LONGEST_S)
             self._desk.announce()
         if self._schedule.kind == "sync":
             self._tend_round(state, now)

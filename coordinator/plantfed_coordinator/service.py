@@ -108,7 +108,7 @@ class CoordinatorService:
                 break
             await asyncio.wait({receiving}, timeout=deadline - self._clock())
         timer = self._machine.next_timer()
-        if timer is not None and timer <= self._clock():
+        if timer <= self._clock():
             batch.actions += self._machine.handle(TimerDue(), self._clock())
         self._finish(batch)
         if self._clock() >= self._next_look:
@@ -161,8 +161,7 @@ class CoordinatorService:
         return self._machine.handle(event, self._clock())
 
     def _patience(self) -> float:
-        timer = self._machine.next_timer()
-        due = self._next_look if timer is None else min(timer, self._next_look)
+        due = min(self._machine.next_timer(), self._next_look)
         return max(0.0, due - self._clock())
 
     def _note_connection(self, event: BusEvent) -> None:

@@ -86,7 +86,7 @@ class HistoryEntry(BaseModel):
         unix_time: when it was written.
         kind: "release", "join", "leave", "incarnation", "admit", "epoch" or "round".
         agent: whom it is about.
-        fields: the record's other fields.
+        fields: the record's other fields; 64-bit names as 16 hexadecimal digits.
     """
 
     unix_time: float
@@ -163,7 +163,7 @@ def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]
             (-1 if last is None else last,),
         )
     return [
-        HistoryEntry(unix_time=time, kind=kind, agent=agent, fields=json.loads(text))
+        HistoryEntry(unix_time=time, kind=kind, agent=agent, fields=_readable(json.loads(text)))
         for time, kind, agent, text in reversed(rows)
     ]
 
@@ -199,6 +199,15 @@ def read_releases(state_dir: Path) -> list[ReleaseView]:
         )
         arrivals, scores = [], []
     return releases
+
+
+def _readable(fields: dict[str, Any]) -> dict[str, Any]:
+    if "checksum" in fields:
+        fields["checksum"] = f"{fields['checksum']:016x}"
+    if "epoch" in fields:
+        counter, bits = fields.pop("epoch")
+        fields = {"epoch": counter, "bits": f"{bits:016x}", **fields}
+    return fields
 
 
 def _state(database: Database) -> FederationState:

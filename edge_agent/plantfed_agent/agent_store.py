@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from plantfed_agent.state import FIELD_NAMES, AgentState
+from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.store import Database, reading
 
 FILE_NAME = "agent.db"
+OWNER = "owner"
 _MIGRATIONS = (
     """
     CREATE TABLE field (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -70,6 +72,27 @@ class AgentStore:
 
     def __init__(self, state_dir: Path) -> None:
         self._database = Database(state_dir / FILE_NAME, _MIGRATIONS, "plantfed-agent")
+
+    def claim(self, federation: str, agent: str) -> None:
+        """Refuse the state of another machine or federation; a new state is ours from now on.
+
+        A state that was copied along with a disk image would make the coordinator believe that it
+        has lost its past.
+
+        Raises:
+            ConfigError: it belongs to another agent.
+            StorageError: it cannot be written.
+        """
+        owner = f"{federation}/{agent}"
+        with self._database.transaction() as database:
+            database.execute("INSERT OR IGNORE INTO field VALUES (?, ?)", (OWNER, owner))
+            ((found,),) = database.execute("SELECT value FROM field WHERE name = ?", (OWNER,))
+        if found != owner:
+            raise ConfigError(
+                f"is the state of {found}, the settings are those of {owner}",
+                where=str(self._database.path),
+                hint="Give this agent a state_dir of its own",
+            )
 
     def load(self) -> AgentState:
         """The state as it was persisted last."""

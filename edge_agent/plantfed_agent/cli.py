@@ -9,12 +9,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import asyncio  # noqa: E402
 import json  # noqa: E402
 import random  # noqa: E402
+from contextlib import closing  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import NoReturn  # noqa: E402
 
 import click  # noqa: E402
 
-from plantfed_agent.agent_store import AgentStore  # noqa: E402
+from plantfed_agent.agent_store import FILE_NAME, AgentStore  # noqa: E402
 from plantfed_agent.machine import AgentMachine  # noqa: E402
 from plantfed_agent.pace import Pace  # noqa: E402
 from plantfed_agent.process_trainer import ProcessTrainer  # noqa: E402
@@ -25,8 +26,10 @@ from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
 from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
 from plantfed_shared.bus.probe import probe  # noqa: E402
 from plantfed_shared.command_line import log_to_stderr, run  # noqa: E402
+from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
+from plantfed_shared.store import in_use  # noqa: E402
 from plantfed_shared.topics import Topics  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
 from plantfed_shared.wire import encode  # noqa: E402
@@ -66,7 +69,8 @@ def run_agent(config: Path, verbose: bool) -> None:
 def leave(config: Path) -> None:
     """Leave the federation for good: the coordinator erases what it holds of this machine."""
     log_to_stderr(verbose=False)
-    asyncio.run(_serve(load_agent_settings(config), leave=True))
+    if not asyncio.run(_serve(load_agent_settings(config), leave=True)):
+        raise BrokerError("stopped before the coordinator has answered", hint="Leave again later")
     click.echo("left the federation; the head and the model stay on this machine")
 
 
@@ -79,8 +83,14 @@ def check(config: Path) -> None:
     settings = load_agent_settings(config)
     click.echo(f"settings: {config} is in order")
     click.echo(f"rows: {check_rows(settings)}")
-    AgentStore(settings.agent.state_dir).close()
-    click.echo(f"state: {settings.agent.state_dir} can be written")
+    state_dir = settings.agent.state_dir
+    if in_use(state_dir / FILE_NAME):
+        # the check would end the running one's session with the broker
+        click.echo(f"state: an agent is running on {state_dir}; the broker is not asked")
+        return
+    with closing(AgentStore(state_dir)) as store:
+        store.claim(settings.agent.federation, settings.agent.id)
+    click.echo(f"state: {state_dir} can be written")
     asyncio.run(probe(_bus(settings)))
     click.echo(f"broker: {settings.broker.url} accepts {settings.agent.id}")
 
@@ -144,8 +154,16 @@ def predict(config: Path, as_json: bool, file: str) -> None:
         click.echo(f"{p.row}  {answer}{certainty}")
 
 
-async def _serve(settings: AgentSettings, *, leave: bool) -> None:
-    store = AgentStore(settings.agent.state_dir)
+async def _serve(settings: AgentSettings, *, leave: bool) -> bool:
+    """Returns whether it ended because it has left."""
+    with closing(AgentStore(settings.agent.state_dir)) as store:
+        store.claim(settings.agent.federation, settings.agent.id)
+        service = _service(settings, store)
+        await service.run(stop_on_signals(), leave=leave)
+    return service.ended
+
+
+def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
     training = settings.training
     pace = Pace(training.min_interval_s, training.max_rounds_without_new_rows)
     machine = AgentMachine(
@@ -156,12 +174,14 @@ async def _serve(settings: AgentSettings, *, leave: bool) -> None:
         software_version(),
         report_score=training.report_score,
     )
-    trainer = ProcessTrainer(settings)
-    service = AgentService(machine, _bus(settings), trainer, store, lambda: _fingerprint(settings))
-    try:
-        await service.run(stop_on_signals(), leave=leave)
-    finally:
-        store.close()
+    return AgentService(
+        machine,
+        _bus(settings),
+        ProcessTrainer(settings),
+        store,
+        lambda: _fingerprint(settings),
+        training.look_for_new_rows_s,
+    )
 
 
 def _topics(settings: AgentSettings) -> Topics:

@@ -219,6 +219,8 @@ class Membership:
         """A STATE may be late: only one that is ahead of us, or refuses us, shows disagreement."""
         if self.link is Link.JOINING:
             self._disagreements += message.offer is not None
+            if code is Code.UNKNOWN_MEMBER:
+                self._desk.pace.hello.hurry(now)
             return
         state = self._desk.state
         ours = state.incarnation, state.applied_seq

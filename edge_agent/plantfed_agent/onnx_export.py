@@ -8,6 +8,7 @@ would lose its digits in float32.  All operators are of the plain ``ai.onnx`` se
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def export_onnx(model: PersonalModel, path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from None
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()
 
 
 class _Graph:

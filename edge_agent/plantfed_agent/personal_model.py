@@ -1,6 +1,7 @@
 """The model one machine uses: the shared parameters together with its own head."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ class PersonalModel:
         except OSError as error:
             raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from None
         finally:
-            written.unlink(missing_ok=True)
+            with suppress(OSError):
+                written.unlink()
 
 
 def load_npz(path: Path) -> PersonalModel:

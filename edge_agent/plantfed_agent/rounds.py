@@ -21,7 +21,7 @@ from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
-from plantfed_shared.codec import decode_dense
+from plantfed_shared.codec import decode_dense, decode_model
 from plantfed_shared.definition import FederationDefinition, content_digest
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError, checksum
@@ -212,9 +212,10 @@ class Rounds:
         if fetch.purpose is Purpose.DEFINITION:
             self._take_definition(whole)
         elif fetch.purpose is Purpose.DUAL and welcome is not None:
-            self._membership.finish_welcome(welcome, self._integers(whole, welcome.dual_checksum))
+            self._membership.finish_welcome(welcome, self._dual_in(whole, welcome.dual_checksum))
         elif fetch.name is not None:
-            self._take_model(fetch.name, self._integers(whole, fetch.name.checksum), now)
+            model = decode_model(whole, fetch.name, self._desk.lattice().size)
+            self._take_model(fetch.name, model, now)
 
     def _take_definition(self, encoded: bytes) -> None:
         try:
@@ -235,11 +236,11 @@ class Rounds:
         if self._may_train(now) and name != self._desk.state.trained_on:
             self._train()
 
-    def _integers(self, encoded: bytes, wanted: int) -> Integers:
-        integers = decode_dense(encoded, self._desk.lattice().size)
-        if checksum(integers) != wanted:
-            raise PeerError("the fetched integers do not fit their checksum")
-        return integers
+    def _dual_in(self, encoded: bytes, wanted: int) -> Integers:
+        dual = decode_dense(encoded, self._desk.lattice().size)
+        if checksum(dual) != wanted:
+            raise PeerError("the fetched dual does not have the checksum in the WELCOME")
+        return dual
 
     # ------------------------------------------------------------------ training
 

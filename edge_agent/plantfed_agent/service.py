@@ -42,8 +42,6 @@ from plantfed_shared.errors import BrokerRefused, DataError, PlantfedError
 
 log = logging.getLogger("plantfed.agent")
 
-WATCH_FILES_EVERY_S = 30.0
-
 
 class AgentService:
     """Runs one agent until it is told to stop.
@@ -54,6 +52,7 @@ class AgentService:
         trainer: does the rounds.
         store: has given the machine its state.
         fingerprint: of the files with the rows; raises DataError where one is missing.
+        look_every_s: how often to look whether those files have changed.
         clock: monotonic seconds.
     """
 
@@ -64,6 +63,7 @@ class AgentService:
         trainer: Trainer,
         store: AgentStore,
         fingerprint: Callable[[], str],
+        look_every_s: float = 30.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._machine = machine
@@ -71,6 +71,7 @@ class AgentService:
         self._trainer = trainer
         self._store = store
         self._fingerprint = fingerprint
+        self._look_every_s = look_every_s
         self._clock = clock
         self._counted_before = store.load_counters()
         self._inbox: asyncio.Queue[tuple[Event, int | None] | PlantfedError] = asyncio.Queue()
@@ -78,6 +79,11 @@ class AgentService:
         self._connected_once = False
         self._last_trouble = ""
         self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended because the machine asked for it: it has left."""
+        return self._ended
 
     async def run(self, stopped: asyncio.Event, *, leave: bool = False) -> None:
         """Work until ``stopped`` is set or the machine asks to end.
@@ -179,7 +185,7 @@ class AgentService:
                     log.info("the files with the rows have changed")
                     self._put(RowsChanged(now))
                 before = now
-            await asyncio.sleep(WATCH_FILES_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
 
     async def _wait_for(self, stopped: asyncio.Event) -> None:
         await stopped.wait()

@@ -36,6 +36,7 @@ All keys, with an example or the default:
     max_rounds_without_new_rows = 100
     nice = 10                            # of the training process
     rest_after_s = 20.0                  # the training process ends after so long without work
+    look_for_new_rows_s = 30.0           # how often to look whether the files have changed
     report_score = true
 """
 
@@ -115,6 +116,7 @@ class TrainingSection(Settings):
         max_rounds_without_new_rows: after so many rounds on the same files it waits for new rows.
         nice: added to the niceness of the training process.
         rest_after_s: seconds without work after which the training process ends.
+        look_for_new_rows_s: how often to look whether the files have changed.
         report_score: score the served model on the test samples at every round.
     """
 
@@ -122,6 +124,7 @@ class TrainingSection(Settings):
     max_rounds_without_new_rows: Annotated[int, Field(ge=1)] = 100
     nice: Annotated[int, Field(ge=0, le=19)] = 10
     rest_after_s: Positive = 20.0
+    look_for_new_rows_s: Positive = 30.0
     report_score: bool = True
 
 

@@ -1,8 +1,5 @@
 """What a reader may know of an agent, running or not, from its state on disk."""
 
-import fcntl
-from pathlib import Path
-
 from pydantic import BaseModel
 
 from plantfed_agent.agent_store import FILE_NAME, read_state
@@ -12,6 +9,7 @@ from plantfed_agent.settings import AgentSettings
 from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
+from plantfed_shared.store import in_use
 
 
 class AgentStatus(BaseModel):
@@ -63,7 +61,7 @@ def read_status(settings: AgentSettings) -> AgentStatus:
     return AgentStatus(
         id=section.id,
         federation=section.federation,
-        running=_is_locked(section.state_dir),
+        running=in_use(section.state_dir / FILE_NAME),
         incarnation=state.incarnation,
         applied_seq=state.applied_seq,
         outstanding=state.outstanding is not None,
@@ -98,15 +96,3 @@ def served_model(settings: AgentSettings) -> PersonalModel:
     name = f"{definition.federation} release {state.model_name.k}"
     parameters = whole_model(definition.parameter_specification(), shared, head)
     return PersonalModel(definition, parameters, name)
-
-
-def _is_locked(state_dir: Path) -> bool:
-    lock = (state_dir / FILE_NAME).with_suffix(".lock")
-    if not lock.exists():
-        return False
-    with lock.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -6,7 +6,6 @@ Both use the product's own kernels and settings and train all parameters at once
 """
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +18,7 @@ from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_lab.tennessee_eastman import Plant
+from plantfed_lab.tether import end_with_parent
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.parameters import Floats, flatten, unflatten
@@ -105,7 +105,7 @@ def baseline_accuracies(
     # fork would copy our threads' locks; the two loops are of equal length
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(2, mp_context=context, initializer=_end_on_interrupt) as pool:
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_begin_worker) as pool:
         try:
             of_global = pool.submit(global_accuracies, plants, definition, sum(rounds.values()))
             local: dict[str, Future[float]] = {
@@ -123,9 +123,10 @@ def baseline_accuracies(
             raise
 
 
-def _end_on_interrupt() -> None:
+def _begin_worker() -> None:
+    end_with_parent()
+    # Ctrl-C in a terminal ends it without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.nice(5)
 
 
 def _drawn(seed: int) -> Selection:

@@ -1,17 +1,21 @@
-"""The plots of the report, as SVG that goes into the page and takes its colours and fonts from it."""
+"""The plots of the report: SVG that takes colours and fonts from the page it goes into."""
 
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from plantfed_lab.results import AgentResult, ReportedScore
+
+Numbers = NDArray[Any]
 
 INK, LINE, PERSONAL, LOCAL, GLOBAL = "#010101", "#020202", "#030303", "#040404", "#050505"
 _STYLE_OF = {
@@ -22,7 +26,7 @@ _STYLE_OF = {
     GLOBAL: "var(--global)",
 }
 """Colours as matplotlib is told them -> as the page defines them, light or dark."""
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
     "text.color": INK,
@@ -113,7 +117,7 @@ def _ranked(axes: Axes, ways: Mapping[str, tuple[list[float], str]]) -> None:
     axes.set_xlabel("machines, each curve from its worst to its best")
 
 
-def _smoothed(k: "np.ndarray", mean: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
+def _smoothed(k: Numbers, mean: Numbers) -> tuple[Numbers, Numbers]:
     """A running mean, shorter at both ends."""
     half = max(1, len(k) // SMOOTHED_OVER) // 2
     sums = np.concatenate([[0.0], np.cumsum(mean)])
@@ -139,12 +143,12 @@ def _svg(axes: Axes, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # its style sheet would be that of the whole page
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", svg)
     for told, meant in _STYLE_OF.items():
         svg = svg.replace(told, meant)
     # the page decides how wide it is
-    svg = re.sub(r'^<svg([^>]*?) (?:width|height)="[^"]*pt"', r"<svg\1", svg, count=1)
-    svg = re.sub(r'^<svg([^>]*?) (?:width|height)="[^"]*pt"', r"<svg\1", svg, count=1)
+    svg = re.sub(r' (width|height)="[^"]*pt"', "", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -78,7 +78,7 @@ def demo(
     from rich.console import Console
 
     from plantfed_lab.demo import DemoOptions, run_demo
-    from plantfed_lab.processes import sigterm_interrupts
+    from plantfed_lab.processes import signals_interrupt
     from plantfed_lab.summary import summary
 
     options = DemoOptions(
@@ -91,7 +91,7 @@ def demo(
         json_file=json_file,
     )
     console = Console()
-    with sigterm_interrupts():
+    with signals_interrupt():
         result = run_demo(options, console)
     console.print(summary(result))
     click.echo(f"report: {(out / 'report.html').resolve()}")

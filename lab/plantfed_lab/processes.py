@@ -105,17 +105,22 @@ def signals_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does."""
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, and Ctrl-C also where a script started us in the background.
+
+    Shells without job control start such a program with SIGINT ignored.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def last_line(log: Path) -> str:

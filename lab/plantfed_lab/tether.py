@@ -13,11 +13,16 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
+def end_with_parent() -> None:
+    """Ask Linux to send this process SIGTERM when the thread that started it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def main() -> None:
     """Replace this process by the program."""
     parent, *program = sys.argv[1:]
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    # the parent may have ended before the line above
+    end_with_parent()
+    # the parent may have ended before that
     if os.getppid() == int(parent):
         os.execv(program[0], program)  # noqa: S606
 

@@ -12,6 +12,7 @@ order of their terms; no value ever wraps, a value out of range is an error.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Relaxation:
         """
         for shift in range(MAX_RELAXATION_SHIFT + 1):
             scaled = value * (1 << shift)
-            if scaled == int(scaled) and scaled > 0:
+            if isfinite(scaled) and scaled == int(scaled) and scaled > 0:
                 return cls(int(scaled), shift)
         raise ValueError(f"{value} is not p/2^s with p > 0 and s <= {MAX_RELAXATION_SHIFT}")
 
@@ -105,7 +106,8 @@ class Lattice:
         Raises:
             SaturationError: a value is not finite or beyond 2^30 transmission units.
         """
-        return _to_integers(change / _steps(self.sizes, self.bits))
+        with np.errstate(over="ignore"):  # infinite is too large like any other
+            return _to_integers(change / _steps(self.sizes, self.bits))
 
     def relaxed(self, transmitted: Integers) -> Integers:
         """Relax * o: transmission units -> lattice units, exact."""

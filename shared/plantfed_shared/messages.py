@@ -6,16 +6,17 @@ when it is sent is in ``docs/protocol.md``.
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plantfed_shared.topics import Kind
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
 Digest16 = Annotated[bytes, Field(min_length=16, max_length=16)]
-Reason = Annotated[str, Field(max_length=300)]
+MAX_REASON_CHARACTERS = 300
+Reason = Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)]
 Software = Annotated[str, Field(max_length=32)]
 
 MAX_CONTENT_BYTES = 256 * 2**20
@@ -91,11 +92,15 @@ class Code(StrEnum):
     LEFT = "left"
 
 
+def _code_of_text(value: object) -> object:
+    return Code(value) if isinstance(value, str) else value
+
+
 class Verdict(NamedTuple):
     """What became of the message whose envelope digest is ``digest``."""
 
     digest: U64
-    code: Annotated[Code, Field(strict=False)]
+    code: Annotated[Code, BeforeValidator(_code_of_text)]
     reason: Reason
 
 
@@ -147,7 +152,7 @@ class Update(Message):
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
     dual_checksum: U64
-    encoding: Literal[0]
+    encoding: Annotated[int, Field(ge=0, le=0)]
     score: Annotated[float, Field(allow_inf_nan=False)] | None
 
 

@@ -62,9 +62,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Conf
 
 
 def _shown(key: str, value: object) -> str:
-    if "password" in key:
-        return "(hidden)"
+    secret = isinstance(value, dict) and any("password" in name for name in value)
     text = repr(value)
+    if secret or "password" in key or ("://" in text and "@" in text):
+        return "(hidden)"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

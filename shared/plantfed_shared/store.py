@@ -126,6 +126,22 @@ def amending(path: Path) -> Iterator[Database]:
             database._connection.close()
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process is running on this file, as :class:`Database` has it."""
+    try:
+        with _lock_of(path).open(encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     mode = "ro" if read_only else "rwc"
     connection = sqlite3.connect(
@@ -142,7 +158,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _locked(path: Path, program: str) -> IO[str]:
-    lock = path.with_suffix(".lock").open("a", encoding="utf-8")
+    lock = _lock_of(path).open("a", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

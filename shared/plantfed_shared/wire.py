@@ -24,7 +24,13 @@ import msgpack
 from pydantic import ValidationError
 
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import KIND_OF_MESSAGE, MAX_RANGES, MESSAGE_OF_KIND, Message
+from plantfed_shared.messages import (
+    KIND_OF_MESSAGE,
+    MAX_RANGES,
+    MAX_REASON_CHARACTERS,
+    MESSAGE_OF_KIND,
+    Message,
+)
 from plantfed_shared.topics import Kind
 
 MAGIC = b"PF"
@@ -126,7 +132,7 @@ def _unpack(header: memoryview) -> Any:
             use_list=False,
             raw=False,
             strict_map_key=True,
-            max_str_len=512,
+            max_str_len=4 * MAX_REASON_CHARACTERS,
             max_bin_len=64,
             max_array_len=max(MAX_RANGES, 16),
             max_map_len=0,

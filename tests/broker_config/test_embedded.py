@@ -153,6 +153,28 @@ async def test_an_agent_cannot_end_the_coordinators_session(
 
 @on_each_broker
 @on_loop
+async def test_an_agent_cannot_read_what_waits_for_the_coordinator(
+    kind: BrokerKind, tmp_path: Path
+) -> None:
+    site = Site.build(tmp_path, kind)
+    add_agent(tmp_path, LATE)
+    with site.broker:
+        async with opened(site.bus(COORDINATOR, persistent=True)) as centre:
+            await centre.connected()
+        async with site.client(PRESS) as press:
+            await press.send(TOPICS.up(PRESS, Kind.UPDATE), b"private")
+        thief = site.bus(LATE, client_id=COORDINATOR, persistent=True)
+        async with opened(thief) as client:
+            await client.connected()
+            await client.send(TOPICS.up(LATE, Kind.BYE), b"")
+        async with opened(site.bus(COORDINATOR, persistent=True)) as centre:
+            await centre.connected()
+            while (await centre.received()).payload != b"private":
+                pass
+
+
+@on_each_broker
+@on_loop
 async def test_the_coordinators_session_outlives_a_restart(
     kind: BrokerKind, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+
 from plantfed_agent.agent_store import read_state
 from plantfed_agent.state import AgentState
 from plantfed_broker.folder import add_agent, render_federation

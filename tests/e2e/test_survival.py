@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
+
 from plantfed_agent.process_trainer import ProcessTrainer
 from plantfed_agent.settings import load_agent_settings
 from plantfed_agent.state import AgentState
@@ -18,7 +20,6 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Update
 from plantfed_shared.topics import Kind
 from plantfed_shared.wire import decode, envelope_digest
-from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
 
 N_AGENTS = 4
 
@@ -157,7 +158,9 @@ def kill_broker(plant: Plant, kind: str) -> None:
     assert plant.broker is not None
     if kind == "mosquitto":
         plant.broker.kill()
-        assert not (plant.folder / "mosquitto" / "mosquitto.db").exists(), "it has forgotten nothing"
+        assert not (plant.folder / "mosquitto" / "mosquitto.db").exists(), (
+            "it has forgotten nothing"
+        )
         return
     (server,) = plant.broker.children()
     server.kill()
@@ -192,7 +195,7 @@ def assert_journal_counts_everything_once(plant: Plant) -> None:
 
 
 def assert_agents_agree(plant: Plant) -> None:
-    """Dual and sequence are those of the coordinator, but for an update whose verdict was missed."""
+    """Dual and sequence are the coordinator's, but for an update whose verdict was missed."""
     federation = plant.federation()
     for agent in plant.agents:
         state, member = agent.state(), federation.members[agent.id]

@@ -96,7 +96,7 @@ def test_patterns_choose_what_is_personal(patterns, personal):
 
 @pytest.mark.parametrize("pattern", ["layer3.*", "LAYER1.*", "layer1", ""])
 def test_a_pattern_without_a_match_is_refused(pattern):
-    with pytest.raises(ValueError, match="matches no parameter; there are: layer1.weight"):
+    with pytest.raises(ValueError, match="matches no parameter; there are: layer1"):
         ParameterSpecification.from_shapes(SHAPES, ["layer2.*", pattern])
 
 

@@ -1,0 +1,120 @@
+"""What must hold of a federation at any time, checked on the journal and on the disks."""
+
+from collections import defaultdict
+
+import numpy as np
+from tests.federation_world import Agent, World, replay
+
+from plantfed_agent.agreement import dual_after_outstanding
+from plantfed_coordinator.consensus import AllMembersMean
+from plantfed_coordinator.records import Applied, IncarnationRaised, Joined, Left, Record, Released
+from plantfed_coordinator.state import FederationState
+from plantfed_shared import wire
+from plantfed_shared.lattice import checksum
+
+
+def check_sums(state: FederationState) -> None:
+    """I1: S == sum n_i z_i and N == sum n_i, exactly."""
+    assert isinstance(state.consensus, AllMembersMean)
+    total = sum(
+        (m.contribution.weight * m.contribution.z for m in state.members.values()),
+        start=np.zeros_like(state.model),
+    )
+    assert (state.consensus.total == total).all()
+    assert state.consensus.weight == sum(m.contribution.weight for m in state.members.values())
+
+
+def check_sequences(journal: list[Record]) -> None:
+    """I3: every incarnation's updates are there once each, 1, 2, 3, ... without a gap."""
+    sequences: dict[tuple[str, int], list[int]] = defaultdict(list)
+    incarnations: dict[str, list[int]] = defaultdict(list)
+    for record in journal:
+        match record:
+            case Applied(agent=agent, incarnation=incarnation, seq=seq):
+                sequences[agent, incarnation].append(seq)
+                assert incarnation == incarnations[agent][-1]
+            case Joined(agent, incarnation) | IncarnationRaised(agent, incarnation):
+                assert incarnation > max(incarnations[agent], default=0)
+                incarnations[agent].append(incarnation)
+            case _:
+                pass
+    for seqs in sequences.values():
+        assert seqs == list(range(1, len(seqs) + 1))
+
+
+def check_replay(world: World) -> None:
+    """I5 and I10: the journal alone gives the same state, every release bit for bit."""
+    live, again = world.state(), replay(world.coordinator.journal)
+    assert again.epoch == live.epoch
+    assert again.k == live.k
+    assert {k: v.tobytes() for k, v in again.versions.items()} == {
+        k: v.tobytes() for k, v in live.versions.items()
+    }
+    assert again.members.keys() == live.members.keys()
+    for name, member in live.members.items():
+        twin = again.members[name]
+        assert (twin.incarnation, twin.last_seq, twin.last_digest, twin.pinned) == (
+            member.incarnation,
+            member.last_seq,
+            member.last_digest,
+            member.pinned,
+        )
+        assert (twin.contribution.z == member.contribution.z).all()
+        assert (twin.contribution.dual == member.contribution.dual).all()
+
+
+def check_duals(world: World) -> None:
+    """I4: where agent and coordinator are at the same update, they hold the same dual."""
+    state = world.state()
+    for agent in world.agents.values():
+        member, disk = state.members.get(agent.name), agent.disk
+        if member is None or member.incarnation != disk.incarnation:
+            continue
+        own = checksum(member.contribution.dual)
+        if member.last_seq == disk.applied_seq:
+            assert disk.dual_checksum == own
+        elif disk.outstanding is not None and member.last_seq == disk.applied_seq + 1:
+            assert member.last_digest == wire.envelope_digest(disk.outstanding)
+            assert dual_after_outstanding(disk).dual_checksum == own
+
+
+def check_acknowledged(world: World) -> None:
+    """Nothing an agent holds as applied is missing from the journal."""
+    applied = {(r.agent, r.incarnation, r.seq) for r in world.applied()}
+    for agent in world.agents.values():
+        for seq in range(1, agent.disk.applied_seq + 1):
+            assert (agent.name, agent.disk.incarnation, seq) in applied
+
+
+def check_all(world: World) -> None:
+    check_sums(world.state())
+    check_sequences(world.coordinator.journal)
+    check_replay(world)
+    check_duals(world)
+    check_acknowledged(world)
+
+
+def everybody_agrees(world: World) -> bool:
+    """All agents are joined with the coordinator's incarnation."""
+    if world.coordinator.machine is None:
+        return False
+    return all(_agrees(world.state(), agent) for agent in world.agents.values())
+
+
+def _agrees(state: FederationState, agent: Agent) -> bool:
+    member = state.members.get(agent.name)
+    if member is None or agent.machine is None or agent.machine.link != "joined":
+        return False
+    return (
+        member.incarnation == agent.disk.incarnation
+        and member.last_seq == agent.disk.applied_seq
+        and agent.disk.epoch == state.epoch
+    )
+
+
+def releases(journal: list[Record]) -> int:
+    return sum(isinstance(r, Released) for r in journal)
+
+
+def departures(journal: list[Record]) -> int:
+    return sum(isinstance(r, Left) for r in journal)

@@ -1,0 +1,205 @@
+"""Fixed messages, vectors and their bytes: what is on the wire for ever.
+
+``python -m tests.shared.golden_wire --write`` writes ``golden_wire.json`` anew.  Only a new version
+of the wire format may change a line that is there; a new kind of message adds one.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.shared.vectors import int64
+
+from plantfed_shared.codec import encode_dense
+from plantfed_shared.definition import content_digest
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import (
+    KIND_OF_MESSAGE,
+    Bye,
+    Chunk,
+    Code,
+    Content,
+    Epoch,
+    Hello,
+    Manifest,
+    Message,
+    ModelName,
+    ModelOffer,
+    Need,
+    Offer,
+    Range,
+    Start,
+    State,
+    Status,
+    Update,
+    Verdict,
+    Welcome,
+)
+from plantfed_shared.wire import encode
+
+FILE = Path(__file__).with_name("golden_wire.json")
+
+_EPOCH = Epoch(3, 0x0123456789ABCDEF)
+_NAME = ModelName(_EPOCH, 1234, 0xFEDCBA9876543210)
+_MODEL = Content(bytes(range(16)), 10945)
+_DEFINITION = Content(bytes(range(16, 32)), 2048)
+_OFFER = ModelOffer(_NAME, _MODEL, _DEFINITION, False)
+_FINAL = ModelOffer(_NAME, _MODEL, _DEFINITION, True)
+
+MESSAGES: dict[str, tuple[Message, bytes]] = {
+    "hello, first": (
+        Hello(
+            epoch=None,
+            incarnation=0,
+            applied_seq=0,
+            outstanding=None,
+            dual_checksum=0,
+            newest=None,
+            software="0.1.0",
+        ),
+        b"",
+    ),
+    "hello, with an update outstanding": (
+        Hello(
+            epoch=_EPOCH,
+            incarnation=2,
+            applied_seq=87,
+            outstanding=0x1122334455667788,
+            dual_checksum=2**64 - 1,
+            newest=_NAME,
+            software="0.1.0",
+        ),
+        b"",
+    ),
+    "update": (
+        Update(
+            base=_NAME,
+            incarnation=2,
+            seq=88,
+            weight=480,
+            definition=bytes(range(16, 24)),
+            dual_checksum=0x8877665544332211,
+            encoding=0,
+            score=0.8125,
+        ),
+        encode_dense(int64([0, 1, -1, 127, -128])),
+    ),
+    "update, without a score": (
+        Update(
+            base=ModelName(Epoch(1, 0), 0, 0),
+            incarnation=1,
+            seq=1,
+            weight=1,
+            definition=bytes(8),
+            dual_checksum=1,
+            encoding=0,
+            score=None,
+        ),
+        encode_dense(int64([])),
+    ),
+    "offer": (Offer(content=Content(bytes(range(32, 48)), 100_000)), b""),
+    "need": (Need(digest=bytes(range(16)), ranges=(Range(0, 49152), Range(98304, 2**32 - 1))), b""),
+    "chunk": (Chunk(digest=bytes(range(16)), offset=49152), b"forty-nine thousand bytes on"),
+    "bye": (Bye(incarnation=2), b""),
+    "status, online": (Status(online=True, software="0.1.0"), b""),
+    "status, offline": (Status(online=False, software=""), b""),
+    "welcome": (
+        Welcome(epoch=_EPOCH, incarnation=1, dual_checksum=0, dual=None, offer=_OFFER),
+        b"",
+    ),
+    "welcome, with a dual": (
+        Welcome(
+            epoch=_EPOCH,
+            incarnation=3,
+            dual_checksum=0x8877665544332211,
+            dual=Content(bytes(range(48, 64)), 21889),
+            offer=_OFFER,
+        ),
+        b"",
+    ),
+    "state, of no member": (
+        State(
+            epoch=_EPOCH,
+            incarnation=0,
+            last_seq=0,
+            last_digest=None,
+            dual_checksum=0,
+            verdict=None,
+            offer=None,
+        ),
+        b"",
+    ),
+    "state, final": (
+        State(
+            epoch=_EPOCH,
+            incarnation=2,
+            last_seq=88,
+            last_digest=0x1122334455667788,
+            dual_checksum=0x8877665544332211,
+            verdict=None,
+            offer=_FINAL,
+        ),
+        b"",
+    ),
+    **{
+        f"state, {code}": (
+            State(
+                epoch=_EPOCH,
+                incarnation=2,
+                last_seq=87,
+                last_digest=1,
+                dual_checksum=2,
+                verdict=Verdict(0x1122334455667788, code, "why: größer als 2³⁰"),
+                offer=None,
+            ),
+            b"",
+        )
+        for code in Code
+    },
+    "start": (Start(model=_NAME, deadline_s=600.0), b""),
+    "model": (Manifest(offer=_OFFER), b""),
+}
+
+VECTORS: list[list[int]] = [
+    [],
+    [0],
+    [1],
+    [-1],
+    [1, 2, 3],
+    [3, 2, 1],
+    [127, -128],
+    [128, -129],
+    [32767, -32768],
+    [32768, -32769],
+    [2**30 - 1, 1 - 2**30],
+    list(range(-20, 20)),
+]
+
+
+def golden() -> dict[str, Any]:
+    """What the file holds, made by the code as it is now."""
+    return {
+        "messages": {
+            name: {"kind": KIND_OF_MESSAGE[type(message)].value, "hex": encode(message, tail).hex()}
+            for name, (message, tail) in MESSAGES.items()
+        },
+        "vectors": [
+            {
+                "integers": integers,
+                "checksum": f"{checksum(int64(integers)):016x}",
+                "dense": encode_dense(int64(integers)).hex(),
+            }
+            for integers in VECTORS
+        ],
+        "digests": [
+            {"content": content, "digest": content_digest(content.encode()).hex()}
+            for content in ("", "PlantFed")
+        ],
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("python -m tests.shared.golden_wire --write")
+    FILE.write_text(json.dumps(golden(), indent=1) + "\n", encoding="utf-8")

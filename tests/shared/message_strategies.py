@@ -1,0 +1,98 @@
+"""Hypothesis strategies for every type of message."""
+
+from hypothesis import strategies as st
+
+from plantfed_shared.messages import (
+    MAX_CONTENT_BYTES,
+    MAX_RANGES,
+    Bye,
+    Chunk,
+    Code,
+    Content,
+    Epoch,
+    Hello,
+    Manifest,
+    Message,
+    ModelName,
+    ModelOffer,
+    Need,
+    Offer,
+    Range,
+    Start,
+    State,
+    Status,
+    Update,
+    Verdict,
+    Welcome,
+)
+
+u32 = st.integers(0, 2**32 - 1)
+positive_u32 = st.integers(1, 2**32 - 1)
+u64 = st.integers(0, 2**64 - 1)
+digests = st.binary(min_size=16, max_size=16)
+software = st.text(max_size=32)
+
+epochs = st.builds(Epoch, u32, u64)
+model_names = st.builds(ModelName, epochs, u32, u64)
+contents = st.builds(Content, digests, st.integers(1, MAX_CONTENT_BYTES))
+model_offers = st.builds(ModelOffer, model_names, contents, contents, st.booleans())
+ranges = st.builds(Range, u32, u32)
+verdicts = st.builds(Verdict, u64, st.sampled_from(Code), st.text(max_size=300))
+
+MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Hello: st.builds(
+        Hello,
+        epoch=st.none() | epochs,
+        incarnation=u32,
+        applied_seq=u32,
+        outstanding=st.none() | u64,
+        dual_checksum=u64,
+        newest=st.none() | model_names,
+        software=software,
+    ),
+    Update: st.builds(
+        Update,
+        base=model_names,
+        incarnation=u32,
+        seq=positive_u32,
+        weight=positive_u32,
+        definition=st.binary(min_size=8, max_size=8),
+        dual_checksum=u64,
+        encoding=st.just(0),
+        score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    Offer: st.builds(Offer, content=contents),
+    Need: st.builds(
+        Need,
+        digest=digests,
+        ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
+    ),
+    Chunk: st.builds(Chunk, digest=digests, offset=u32),
+    Bye: st.builds(Bye, incarnation=u32),
+    Status: st.builds(Status, online=st.booleans(), software=software),
+    Welcome: st.builds(
+        Welcome,
+        epoch=epochs,
+        incarnation=u32,
+        dual_checksum=u64,
+        dual=st.none() | contents,
+        offer=model_offers,
+    ),
+    State: st.builds(
+        State,
+        epoch=epochs,
+        incarnation=u32,
+        last_seq=u32,
+        last_digest=st.none() | u64,
+        dual_checksum=u64,
+        verdict=st.none() | verdicts,
+        offer=st.none() | model_offers,
+    ),
+    Start: st.builds(
+        Start,
+        model=model_names,
+        deadline_s=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
+    ),
+    Manifest: st.builds(Manifest, offer=model_offers),
+}
+any_message = st.one_of(*MESSAGES.values())

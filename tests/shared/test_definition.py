@@ -1,0 +1,272 @@
+"""The definition of a federation: its bytes, what it refuses, and what follows from it."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from plantfed_shared.definition import Algorithm, FederationDefinition, content_digest
+from plantfed_shared.lattice import Relaxation
+
+PRESSES: dict[str, Any] = {
+    "federation": "presses",
+    "model": {"hidden": [5, 4]},
+    "loss": {"kind": "cross-entropy"},
+    "personal": ["layer3.*"],
+    "inputs": [{"name": "force", "unit": "kN", "centre": 20, "scale": 4}, {"name": "travel"}],
+    "classes": ["good", "bad"],
+}
+OVENS: dict[str, Any] = {
+    "federation": "ovens",
+    "model": {"hidden": []},
+    "loss": {"kind": "huber", "delta": 0.5},
+    "inputs": [{"name": "power", "clip": 3}],
+    "targets": [{"name": "temperature", "unit": "K", "centre": 300, "scale": 20}],
+}
+
+
+def defined(document: dict[str, Any], **changes: Any) -> FederationDefinition:
+    return FederationDefinition.model_validate(document | changes)
+
+
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+non_negative = st.floats(min_value=0, allow_infinity=False)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+names = st.text(min_size=1, max_size=200)
+columns = st.fixed_dictionaries(
+    {"name": names, "unit": st.text(max_size=5), "centre": finite, "scale": positive},
+    optional={"clip": st.none() | positive},
+)
+
+
+def distinct_columns(min_size: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    return st.lists(columns, min_size=min_size, max_size=3, unique_by=lambda c: c["name"])
+
+
+algorithms = st.fixed_dictionaries(
+    {},
+    optional={
+        "mode": st.sampled_from(["fedapm", "fedalt"]),
+        "learning_rate": positive,
+        "weight_decay": non_negative,
+        "penalty": positive,
+        "head_proximal": non_negative,
+        "epochs": st.integers(1, 1000),
+        "batch": st.integers(1, 2**20),
+        "relaxation": st.sampled_from([0.5, 1.0, 1.625]),
+        "memory": st.floats(0, 0.125),
+        "weighting": st.sampled_from(["equal", "rows"]),
+        "max_norm": st.none() | positive,
+    },
+)
+schedules = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.sampled_from(["async", "sync"]),
+        "arrivals": st.integers(0, 2**40),
+        "release_after_s": positive,
+        "participation": st.floats(0, 1, exclude_min=True),
+        "max_releases": st.none() | st.integers(1, 2**40),
+        "seed": st.integers(0, 2**31 - 1),
+    },
+)
+settings_parts = {
+    "federation": names,
+    "model": st.fixed_dictionaries(
+        {"hidden": st.lists(st.integers(1, 9), max_size=3)},
+        optional={"seed": st.integers(0, 2**32 - 1), "activation": st.just("tanh")},
+    ),
+    "inputs": distinct_columns(1),
+    "window": st.fixed_dictionaries({"rows": st.integers(1, 9), "step": st.integers(1, 9)}),
+    "algorithm": algorithms,
+    "schedule": schedules,
+    "lattice_bits": st.integers(4, 28),
+}
+classifiers = st.fixed_dictionaries(
+    {
+        **settings_parts,
+        "loss": st.just({"kind": "cross-entropy"}),
+        "classes": st.lists(names, min_size=2, max_size=4, unique=True),
+        "personal": st.sampled_from([[], ["layer1.bias"], ["layer1.w*"]]),
+    }
+)
+regressors = st.fixed_dictionaries(
+    {
+        **settings_parts,
+        "loss": st.fixed_dictionaries(
+            {"kind": st.sampled_from(["mse", "huber"]), "delta": positive}
+        ),
+        "targets": distinct_columns(1),
+    }
+)
+
+
+@given(classifiers | regressors)
+def test_a_definition_comes_back_from_its_bytes(document):
+    definition = FederationDefinition.model_validate(document)
+    encoded = definition.to_bytes()
+    again = FederationDefinition.from_bytes(encoded)
+    assert again == definition
+    # what an agent received has the digest the coordinator announced
+    assert again.to_bytes() == encoded
+
+
+def test_equal_definitions_have_equal_bytes():
+    spelled_out = defined(PRESSES, window={"step": 1, "rows": 1}, lattice_bits=16, targets=[])
+    assert spelled_out == defined(dict(reversed(PRESSES.items())))
+    assert spelled_out.to_bytes() == defined(PRESSES).to_bytes()
+
+
+@given(st.binary(max_size=50) | st.text(max_size=50).map(str.encode))
+@example(b"[" * 100_000)
+@example(b'{"federation":' * 50_000)
+@example(b"9" * 100_000)
+@example(b"")
+def test_other_bytes_are_refused_with_a_value_error(encoded):
+    with pytest.raises(ValueError, match="FederationDefinition"):
+        FederationDefinition.from_bytes(encoded)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"federation": "punches"},
+        {"model": {"hidden": [5]}, "personal": []},
+        {"model": {"hidden": [5, 4], "seed": 1}},
+        {"loss": {"kind": "cross-entropy", "delta": 2}},
+        {"personal": []},
+        {"inputs": PRESSES["inputs"][:1]},
+        {"inputs": PRESSES["inputs"][::-1]},
+        {"classes": ["bad", "good"]},
+        {"window": {"rows": 2}},
+    ],
+)
+def test_structure_names_what_may_never_change(change):
+    assert defined(PRESSES, **change).structure() != defined(PRESSES).structure()
+
+
+def test_settings_are_no_part_of_the_structure():
+    edited = defined(PRESSES, algorithm={"penalty": 1}, schedule={"arrivals": 3}, lattice_bits=9)
+    assert edited.to_bytes() != defined(PRESSES).to_bytes()
+    assert edited.structure() == defined(PRESSES).structure()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"classes": []}, "at least 2 classes"),
+        ({"classes": ["good"]}, "at least 2 classes"),
+        ({"targets": [{"name": "t"}]}, "no targets"),
+        ({"loss": {"kind": "mse"}}, "no classes"),
+        ({"loss": {"kind": "mse"}, "classes": []}, "at least 1 target"),
+        ({"loss": {"kind": "l2"}}, "loss.kind"),
+        ({"classes": ["good", "good"]}, "classes: 'good' appears twice"),
+        ({"inputs": []}, "inputs"),
+        ({"inputs": [{"name": "a"}, {"name": "a"}]}, "inputs: 'a' appears twice"),
+        ({"inputs": [{"name": ""}]}, "name"),
+        ({"inputs": [{"name": "a", "scale": 0}]}, "scale"),
+        ({"inputs": [{"name": "a", "centre": float("nan")}]}, "centre"),
+        ({"inputs": [{"name": "a", "clip": -1}]}, "clip"),
+        ({"personal": ["head.*"]}, "matches no parameter"),
+        ({"personal": ["*"]}, "nothing is left to share"),
+        ({"model": {"hidden": [0]}}, "hidden"),
+        ({"model": {"hidden": [1] * 65}}, "hidden"),
+        ({"model": {"hidden": [], "seed": -1}}, "seed"),
+        ({"window": {"rows": 0}}, "rows"),
+        ({"algorithm": {"learning_rate": float("inf")}}, "learning_rate"),
+        ({"algorithm": {"relaxation": 1.6}}, "1.6 is not p/2"),
+        ({"algorithm": {"memory": 1}}, "memory"),
+        ({"schedule": {"participation": 0}}, "participation"),
+        ({"lattice_bits": 3}, "lattice_bits"),
+        ({"lattice_bits": 29}, "lattice_bits"),
+        ({"colour": "blue"}, "colour"),
+        ({"algorithm": {"rho": 0.2}}, "rho"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change, complaint):
+    with pytest.raises(ValidationError) as refusal:
+        defined(PRESSES, **change)
+    assert complaint in str(refusal.value)
+
+
+def test_repeated_targets_are_refused():
+    with pytest.raises(ValidationError, match="targets: 't' appears twice"):
+        defined(OVENS, targets=[{"name": "t"}, {"name": "t"}])
+
+
+def test_a_definition_is_immutable():
+    definition = defined(PRESSES)
+    with pytest.raises(ValidationError, match="frozen"):
+        definition.lattice_bits = 9
+    with pytest.raises(ValidationError, match="frozen"):
+        definition.algorithm.penalty = 1
+
+
+def test_what_follows_from_a_definition():
+    definition = defined(PRESSES, window={"rows": 3}, algorithm={"relaxation": 1.5})
+    assert (definition.n_inputs, definition.n_outputs) == (6, 2)
+    assert definition.layer_shapes() == [(6, 5), (5, 4), (4, 2)]
+    specification = definition.parameter_specification()
+    shapes = {p.name: p.shape for p in specification.parameters}
+    assert shapes == {
+        "layer1.weight": (6, 5),
+        "layer1.bias": (5,),
+        "layer2.weight": (5, 4),
+        "layer2.bias": (4,),
+        "layer3.weight": (4, 2),
+        "layer3.bias": (2,),
+    }
+    lattice = definition.lattice()
+    assert lattice.sizes == (30, 5, 20, 4)
+    assert lattice.bits == (16,) * 4
+    assert lattice.relaxation == Relaxation(3, 1)
+    assert defined(OVENS).layer_shapes() == [(1, 1)]
+
+
+def test_only_fedapm_has_duals():
+    assert Algorithm().has_duals
+    assert not Algorithm(mode="fedalt").has_duals
+
+
+# ---------------------------------------------------------------- I9
+
+
+def is_accepted(relaxation: float, memory: float) -> bool:
+    try:
+        Algorithm(relaxation=relaxation, memory=memory)
+    except ValidationError:
+        return False
+    return True
+
+
+def test_a_gain_above_2_is_explained():
+    with pytest.raises(ValidationError, match=r"is 2\.5; above 2 it diverges, lower one of them"):
+        Algorithm(relaxation=1.25, memory=0.5)
+
+
+@given(st.integers(1, 1024), st.integers(0, 255))
+@example(512, 0)
+@example(256, 128)
+@example(257, 128)
+@example(1, 255)
+@example(3, 255)
+def test_a_gain_above_2_is_refused(p, memory_256ths):
+    relaxation, memory = Fraction(p, 256), Fraction(memory_256ths, 256)
+    allowed = relaxation / (1 - memory) <= 2
+    assert is_accepted(float(relaxation), float(memory)) == allowed
+
+
+@given(st.integers(1, 512), st.floats(0, 1, exclude_max=True))
+def test_a_gain_above_2_is_refused_for_every_memory(p, memory):
+    gain = Fraction(p, 256) / (1 - Fraction(memory))
+    if abs(gain - 2) > Fraction(1, 10**9):
+        assert is_accepted(p / 256, memory) == (gain < 2)
+
+
+def test_digests_are_blake2b():
+    # RFC 7693 with nn = 16, as b2sum -l 128 prints it
+    assert content_digest(b"").hex() == "cae66941d9efbd404e4d88758ea67670"
+    assert content_digest(b"a") != content_digest(b"b")
