@@ -145,7 +145,12 @@ def _federate(
         kind = "external"
         if options.broker is None:
             kind = _start_broker(processes, folder)
-        reader = ProgressReader(folder.coordinator / "state", len(agents), options.releases)
+        reader = ProgressReader(
+            folder.coordinator / "state",
+            len(agents),
+            options.releases,
+            in_rounds=options.schedule == "sync",
+        )
         run = ("run", "--config")
         processes.start(
             "coordinator", "plantfed_coordinator", [*run, "coordinator.toml"], folder.coordinator

@@ -59,10 +59,11 @@ class Processes:
     def start(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> Child:
         """Run a module of this Python in a folder."""
         log = self._log_dir / f"{name}.log"
-        tether = [sys.executable, "-m", "plantfed_lab.tether", str(os.getpid())]
+        # -P: a file in the folder must not pass for a module
+        python = [sys.executable, "-P", "-m"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*tether, sys.executable, "-m", module, *arguments],
+                [*python, "plantfed_lab.tether", str(os.getpid()), *python, module, *arguments],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

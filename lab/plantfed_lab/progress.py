@@ -37,7 +37,7 @@ class Progress:
         bytes_up: seen by the coordinator.
         bytes_down: sent by it.
         mean_score: mean of the newest scores of the members, or None.
-        late: (agent, releases behind), most first; only those far more behind than the others.
+        late: who is offline or far more releases behind than the others, most first.
         checksum: of the newest model.
         final: the last planned release is made.
     """
@@ -52,14 +52,13 @@ class Progress:
     bytes_up: int
     bytes_down: int
     mean_score: float | None
-    late: tuple[tuple[str, int], ...]
+    late: tuple[str, ...]
     checksum: str
     final: bool
 
     def late_text(self) -> str:
         """Who is late, for the reader."""
-        shown = ", ".join(f"{agent} {behind} behind" for agent, behind in self.late[:SHOWN_LATE])
-        return shown or "nobody"
+        return ", ".join(self.late[:SHOWN_LATE]) or "nobody"
 
 
 class ProgressReader:
@@ -69,15 +68,23 @@ class ProgressReader:
         state_dir: of the coordinator.
         agents: expected.
         wanted: releases.
+        in_rounds: members are drawn for rounds and otherwise wait.
         clock: monotonic seconds; time counts from now.
     """
 
     def __init__(
-        self, state_dir: Path, agents: int, wanted: int, clock: Callable[[], float] = monotonic
+        self,
+        state_dir: Path,
+        agents: int,
+        wanted: int,
+        *,
+        in_rounds: bool = False,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._state_dir = state_dir
         self._agents = agents
         self._wanted = wanted
+        self._in_rounds = in_rounds
         self._clock = clock
         self._start = clock()
 
@@ -104,20 +111,22 @@ class ProgressReader:
             bytes_up=sum(m.bytes_up for m in overview.members),
             bytes_down=sum(m.bytes_down for m in overview.members),
             mean_score=sum(scores) / len(scores) if scores else None,
-            late=_late(overview.members, overview.k),
+            late=_late(overview.members, overview.k, in_rounds=self._in_rounds),
             checksum=overview.checksum,
             final=overview.final,
         )
 
 
-def _late(members: tuple[MemberView, ...], k: int) -> tuple[tuple[str, int], ...]:
-    """Who is much older than usual: agents take turns, so that all are some releases behind."""
-    behind = {m.id: k - m.base_k for m in members if m.base_k is not None}
-    if not behind:
-        return ()
+def _late(members: tuple[MemberView, ...], k: int, *, in_rounds: bool) -> tuple[str, ...]:
+    """Who holds up nothing but is missed: the offline, and who is much older than usual."""
+    offline = [f"{m.id} offline" for m in members if m.online is False]
+    behind = {m.id: k - m.base_k for m in members if m.base_k is not None and m.online}
+    if in_rounds or not behind:
+        return tuple(offline)  # in rounds, most members wait until they are drawn
+    # agents take turns, so that all are some releases behind
     usual = median(behind.values())
-    late = [(agent, n) for agent, n in behind.items() if n > 2 * usual + 1]
-    return tuple(sorted(late, key=lambda pair: (-pair[1], pair[0])))
+    late = sorted((-n, agent) for agent, n in behind.items() if n > 2 * usual + 1)
+    return (*offline, *(f"{agent} {-n} behind" for n, agent in late))
 
 
 class Display(Protocol):

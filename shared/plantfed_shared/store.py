@@ -37,8 +37,12 @@ class Database:
             self._lock = _locked(path, program)
             try:
                 self._connection = _connect(path, read_only=False)
-                os.chmod(path, 0o600)  # noqa: PTH101 - the file may hold a personal head
-                self._migrate(migrations)
+                try:
+                    os.chmod(path, 0o600)  # noqa: PTH101 - the file may hold a personal head
+                    self._migrate(migrations)
+                except BaseException:
+                    self._connection.close()
+                    raise
             except BaseException:
                 self._lock.close()
                 raise
@@ -150,10 +154,14 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         isolation_level=None,
         timeout=BUSY_TIMEOUT_S,
     )
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -1024")
+    try:
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -1024")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

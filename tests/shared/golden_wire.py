@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.shared.vectors import int64
 
-from plantfed_shared.codec import encode_dense
+from plantfed_shared.codec import encode_dense, encode_model
 from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
@@ -177,6 +177,9 @@ VECTORS: list[list[int]] = [
 ]
 
 
+MODEL_NAME = ModelName(_EPOCH, 1234, checksum(int64(VECTORS[-1])))
+
+
 def golden() -> dict[str, Any]:
     """What the file holds, made by the code as it is now."""
     return {
@@ -192,6 +195,7 @@ def golden() -> dict[str, Any]:
             }
             for integers in VECTORS
         ],
+        "model": encode_model(MODEL_NAME, int64(VECTORS[-1])).hex(),
         "digests": [
             {"content": content, "digest": content_digest(content.encode()).hex()}
             for content in ("", "PlantFed")

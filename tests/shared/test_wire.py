@@ -14,7 +14,7 @@ from tests.shared import golden_wire
 from tests.shared.message_strategies import any_message
 from tests.shared.vectors import int64
 
-from plantfed_shared.codec import decode_dense, encode_dense
+from plantfed_shared.codec import decode_dense, decode_model, encode_dense
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import checksum
@@ -102,6 +102,12 @@ def test_golden_vectors(entry):
     assert encode_dense(integers).hex() == entry["dense"]
     decoded = decode_dense(bytes.fromhex(entry["dense"]), integers.size)
     assert decoded.tolist() == entry["integers"]
+
+
+def test_golden_model():
+    integers = golden_wire.VECTORS[-1]
+    encoded = bytes.fromhex(GOLDEN["model"])
+    assert decode_model(encoded, golden_wire.MODEL_NAME, len(integers)).tolist() == integers
 
 
 @pytest.mark.parametrize("entry", GOLDEN["digests"])

@@ -1,0 +1,232 @@
+"""The agent machine where the whole federation's tests don't look: order, rest, large models."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.federation_world import World, small_definition
+from tests.machines.invariants import check_all, everybody_agrees
+
+from plantfed_agent.events import (
+    BusConnected,
+    LeaveRequested,
+    Persist,
+    Publish,
+    RoundDone,
+    RoundFailed,
+    RowsChanged,
+    Stop,
+    Train,
+)
+from plantfed_agent.machine import AgentMachine
+from plantfed_agent.pace import Pace
+from plantfed_agent.state import AgentState
+from plantfed_agent.training import TrainingOutcome
+from plantfed_shared.bus.port import Connected
+from plantfed_shared.errors import ConfigError, DataError, TrainingError
+from plantfed_shared.topics import Kind, Topics
+
+
+def test_a_round_is_persisted_together_with_its_update_before_it_is_published() -> None:
+    world = World(small_definition(), 1)
+    agent = world.agents["m00"]
+    seen: list[list[type]] = []
+    assert agent.machine is not None
+    original = agent.machine.handle
+
+    def handle(event: object, now: float) -> list[object]:
+        actions = original(event, now)  # type: ignore[arg-type]
+        if isinstance(event, RoundDone):
+            seen.append([type(a) for a in actions])
+            (persist,) = [a for a in actions if isinstance(a, Persist)]
+            (publish,) = [a for a in actions if isinstance(a, Publish)]
+            assert {"head", "outstanding", "trained_on"} <= persist.changed
+            assert persist.state.outstanding == publish.payload
+        return actions  # type: ignore[return-value]
+
+    agent.machine.handle = handle  # type: ignore[method-assign, assignment]
+    world.run(20)
+    assert seen
+    assert all(kinds[:2] == [Persist, Publish] for kinds in seen)
+
+
+def test_a_restarted_agent_sends_the_same_bytes_again_and_keeps_its_head() -> None:
+    world = World(small_definition(), 2)
+    agent = world.agents["m00"]
+    assert world.run(60, until=lambda: agent.disk.outstanding is not None)
+    outstanding, head, seq = agent.disk.outstanding, agent.disk.head, agent.disk.applied_seq
+    world.coordinator.crash()
+    agent.crash()
+    agent.start()
+    world.coordinator.start()
+    sent: list[bytes] = []
+    original = world.broker.publish
+
+    def publish(
+        client: str, topic: str, payload: bytes, now: float, *, retain: bool = False
+    ) -> bool:
+        if topic == world.topics.up("m00", Kind.UPDATE):
+            sent.append(payload)
+        return original(client, topic, payload, now, retain=retain)
+
+    world.broker.publish = publish  # type: ignore[method-assign]
+    assert world.run(60, until=lambda: agent.disk.applied_seq == seq + 1)
+    assert sent == [] or sent[0] == outstanding
+    assert agent.disk.head is head
+    assert agent.disk.incarnation == 1
+    check_all(world)
+
+
+def test_large_updates_and_models_go_in_pieces() -> None:
+    world = World(small_definition(), 2)
+    for client in [*world.agents.values(), world.coordinator]:
+        client.receive(Connected(max_payload_bytes=150))
+    assert world.run(200, until=lambda: world.state().k >= 3)
+    for agent in world.agents.values():
+        agent.receive(Connected(max_payload_bytes=100))
+    offers = 0
+    original = world.broker.publish
+
+    def publish(
+        client: str, topic: str, payload: bytes, now: float, *, retain: bool = False
+    ) -> bool:
+        nonlocal offers
+        offers += topic.endswith("/up/offer")
+        assert client == world.coordinator.client_id or len(payload) <= 150
+        return original(client, topic, payload, now, retain=retain)
+
+    world.broker.publish = publish  # type: ignore[method-assign]
+    before = world.state().k
+    assert world.run(300, until=lambda: world.state().k >= before + 5)
+    assert offers > 0
+    check_all(world)
+
+
+def test_an_agent_rests_after_its_rounds_and_wakes_up_for_new_rows() -> None:
+    world = World(small_definition(), 2)
+    for agent in world.agents.values():
+        agent.crash()
+        agent.pace = lambda: Pace(max_rounds_without_new_rows=3)
+        agent.start()
+    world.run(600)
+    agent = world.agents["m00"]
+    assert agent.machine is not None
+    assert agent.machine.resting
+    assert agent.disk.rounds_on_these_rows == 3
+    agent.handle(RowsChanged("other rows"))
+    world.run(100)
+    assert agent.disk.rounds == 6
+
+
+def test_the_final_model_reaches_everybody() -> None:
+    schedule = {**small_definition().schedule.model_dump(), "max_releases": 7}
+    world = World(small_definition(schedule=schedule), 4)
+    world.run(300)
+    assert world.state().k == 7
+    assert world.state().final
+    for agent in world.agents.values():
+        assert agent.disk.model_name is not None
+        assert agent.disk.model_name.k == 7
+        assert agent.machine is not None
+        assert agent.machine.resting
+
+
+def test_min_interval_is_kept() -> None:
+    world = World(small_definition(), 1)
+    agent = world.agents["m00"]
+    agent.crash()
+    agent.pace = lambda: Pace(min_interval_s=50.0)
+    agent.start()
+    world.run(500)
+    assert 8 <= agent.disk.rounds <= 11
+
+
+def test_leaving_is_answered_and_ends_the_program() -> None:
+    world = World(small_definition(), 3)
+    world.run(20)
+    agent = world.agents["m01"]
+    agent.handle(LeaveRequested())
+    assert world.run(20, until=lambda: agent.stopped is not None)
+    assert agent.stopped == Stop(None)
+    assert "m01" not in world.state().members
+    check_all(world)
+
+
+def test_a_removed_agent_stays_out_without_ending() -> None:
+    from plantfed_coordinator.events import OperatorOrder, Order
+
+    world = World(small_definition(), 3)
+    world.run(20)
+    world.coordinator.handle(OperatorOrder(Order.REMOVE, "m01"))
+    world.run(2000)
+    assert "m01" not in world.state().members
+    assert world.agents["m01"].stopped is None
+    world.coordinator.handle(OperatorOrder(Order.ADMIT, "m01"))
+    assert world.run(100, until=lambda: everybody_agrees(world))
+
+
+def machine_in_training() -> tuple[AgentMachine, Train, World]:
+    """A machine that has just asked for a round; its outcome is for the test to give."""
+    world = World(small_definition(), 1, training_s=10**6)
+    agent = world.agents["m00"]
+    tasks: list[Train] = []
+    original = agent._do
+
+    def do(action: object) -> bool:
+        if isinstance(action, Train):
+            tasks.append(action)
+            return True
+        return original(action)  # type: ignore[arg-type]
+
+    agent._do = do  # type: ignore[method-assign, assignment]
+    assert world.run(20, until=lambda: bool(tasks))
+    assert agent.machine is not None
+    return agent.machine, tasks[0], world
+
+
+def test_rows_that_cannot_be_used_end_an_agent_that_has_never_trained() -> None:
+    machine, task, world = machine_in_training()
+    error = DataError("text in a number column")
+    assert Stop(error) in machine.handle(RoundFailed(task.ticket, error), world.now)
+
+
+def test_a_training_process_that_dies_is_tried_again_later() -> None:
+    machine, task, world = machine_in_training()
+    actions = machine.handle(RoundFailed(task.ticket, TrainingError("killed")), world.now)
+    assert not any(isinstance(a, Stop | Train) for a in actions)
+    due = machine.next_timer()
+    assert due is not None
+    assert due >= world.now + 60
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_numbers_that_do_not_fit_the_lattice_are_dropped_with_the_round(value: float) -> None:
+    machine, task, world = machine_in_training()
+    shared = np.full_like(task.task.base, value)
+    head = np.zeros(9, dtype=np.float32)
+    outcome = TrainingOutcome(shared, head, 0.1, None, 5, "rows", 0.1)
+    machine.handle(RoundDone(task.ticket, outcome), world.now)
+    assert machine.state.outstanding is None
+    assert machine.state.head is None
+
+
+def test_a_federation_with_another_structure_is_refused() -> None:
+    _machine, _, world = machine_in_training()
+    other = small_definition(classes=("a", "b", "d")).to_bytes()
+    agent = world.agents["m00"]
+    agent.crash()
+    agent.disk = replace(agent.disk, definition=other)
+    agent.start()
+    world.run(30)
+    assert agent.stopped is not None
+    assert isinstance(agent.stopped.error, ConfigError)
+
+
+def test_nothing_is_done_offline() -> None:
+    machine = AgentMachine("m00", Topics("toy"), AgentState(), Pace(), "test")
+    assert machine.next_timer() is None
+    actions = machine.handle(BusConnected(1000), 5.0)
+    assert [a.topic.rsplit("/", 1)[1] for a in actions if isinstance(a, Publish)] == [
+        "status",
+        "hello",
+    ]

@@ -1,0 +1,462 @@
+"""The federation machine, message by message."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.federation_world import small_definition
+
+from plantfed_coordinator.events import (
+    BusConnected,
+    MessageArrived,
+    OperatorOrder,
+    Order,
+    Persist,
+    Publish,
+    TimerDue,
+)
+from plantfed_coordinator.machine import FederationMachine
+from plantfed_coordinator.records import Applied, EpochStarted, Left, Record, Released, Served
+from plantfed_coordinator.state import FederationState
+from plantfed_shared import wire
+from plantfed_shared.codec import decode_model, encode_dense
+from plantfed_shared.definition import content_digest
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import (
+    Bye,
+    Chunk,
+    Code,
+    Content,
+    Epoch,
+    Hello,
+    Message,
+    ModelName,
+    Need,
+    Offer,
+    Range,
+    Start,
+    State,
+    Update,
+    Welcome,
+)
+from plantfed_shared.topics import Kind, Topics
+
+TOPICS = Topics("toy")
+KINDS = {Hello: Kind.HELLO, Update: Kind.UPDATE, Need: Kind.NEED, Bye: Kind.BYE, Offer: Kind.OFFER}
+
+
+class Desk:
+    """A machine, and what it answers to one message at a time."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.definition = small_definition(**changes)
+        first = EpochStarted(Epoch(1, 5), 0, self.definition.to_bytes(), "created")
+        self.records: list[Record] = []
+        self.now = 0.0
+        state = FederationState.begin(first)
+        self.machine = FederationMachine(state, TOPICS, lambda: 77, self.now)
+        self.size = state.terms.lattice.size
+
+    @property
+    def state(self) -> FederationState:
+        return self.machine.state
+
+    def handle(self, event: Any) -> list[tuple[str, Message, bytes]]:
+        sent = []
+        for action in self.machine.handle(event, self.now):
+            match action:
+                case Persist(record):
+                    self.records.append(record)
+                case Publish(topic, payload, _):
+                    address = TOPICS.parse(topic)
+                    envelope = wire.decode(payload, address.kind)
+                    sent.append((address.agent, envelope.message, bytes(envelope.tail)))
+        return sent
+
+    def say(self, agent: str, message: Message, tail: bytes = b"") -> list[Message]:
+        kind = Kind.CHUNK if isinstance(message, Chunk) else KINDS[type(message)]
+        event = MessageArrived(TOPICS.up(agent, kind), wire.encode(message, tail))
+        return [m for to, m, _ in self.handle(event) if to == agent]
+
+    def hello(self, agent: str, **claims: Any) -> Message:
+        return self.say(agent, hello(**claims))[0]
+
+    def update(self, agent: str, change: np.ndarray | None = None, **fields: Any) -> Update:
+        """A valid update of this agent, except for what ``fields`` say."""
+        member = self.state.members[agent]
+        change = np.ones(self.size, dtype=np.int64) if change is None else change
+        dual = member.contribution.dual + change
+        name = ModelName(self.state.epoch, self.state.k, checksum(self.state.model))
+        values: dict[str, Any] = {
+            "base": name,
+            "incarnation": member.incarnation,
+            "seq": member.last_seq + 1,
+            "weight": 1,
+            "definition": self.state.terms.digest[:8],
+            "dual_checksum": checksum(dual),
+            "encoding": 0,
+            "score": 0.5,
+        }
+        return Update(**{**values, **fields})
+
+    def answer(self, agent: str, update: Update, tail: bytes | None = None) -> State:
+        tail = encode_dense(np.ones(self.size, dtype=np.int64)) if tail is None else tail
+        (state,) = [m for m in self.say(agent, update, tail) if isinstance(m, State)]
+        return state
+
+
+def hello(**claims: Any) -> Hello:
+    fresh: dict[str, Any] = {
+        "epoch": None,
+        "incarnation": 0,
+        "applied_seq": 0,
+        "outstanding": None,
+        "dual_checksum": 0,
+        "newest": None,
+        "software": "test",
+    }
+    return Hello(**{**fresh, **claims})
+
+
+def code_of(state: State) -> Code | None:
+    return state.verdict.code if state.verdict else None
+
+
+def test_a_new_agent_is_welcomed_with_the_model_as_it_is() -> None:
+    desk = Desk()
+    welcome = desk.hello("a")
+    assert isinstance(welcome, Welcome)
+    assert (welcome.incarnation, welcome.dual) == (1, None)
+    assert welcome.offer.name == ModelName(Epoch(1, 5), 0, checksum(desk.state.model))
+    assert desk.state.members["a"].contribution.z is desk.state.model
+
+
+def test_the_same_hello_again_gives_a_higher_incarnation() -> None:
+    desk = Desk()
+    desk.hello("a")
+    welcome = desk.hello("a")
+    assert isinstance(welcome, Welcome)
+    assert welcome.incarnation == 2
+
+
+def test_an_agent_that_agrees_gets_state_with_the_newest_model() -> None:
+    desk = Desk()
+    desk.hello("a")
+    state = desk.hello("a", epoch=Epoch(1, 5), incarnation=1)
+    assert isinstance(state, State)
+    assert state.offer is not None
+    assert (state.incarnation, state.last_seq, state.verdict) == (1, 0, None)
+
+
+def test_an_update_is_persisted_before_it_is_answered() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    actions = desk.machine.handle(
+        MessageArrived(
+            TOPICS.up("a", Kind.UPDATE),
+            wire.encode(update, encode_dense(np.ones(desk.size, dtype=np.int64))),
+        ),
+        0.0,
+    )
+    kinds = [type(a.record) if isinstance(a, Persist) else type(a) for a in actions]
+    assert kinds.index(Applied) < kinds.index(Publish)
+
+
+def test_a_duplicate_changes_nothing_and_is_answered_again() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    first = desk.answer("a", update)
+    records, total = len(desk.records), desk.state.consensus.total.copy()
+    second = desk.answer("a", update)
+    assert code_of(first) is code_of(second) is Code.APPLIED
+    assert len(desk.records) == records
+    assert (desk.state.consensus.total == total).all()
+
+
+def test_an_older_duplicate_gets_no_verdict() -> None:
+    desk = Desk()
+    desk.hello("a")
+    old = desk.update("a")
+    desk.answer("a", old)
+    desk.answer("a", desk.update("a"))
+    assert desk.answer("a", old).verdict is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"weight": 2}, Code.REJECTED),
+        ({"definition": b"anothers"}, Code.REJECTED),
+        ({"dual_checksum": 1}, Code.REJECTED),
+        ({"base": ModelName(Epoch(1, 5), 0, 1)}, None),
+        ({"base": ModelName(Epoch(0, 5), 0, 1)}, Code.BASE_GONE),
+    ],
+)
+def test_an_update_that_does_not_fit_changes_nothing(
+    fields: dict[str, Any], code: Code | None
+) -> None:
+    desk = Desk()
+    desk.hello("a")
+    answer = desk.answer("a", desk.update("a", **fields))
+    assert code_of(answer) is (code or Code.BASE_GONE)
+    assert not any(isinstance(r, Applied) for r in desk.records)
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b"\x01", b"\x03" + bytes(200), b"\x04" + b"\xff\xff\xff\x7f" * 22]
+)
+def test_a_change_that_cannot_be_read_is_rejected_and_counted(tail: bytes) -> None:
+    desk = Desk()
+    desk.hello("a")
+    assert code_of(desk.answer("a", desk.update("a"), tail)) is Code.REJECTED
+    assert desk.machine.presence["a"].rejected == 1
+
+
+def test_a_change_that_would_leave_the_lattice_is_rejected_not_wrapped() -> None:
+    desk = Desk()
+    desk.hello("a")
+    change = np.full(desk.size, 2**30 - 1, dtype=np.int64)
+    update = desk.update("a", change)
+    assert code_of(desk.answer("a", update, encode_dense(change))) is Code.REJECTED
+
+
+def test_a_change_longer_than_allowed_is_rejected() -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "max_norm": 1e-5}
+    desk = Desk(algorithm=algorithm)
+    desk.hello("a")
+    assert code_of(desk.answer("a", desk.update("a"))) is Code.REJECTED
+
+
+def test_a_stranger_is_asked_to_say_hello() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    assert code_of(desk.answer("b", update)) is Code.UNKNOWN_MEMBER
+
+
+def test_an_old_incarnation_is_refused() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    desk.hello("a")
+    assert code_of(desk.answer("a", update)) is Code.OLD_INCARNATION
+
+
+def test_an_update_from_a_lost_future_begins_a_new_epoch() -> None:
+    desk = Desk()
+    desk.hello("a")
+    answer = desk.answer("a", desk.update("a", seq=7))
+    assert code_of(answer) is Code.GAP
+    assert answer.epoch == Epoch(2, 77)
+
+
+def test_an_absurd_epoch_is_not_followed() -> None:
+    desk = Desk()
+    desk.hello("a", epoch=Epoch(2**32 - 1, 1), incarnation=3)
+    assert desk.state.epoch == Epoch(1, 5)
+
+
+def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned() -> None:
+    desk = Desk()
+    for agent in ("a", "b", "c"):
+        desk.hello(agent)
+    offer = desk.machine._desk.contents.offer(desk.state)
+    need = Need(digest=offer.content.digest, ranges=(Range(0, offer.content.size),))
+    assert all(isinstance(m, Chunk) for m in desk.say("c", need))
+    assert Served("c", 0) in desk.records
+    late = desk.update("c")
+    desk.answer("a", desk.update("a"))
+    desk.answer("b", desk.update("b"))
+    assert desk.state.k == 1
+    assert sorted(desk.state.versions) == [0, 1]
+    assert code_of(desk.answer("c", late)) is Code.APPLIED
+    assert desk.state.members["c"].staleness == 1
+
+
+def test_a_model_arrives_as_its_name_says() -> None:
+    desk = Desk()
+    desk.hello("a")
+    offer = desk.machine._desk.contents.offer(desk.state)
+    need = Need(digest=offer.content.digest, ranges=(Range(0, offer.content.size),))
+    event = MessageArrived(TOPICS.up("a", Kind.NEED), wire.encode(need))
+    ((_, chunk, piece),) = desk.handle(event)
+    assert isinstance(chunk, Chunk)
+    assert (decode_model(piece, offer.name, desk.size) == desk.state.model).all()
+
+
+def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> None:
+    desk = Desk()
+    desk.hello("a")
+    (state,) = desk.say("a", Need(digest=bytes(16), ranges=(Range(0, 5),)))
+    assert isinstance(state, State)
+    assert state.offer is not None
+
+
+def test_without_enough_arrivals_a_release_comes_after_a_while() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.hello("b")
+    desk.answer("a", desk.update("a"))
+    assert desk.state.k == 0
+    desk.now = desk.machine.next_timer()
+    while desk.state.k == 0 and desk.now < 61:
+        desk.handle(TimerDue())
+        desk.now = desk.machine.next_timer()
+    assert desk.state.k == 1
+    assert sum(isinstance(r, Released) for r in desk.records) == 1
+
+
+def test_bye_erases_and_a_later_hello_joins_anew() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.answer("a", desk.update("a"))
+    (state,) = [m for m in desk.say("a", Bye(incarnation=1)) if isinstance(m, State)]
+    assert code_of(state) is Code.LEFT
+    assert not desk.state.members
+    assert desk.state.consensus.weight == 0
+    welcome = desk.hello("a", epoch=Epoch(1, 5), incarnation=1, applied_seq=1)
+    assert isinstance(welcome, Welcome)
+    assert welcome.incarnation == 2
+
+
+def test_the_operator_keeps_an_agent_out_until_it_is_admitted() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.handle(OperatorOrder(Order.REMOVE, "a"))
+    assert Left("a", barred=True) in desk.records
+    refusal = desk.hello("a")
+    assert isinstance(refusal, State)
+    assert code_of(refusal) is Code.REMOVED
+    desk.handle(OperatorOrder(Order.ADMIT, "a"))
+    assert isinstance(desk.hello("a"), Welcome)
+
+
+def test_an_update_too_long_for_one_message_is_pulled_and_survives_a_lost_piece() -> None:
+    desk = Desk()
+    desk.hello("a")
+    encoded = wire.encode(desk.update("a"), encode_dense(np.ones(desk.size, dtype=np.int64)))
+    content = Content(content_digest(encoded), len(encoded))
+    (need,) = desk.say("a", Offer(content=content))
+    assert need == Need(digest=content.digest, ranges=(Range(0, len(encoded)),))
+    desk.say("a", Chunk(digest=content.digest, offset=0), encoded[:50])
+    (again,) = desk.say("a", Offer(content=content))
+    assert again == Need(digest=content.digest, ranges=(Range(50, len(encoded)),))
+    (state,) = [
+        m
+        for m in desk.say("a", Chunk(digest=content.digest, offset=50), encoded[50:])
+        if isinstance(m, State)
+    ]
+    assert code_of(state) is Code.APPLIED
+    assert state.verdict is not None
+    assert state.verdict.digest == wire.envelope_digest(encoded)
+
+
+def test_an_offer_longer_than_any_update_is_refused() -> None:
+    desk = Desk()
+    desk.hello("a")
+    assert desk.say("a", Offer(content=Content(bytes(16), 10**6))) == []
+    assert desk.machine.presence["a"].rejected == 1
+
+
+def test_one_bad_message_changes_nothing_and_leaves_one_note() -> None:
+    desk = Desk()
+    before = desk.state.model
+    actions = desk.machine.handle(MessageArrived(TOPICS.up("a", Kind.HELLO), b"\x00garbage"), 0.0)
+    assert len(actions) == 1
+    assert desk.state.model is before
+    actions = desk.machine.handle(MessageArrived("somewhere/else", b""), 0.0)
+    assert len(actions) == 1
+
+
+def test_the_manifest_is_published_at_every_connect_and_again_while_nothing_happens() -> None:
+    desk = Desk()
+    assert len(desk.handle(BusConnected(48 * 1024))) == 1
+    desk.now = desk.machine.next_timer()
+    assert len(desk.handle(TimerDue())) == 1
+    assert desk.machine.next_timer() > desk.now + 30
+
+
+class TestSynchronous:
+    def desk(self, mode: str = "fedapm") -> Desk:
+        schedule = {"kind": "sync", "participation": 0.5, "min_members": 4, "deadline_s": 100.0}
+        algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
+        desk = Desk(schedule=schedule, algorithm=algorithm)
+        for agent in ("a", "b", "c", "d"):
+            desk.hello(agent)
+        return desk
+
+    def test_no_round_before_enough_members_and_then_the_drawn_are_invited(self) -> None:
+        desk = self.desk()
+        assert desk.state.round is not None
+        assert len(desk.state.round.drawn) == 2
+        invited = desk.state.round.drawn[0]
+        answers = desk.say(invited, hello(epoch=Epoch(1, 5), incarnation=1))
+        assert any(isinstance(m, Start) for m in answers)
+
+    def test_the_round_closes_with_the_last_answer_and_the_next_one_opens(self) -> None:
+        desk = self.desk()
+        assert desk.state.round is not None
+        first, second = desk.state.round.drawn
+        desk.answer(first, desk.update(first))
+        assert desk.state.k == 0
+        desk.answer(second, desk.update(second))
+        assert desk.state.k == 1
+        assert desk.state.round.k == 1
+
+    def test_the_round_closes_at_its_deadline_with_one_answer(self) -> None:
+        desk = self.desk()
+        assert desk.state.round is not None
+        first, _ = desk.state.round.drawn
+        desk.answer(first, desk.update(first))
+        desk.now = 101.0
+        desk.handle(TimerDue())
+        assert desk.state.k == 1
+
+    def test_without_any_answer_others_are_drawn(self) -> None:
+        desk = self.desk()
+        desk.now = 101.0
+        desk.handle(TimerDue())
+        assert desk.state.k == 0
+        assert desk.state.round is not None
+        assert desk.state.round.attempt == 1
+
+    @pytest.mark.parametrize(("mode", "code"), [("fedapm", Code.APPLIED), ("fedalt", Code.LATE)])
+    def test_an_answer_of_one_who_was_not_drawn(self, mode: str, code: Code) -> None:
+        desk = self.desk(mode)
+        assert desk.state.round is not None
+        (other, *_) = sorted(set("abcd") - set(desk.state.round.drawn))
+        checksum_after = 0 if mode == "fedalt" else None
+        fields = {} if checksum_after is None else {"dual_checksum": checksum_after}
+        assert code_of(desk.answer(other, desk.update(other, **fields))) is code
+
+
+def test_edited_settings_start_an_epoch_and_duals_follow_rho() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.answer(
+        "a",
+        desk.update("a", np.full(desk.size, 8, dtype=np.int64)),
+        encode_dense(np.full(desk.size, 8, dtype=np.int64)),
+    )
+    z_before = desk.state.members["a"].contribution.z.copy()
+    algorithm = {**desk.definition.algorithm.model_dump(), "penalty": 0.4}
+    edited = small_definition(algorithm=algorithm).to_bytes()
+    desk.machine.start_epoch(edited, "settings were edited", 0.0)
+    contribution = desk.state.members["a"].contribution
+    assert (contribution.dual == 4).all()  # rho doubled, so w = pi / rho is halved
+    assert (contribution.z == z_before - 4).all()
+    assert isinstance(desk.hello("a", epoch=Epoch(1, 5), incarnation=1, applied_seq=1), Welcome)
+
+
+def test_a_finer_lattice_keeps_every_number() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.answer("a", desk.update("a"))
+    before = desk.state.terms.lattice.to_floats(desk.state.model)
+    z_before = desk.state.terms.lattice.to_floats(desk.state.members["a"].contribution.z)
+    desk.machine.start_epoch(small_definition(lattice_bits=20).to_bytes(), "finer", 0.0)
+    lattice = desk.state.terms.lattice
+    assert (lattice.to_floats(desk.state.model) == before).all()
+    assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()

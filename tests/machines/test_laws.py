@@ -1,0 +1,216 @@
+"""Laws of the consensus and of the protocol that are stated without faults."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.federation_world import World, small_definition
+from tests.machines.invariants import check_all, check_sums, everybody_agrees
+
+from plantfed_agent.state import AgentState
+from plantfed_coordinator.records import (
+    Admitted,
+    Applied,
+    EpochStarted,
+    Joined,
+    Left,
+    Record,
+    Released,
+)
+from plantfed_coordinator.snapshot import from_rows, to_rows
+from plantfed_coordinator.state import FederationState
+from plantfed_shared.codec import encode_dense
+from plantfed_shared.lattice import checksum, divide_half_even
+from plantfed_shared.messages import Epoch, ModelName
+
+SIZE = small_definition().lattice().size
+changes = st.lists(st.integers(-(2**20), 2**20), min_size=SIZE, max_size=SIZE).map(
+    lambda values: np.array(values, dtype=np.int64)
+)
+
+
+def founded(members: int, **settings_of: object) -> FederationState:
+    definition = small_definition(**settings_of)
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
+    for number in range(members):
+        state.apply(Joined(f"m{number}", 1))
+    return state
+
+
+def update(agent: str, seq: int, change: np.ndarray, weight: int = 1, base_k: int = 0) -> Applied:
+    return Applied(agent, 1, seq, seq, base_k, weight, None, encode_dense(change))
+
+
+def release(state: FederationState) -> None:
+    state.apply(Released(state.k + 1, checksum(state.next_model())))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    each=st.lists(changes, min_size=2, max_size=4),
+    weights=st.lists(st.integers(1, 2**20), min_size=4, max_size=4),
+)
+def test_order_of_arrivals_does_not_change_a_release(
+    each: list[np.ndarray], weights: list[int]
+) -> None:
+    """I2, for both modes."""
+    for mode in ("fedapm", "fedalt"):
+        algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
+        models = set()
+        for order in permutations(range(len(each))):
+            state = founded(len(each), algorithm=algorithm)
+            for number in order:
+                state.apply(update(f"m{number}", 1, each[number], weights[number]))
+            release(state)
+            models.add(state.model.tobytes())
+        assert len(models) == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(each=st.lists(changes, min_size=1, max_size=5), weight=st.integers(1, 1000))
+def test_a_join_moves_the_model_by_rounding_only(each: list[np.ndarray], weight: int) -> None:
+    """I7."""
+    state = founded(len(each))
+    for number, change in enumerate(each):
+        state.apply(update(f"m{number}", 1, change, weight))
+    release(state)
+    state.apply(Joined("new", 1))
+    check_sums(state)
+    assert np.abs(state.next_model() - state.model).max() <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(each=st.lists(changes, min_size=2, max_size=5), data=st.data())
+def test_a_member_that_leaves_is_as_if_it_had_never_been_there(
+    each: list[np.ndarray], data: st.DataObject
+) -> None:
+    """Its z and dual are erased; the sums are those of the others."""
+    gone = data.draw(st.integers(0, len(each) - 1))
+    state = founded(len(each))
+    for number, change in enumerate(each):
+        state.apply(update(f"m{number}", 1, change))
+    state.apply(Left(f"m{gone}", barred=False))
+    check_sums(state)
+    rest = [m.contribution for m in state.members.values()]
+    total = sum((c.weight * c.z for c in rest), start=np.zeros(SIZE, dtype=np.int64))
+    assert (state.next_model() == divide_half_even(total, len(rest))).all()
+    state.apply(Admitted(f"m{gone}"))
+    assert f"m{gone}" not in state.members
+
+
+def test_nobody_left_leaves_the_model_as_it_is() -> None:
+    state = founded(1)
+    before = state.model
+    state.apply(Left("m0", barred=True))
+    assert (state.next_model() == before).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), seconds=st.integers(1, 60), mode=st.sampled_from([0, 1]))
+def test_a_snapshot_is_the_state(seed: int, seconds: int, mode: int) -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "mode": ("fedapm", "fedalt")[mode]}
+    world = World(small_definition(algorithm=algorithm), 3, seed=seed)
+    world.run(seconds)
+    state = world.state()
+    again = from_rows(to_rows(state))
+    assert to_rows(again) == to_rows(state)
+    future: list[Record] = [Left("m00", barred=False), Joined("m09", 1)]
+    for record in future:
+        state.apply(record)
+        again.apply(record)
+    assert (again.next_model() == state.next_model()).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), lost=st.integers(1, 40), which=st.sampled_from([0, 1, 2]))
+def test_a_coordinator_restored_from_any_backup(seed: int, lost: int, which: int) -> None:
+    """I12: with all agents ahead of it, everybody agrees again, in a new epoch where need be."""
+    world = World(small_definition(), 3, seed=seed)
+    world.run(30)
+    coordinator = world.coordinator
+    seen = world.state().k
+    coordinator.crash()
+    coordinator.journal = coordinator.journal[: max(4, len(coordinator.journal) - lost)]
+    if which == 1:
+        world.broker.forget(world.now)  # no retained manifest gives it away
+    if which == 2:
+        for agent in world.agents.values():
+            agent.crash()
+    coordinator.start()
+    for agent in world.agents.values():
+        if agent.machine is None:
+            agent.start()
+    assert world.run(100, until=lambda: everybody_agrees(world) and world.state().k > seen + 3)
+    check_all(world)
+    check_names(world)
+
+
+def check_names(world: World) -> None:
+    """Whatever model of this epoch an agent has seen or trained on is one of the journal's."""
+    known = set()
+    state = None
+    for record in world.coordinator.journal:
+        if state is None:
+            assert isinstance(record, EpochStarted)
+            state = FederationState.begin(record)
+        else:
+            state.apply(record)
+        known.add(ModelName(state.epoch, state.k, checksum(state.model)))
+    for agent in world.agents.values():
+        assert agent.machine is not None
+        for name in (agent.machine.state.newest, agent.disk.model_name, agent.disk.trained_on):
+            assert name is None or name.epoch != world.state().epoch or name in known
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), seconds=st.floats(1, 30), wiped=st.booleans())
+def test_an_agent_restored_from_any_backup(seed: int, seconds: float, wiped: bool) -> None:
+    """I12: one HELLO and it has the coordinator's dual again."""
+    world = World(small_definition(), 3, seed=seed)
+    agent = world.agents["m01"]
+    world.run(seconds)
+    backup = AgentState() if wiped else agent.disk
+    world.run(25)
+    agent.crash()
+    agent.disk = replace(backup)
+    model_before = world.state().model
+    agent.start()
+    assert world.run(5, until=lambda: agent.machine is not None and agent.machine.link == "joined")
+    assert world.state().members["m01"].incarnation == agent.disk.incarnation
+    assert np.abs(world.state().model - model_before).max() < 2**16  # nobody started from zero
+    world.run(30)
+    check_all(world)
+
+
+def test_wiped_agent_takes_the_coordinators_dual_without_moving_the_model() -> None:
+    world = World(small_definition(), 3, seed=3)
+    world.run(60)
+    agent, state = world.agents["m01"], world.state()
+    dual = state.members["m01"].contribution.dual.copy()
+    assert dual.any()
+    agent.crash()
+    agent.disk = AgentState()
+    before = state.next_model().copy()
+    agent.start()
+    assert world.run(5, until=lambda: agent.disk.incarnation == 2)
+    assert agent.disk.dual is not None
+    member = world.state().members["m01"]
+    assert (agent.disk.dual == member.contribution.dual).all()
+    assert (dual == member.contribution.dual).all() or member.last_seq > 0
+    assert before.shape == world.state().model.shape
+
+
+def test_two_coordinators_cannot_both_be_believed() -> None:
+    """A second one with the same epoch number but other bits is noticed by every agent's hello."""
+    world = World(small_definition(), 2, seed=5)
+    world.run(20)
+    first = world.coordinator.journal[0]
+    assert isinstance(first, EpochStarted)
+    world.coordinator.crash()
+    world.coordinator.journal = [replace(first, epoch=Epoch(1, 99))]
+    world.coordinator.start()
+    assert world.run(100, until=lambda: everybody_agrees(world))
+    assert world.state().epoch.counter == 2
+    check_all(world)
