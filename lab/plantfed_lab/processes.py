@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Self
 
@@ -18,7 +19,6 @@ import psutil  # type: ignore[import-untyped]
 from plantfed_shared.errors import PlantfedError
 
 STOP_PATIENCE_S = 15.0
-KILL_PATIENCE_S = 5.0
 _PROGRAM_NAME = re.compile(r"^plantfed-\w+: ")
 
 
@@ -150,13 +150,15 @@ def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()
-    asked = [psutil.Process(process.pid) for process in processes if process.poll() is None]
-    _, stubborn = psutil.wait_procs(asked, STOP_PATIENCE_S)
-    for process in stubborn:
-        # what a killed process has started itself would be left alone
-        _kill([*process.children(recursive=True), process])
+    deadline = monotonic() + STOP_PATIENCE_S
     for process in processes:
-        process.wait(KILL_PATIENCE_S)
+        try:
+            process.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            # what a killed process has started itself would be left alone
+            stubborn = psutil.Process(process.pid)
+            _kill([*stubborn.children(recursive=True), stubborn])
+            process.wait()
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

@@ -1,4 +1,4 @@
-"""A small plant of real processes: a broker, a coordinator and agents, each started as a user would.
+"""A small plant of real processes: broker, coordinator and agents, started as a user would.
 
 Three inputs, three classes, made-up rows.  Whatever a test starts here is gone when it ends.
 """
@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -143,7 +143,7 @@ class Running:
 
     def children(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.pid).children(recursive=True)
+            return list(psutil.Process(self.pid).children(recursive=True))
         return []
 
     def send(self, number: signal.Signals) -> None:
@@ -443,16 +443,6 @@ class Plant:
 
 def count_records(records: Sequence[Record], kind: str) -> int:
     return sum(type(record).__name__ == kind for record in records)
-
-
-@contextmanager
-def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
-    """A file system of its own; needs root."""
-    folder.mkdir()
-    with ExitStack() as stack:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], check=True)
-        stack.callback(subprocess.run, ["umount", "-l", folder], check=True)
-        yield folder
 
 
 def as_json(outcome: Outcome) -> Any:

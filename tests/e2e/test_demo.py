@@ -1,0 +1,142 @@
+"""A whole demo as a reader runs it: separate processes, a real broker, and what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+MARK = "PLANTFED_TEST_DEMO"
+"""Environment variable that tells the processes of one test from all others."""
+
+
+class Demo:
+    """One demo, not yet started; its processes carry a mark."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.mark = uuid4().hex
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-P", "-m", "plantfed_lab", "demo", "--out", str(self.out)]
+        return subprocess.Popen(
+            [*command, *arguments],
+            env={**os.environ, MARK: self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        return [p for p in psutil.process_iter() if self._is_ours(p)]
+
+    def wait_for(self, words: str, n_processes: int) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            commands = [" ".join(command_line(p)) for p in self.processes()]
+            if sum(words in command for command in commands) >= n_processes:
+                return
+            assert time.monotonic() < deadline, commands
+            time.sleep(0.05)
+
+    def assert_nothing_is_left(self) -> None:
+        deadline = time.monotonic() + 20
+        while left := self.processes():
+            assert time.monotonic() < deadline, [command_line(p) for p in left]
+            time.sleep(0.05)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return (
+                process.status() != psutil.STATUS_ZOMBIE
+                and process.environ().get(MARK) == self.mark
+            )
+        except psutil.Error:
+            return False
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    one = Demo(tmp_path / "demo")
+    yield one
+    for process in one.processes():
+        process.kill()
+
+
+def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: Path) -> None:
+    arguments = ("--agents", "4", "--releases", "12", "--json", str(tmp_path / "copy.json"))
+    with demo.start(*arguments) as process:
+        demo.wait_for("plantfed_agent run", 4)
+        demo.wait_for("plantfed_coordinator run", 1)
+        demo.wait_for("plantfed_broker.cli serve", 1)
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+
+    result = json.loads((demo.out / "result.json").read_text())
+    assert json.loads((tmp_path / "copy.json").read_text()) == result
+    assert result["releases"] == 12
+    assert result["broker"]["kind"] in ("mosquitto", "nats")
+    assert result["updates"] == sum(a["updates"] for a in result["agents"])
+    assert sum(result["staleness_counts"]) == result["updates"]
+    assert [a["id"] for a in result["agents"]] == [f"plant-{n:02d}" for n in range(1, 5)]
+    for agent in result["agents"]:
+        assert agent["bytes_up"] > 0
+        assert agent["bytes_down"] > 0
+        assert all(0 < value <= 1 for value in agent["accuracy"].values())
+    assert result["model"]["checksum"] in (demo.out / "report.html").read_text()
+    assert "personal" in output
+    demo.assert_nothing_is_left()
+
+
+def test_rounds_with_drawn_participants(demo: Demo) -> None:
+    with demo.start("--agents", "4", "--releases", "3", "--sync") as process:
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    result = json.loads((demo.out / "result.json").read_text())
+    # three tenths of four machines is one machine a round
+    assert (result["schedule"], result["releases"], result["updates"]) == ("sync", 3, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_every_process(demo: Demo, number: signal.Signals) -> None:
+    with demo.start("--agents", "3", "--releases", "100000") as process:
+        demo.wait_for("plantfed_agent run", 3)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    demo.assert_nothing_is_left()
+
+
+def test_a_killed_demo_leaves_no_orphans(demo: Demo) -> None:
+    with demo.start("--agents", "3", "--releases", "100000") as process:
+        demo.wait_for("plantfed_agent run", 3)
+        process.kill()
+        process.wait()
+    demo.assert_nothing_is_left()
+
+
+def test_an_agent_that_dies_early_is_named(demo: Demo) -> None:
+    with demo.start("--agents", "3", "--releases", "100000") as process:
+        demo.wait_for("plantfed_agent run", 3)
+        next(p for p in demo.processes() if "plantfed_agent" in command_line(p)).kill()
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, output
+    last = output.splitlines()[-1]
+    assert last.startswith("plantfed: plant-0")
+    assert "killed by signal 9" in last
+    demo.assert_nothing_is_left()

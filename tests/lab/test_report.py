@@ -1,0 +1,111 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+from tests.lab.synthetic import made_up_result
+
+from plantfed_lab.charts import LONG_TAIL, MANY_MACHINES
+from plantfed_lab.report import headline, render_report
+from plantfed_lab.summary import summary
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Text, ids and addresses of a page; fails where elements are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "xlink:href", "src", "action"):
+                self.targets.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style"} & set(self.open):
+            self.text += data
+
+
+@pytest.mark.parametrize("n_agents", [1, 5, MANY_MACHINES + 1])
+@pytest.mark.parametrize("schedule", ["async", "sync"])
+def test_the_report_is_one_well_formed_page_with_every_agent(n_agents: int, schedule: str) -> None:
+    result = made_up_result(n_agents, schedule=schedule)
+    html = render_report(result)
+    page = Page(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert len(page.ids) == len(set(page.ids))
+    for agent in result.agents:
+        assert agent.id in page.text
+    assert result.model.checksum in page.text
+    assert headline(result) in " ".join(page.text.split())
+
+
+def test_the_report_loads_nothing_from_anywhere() -> None:
+    html = render_report(made_up_result())
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(target.startswith("#") for target in page.targets)
+    assert {target.removeprefix("#") for target in page.targets} <= set(page.ids)
+    assert not re.findall(r"https?:|url\((?!#)|@import", html)
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    assert "&lt;IDV(1)&gt;" in render_report(made_up_result())
+
+
+def test_plots_take_their_colours_from_the_page() -> None:
+    html = render_report(made_up_result())
+    plots = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert plots.count("<svg") == 3
+    assert "var(--personal)" in plots
+    assert not re.findall(r"#[0-9a-f]{6}\b", plots)
+
+
+def test_equal_results_give_equal_reports() -> None:
+    assert render_report(made_up_result()) == render_report(made_up_result())
+
+
+def test_rare_late_updates_share_a_bar() -> None:
+    assert f"{LONG_TAIL} or more" in render_report(made_up_result())
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(0.1, "10.0 points more"), (-0.1, "has not paid off"), (0.001, "no difference")],
+)
+def test_the_headline_says_how_it_is(gain: float, words: str) -> None:
+    assert words in headline(made_up_result(gain=gain))
+
+
+def test_the_summary_fits_a_terminal() -> None:
+    console = Console(width=80, record=True, file=None, quiet=True)
+    with console.capture() as captured:
+        console.quiet = False
+        console.print(summary(made_up_result()))
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("personal" in line and "0.600" in line for line in lines)
