@@ -1,4 +1,8 @@
-"""CSV files: a header line, then one row per line, separated by commas (RFC 4180)."""
+"""CSV files: a header line, then one row per line (RFC 4180).
+
+The separator is the one the header line has most of: comma, semicolon or tab.  Where it isn't the
+comma, numbers may have a decimal comma, as spreadsheets in half of the world write them.
+"""
 
 import csv
 from array import array
@@ -13,11 +17,13 @@ from plantfed_agent.column_mapping import ColumnsToRead
 from plantfed_agent.table import Table, TextColumn, positions_of
 from plantfed_shared.errors import DataError
 
+SEPARATORS = (",", ";", "\t")
+
 
 def read_csv(path: str, wanted: ColumnsToRead) -> Table:
     """Read the wanted columns row by row, straight into arrays; empty lines are skipped.
 
-    Numbers have a decimal point; space around names and cells doesn't count.
+    Space around names and cells doesn't count.
 
     Raises:
         DataError: names file, line, column and value.
@@ -42,7 +48,7 @@ def _read(rows: "_Rows", wanted: ColumnsToRead) -> Table:
     for cells in rows:
         # a sum is finite only if all its terms are; which one isn't is asked only then
         try:
-            row = [float(cells[at]) for at in number_at]
+            row = [rows.to_float(cells[at]) for at in number_at]
             usable = isfinite(sum(row))
         except ValueError:
             usable = False
@@ -69,7 +75,11 @@ class _Rows:
 
     def __init__(self, path: str, file: TextIO) -> None:
         self.path = path
-        self._lines = csv.reader(file, strict=True)
+        header = file.readline()
+        file.seek(0)
+        separator = max(SEPARATORS, key=header.count)
+        self.to_float = float if separator == "," else _float_with_comma
+        self._lines = csv.reader(file, delimiter=separator, strict=True)
         self.n_cells = 0
         self.n_rows = -1  # the header is none
 
@@ -99,7 +109,7 @@ class _Rows:
             DataError: it is not a finite one.
         """
         try:
-            value = float(cell)
+            value = self.to_float(cell)
         except ValueError:
             what = "is not a number" if cell.strip() else "the cell is empty"
             self.refuse(column, cell, what)
@@ -118,3 +128,7 @@ class _Rows:
 
     def _place(self) -> str:
         return f"{self.path}, line {self._lines.line_num}"
+
+
+def _float_with_comma(cell: str) -> float:
+    return float(cell.replace(",", "."))

@@ -31,7 +31,7 @@ from plantfed_shared.errors import BrokerError, ConfigError, PlantfedError, Stor
 
 TICK_S = 0.25
 READ_EVERY_S = 1.0
-BROKER_PATIENCE_S = 30.0
+START_PATIENCE_S = 30.0
 FETCH_PATIENCE_S = 20.0
 STALLED_AFTER_S = 300.0
 SYNC_PARTICIPATION = 0.3
@@ -155,6 +155,7 @@ def _federate(
         processes.start(
             "coordinator", "plantfed_coordinator", [*run, "coordinator.toml"], folder.coordinator
         )
+        _wait_for_coordinator(processes, reader)
         for agent in agents:
             processes.start(agent, "plantfed_agent", [*run, "agent.toml"], folder.agent(agent))
         click.echo(f"broker: {kind}; one process each for the coordinator and {len(agents)} agents")
@@ -167,7 +168,7 @@ def _federate(
 def _start_broker(processes: Processes, folder: DemoFolder) -> str:
     """Start ``plantfed-broker serve`` and wait for the line it writes when it is ready."""
     child = processes.start("broker", "plantfed_broker.cli", ["serve", "--dir", "."], folder.broker)
-    deadline = monotonic() + BROKER_PATIENCE_S
+    deadline = monotonic() + START_PATIENCE_S
     while monotonic() < deadline:
         processes.check()
         kind, _, address = last_line(child.log).partition(" ")
@@ -175,10 +176,18 @@ def _start_broker(processes: Processes, folder: DemoFolder) -> str:
             return kind
         sleep(TICK_S / 5)
     raise BrokerError(
-        f"not ready after {BROKER_PATIENCE_S:.0f} s",
+        f"not ready after {START_PATIENCE_S:.0f} s",
         where="broker",
         hint=f"Look into {child.log}",
     )
+
+
+def _wait_for_coordinator(processes: Processes, reader: ProgressReader) -> None:
+    """Wait until it has founded the federation: who greets it earlier greets again after 5 s."""
+    deadline = monotonic() + START_PATIENCE_S
+    while reader.read() is None and monotonic() < deadline:
+        processes.check()
+        sleep(TICK_S / 5)
 
 
 def _watch(processes: Processes, reader: ProgressReader, display: Display) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from plantfed_agent.agent_store import read_state
@@ -50,7 +50,7 @@ STOP_WITHIN_S = 5.0
 # ---------------------------------------------------------------------- waiting
 
 
-def until(condition: Callable[[], T], what: str, within_s: float = 20.0) -> T:
+def until(condition: Callable[[], T | None], what: str, within_s: float = 20.0) -> T:
     """Poll until a condition holds; returns what it returned."""
     deadline = time.monotonic() + within_s
     while True:

@@ -203,7 +203,7 @@ def needs(kind: str) -> None:
 # ---------------------------------------------------------------------- rows
 
 
-BAD_ROWS = {
+BAD_ROWS: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "text among numbers": (lambda t: replace_cell(t, 5, 1, "broken"), ("line 6", "'b'", "broken")),
     "not a number": (lambda t: replace_cell(t, 7, 0, "nan"), ("line 8", "'a'", "finite")),
     "an empty cell": (lambda t: replace_cell(t, 3, 2, ""), ("line 4", "'c'", "empty")),

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
 
@@ -41,7 +41,7 @@ def test_a_federation_survives_the_death_of_each_of_its_processes(
         for agent in plant.agents:
             agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6})
         start_broker(plant, broker)
-        plant.start_coordinator()
+        plant.start_coordinator().says("connected")
         for agent in plant.agents:
             agent.start()
         plant.goes_on(3)
@@ -87,7 +87,7 @@ def kill_while_it_trains(agent: Agent) -> AgentState:
         state = agent.state()
         if state.rounds != rounds or state.outstanding is not None:
             rounds, spent = state.rounds, cpu
-        return cpu > spent + 0.1
+        return bool(cpu > spent + 0.1)
 
     until(deep_in_a_round, "the worker trains")
     worker = agent.worker()
@@ -101,7 +101,7 @@ def kill_while_it_trains(agent: Agent) -> AgentState:
 
 
 def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
 def first_round_after(agent: Agent, before: AgentState) -> AgentState:

@@ -1,0 +1,1 @@
+"""What PlantFed costs: ``make bench``, or ``python -m benchmarks [NAME ...] [--quick]``."""

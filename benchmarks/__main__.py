@@ -1,0 +1,72 @@
+"""``python -m benchmarks [NAME ...] [--quick]``."""
+
+# one thread for numpy, as the programs have it: before anything imports it
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import json  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from time import monotonic  # noqa: E402
+from typing import Any  # noqa: E402
+
+import click  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from benchmarks import coordinator, demo, footprint, host, wire  # noqa: E402
+from benchmarks.report import show  # noqa: E402
+
+BENCHMARKS = {
+    "footprint": footprint.run,
+    "coordinator": coordinator.run,
+    "wire": wire.run,
+    "demo": demo.run,
+}
+LATEST = host.ROOT / "build" / "benchmarks.json"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
+@click.option("--quick", is_flag=True, help="Fewer repetitions, a shorter demo.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=LATEST,
+    show_default="build/benchmarks.json",
+    help="Gets all numbers, the machine and the date.",
+)
+def main(names: tuple[str, ...], quick: bool, json_file: Path) -> None:
+    """Measure what PlantFed costs: all benchmarks, or those named.
+
+    Exit codes: 0 done, 1 a goal is missed or a benchmark failed, 2 wrong command line.
+    """
+    console = Console()
+    machine = host.facts()
+    console.print(
+        f"{machine['date']}  {machine['commit']}  {machine['processor']}, {machine['cores']} cores"
+        f", Python {machine['python']}, {host.load_line()}\n",
+        highlight=False,
+    )
+    results: dict[str, Any] = {}
+    missed = []
+    for name in dict.fromkeys(names or BENCHMARKS):
+        begin = monotonic()
+        report = BENCHMARKS[name](quick=quick)
+        command = f"make bench BENCH='{name}{' --quick' if quick else ''}'"
+        report.notes.append(f"took {monotonic() - begin:.0f} s; {host.load_line()}")
+        show(report, command, console)
+        results[name] = report.numbers()
+        missed += [f"{name}: {goal.what}" for goal in report.missed]
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    everything = {"machine": machine, "quick": quick, "benchmarks": results}
+    json_file.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"numbers: {json_file}")
+    if missed:
+        sys.exit(f"goals missed: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

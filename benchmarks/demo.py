@@ -1,0 +1,87 @@
+"""The demo as a reader starts it, and what it has reached."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.report import Cell, Grid, Report
+from plantfed_lab.results import AgentResult, DemoResult
+
+AGENTS, RELEASES, QUICK_RELEASES = 20, 600, 40
+FLOAT32_BYTES = 4
+PATIENCE_S = 300.0
+
+WAYS: dict[str, Callable[[AgentResult], float]] = {
+    "personal (PlantFed)": lambda agent: agent.accuracy.personal,
+    "local (alone)": lambda agent: agent.accuracy.local,
+    "global (FedAvg)": lambda agent: agent.accuracy.of_global,
+}
+
+
+def run(*, quick: bool) -> Report:
+    """Run the demo and read its JSON."""
+    with tempfile.TemporaryDirectory(prefix="plantfed-bench-") as folder:
+        out = Path(folder)
+        _run_demo(out, QUICK_RELEASES if quick else RELEASES)
+        result = DemoResult.model_validate_json((out / "result.json").read_bytes())
+    return report_of(result)
+
+
+def report_of(result: DemoResult) -> Report:
+    """The tables of one demo."""
+    accuracy = [_accuracy_row(name, way, result) for name, way in WAYS.items()]
+    whole = FLOAT32_BYTES * result.model.shared_parameters
+    traffic = [
+        (name, n_bytes, n_bytes / result.updates, n_bytes / result.updates / whole)
+        for name, n_bytes in (("up", result.bytes.up), ("down", result.bytes.down))
+    ]
+    run_row = (
+        f"{len(result.agents)} agents, {result.broker.kind}, seed {result.seed}",
+        result.releases,
+        result.updates,
+        result.seconds,
+        result.updates / result.seconds,
+        result.total_seconds,
+    )
+    run_columns = ("run", "releases", "updates", "seconds", "updates/s", "s with baselines")
+    traffic_columns = ("MQTT", "bytes", "bytes per update", "of float32")
+    ways = ("accuracy", "mean", "worst machine")
+    return Report(
+        "demo",
+        grids=[
+            Grid("Tennessee Eastman, a process per plant", run_columns, [run_row]),
+            Grid("what the machines recognise", ways, accuracy),
+            Grid(
+                f"traffic; the shared parameters in float32: {whole:,} B", traffic_columns, traffic
+            ),
+        ],
+        notes=[
+            "all models on the same test rows; bytes with MQTT headers and acknowledgements; the "
+            "asynchronous run depends on who is faster, so its accuracies vary a little"
+        ],
+    )
+
+
+def _accuracy_row(
+    name: str, way: Callable[[AgentResult], float], result: DemoResult
+) -> tuple[Cell, ...]:
+    values = [way(agent) for agent in result.agents]
+    return name, sum(values) / len(values), min(values)
+
+
+def _run_demo(out: Path, releases: int) -> None:
+    wanted = {"--agents": AGENTS, "--releases": releases, "--seed": 0}
+    arguments = [str(x) for pair in wanted.items() for x in pair]
+    files = ["--out", str(out / "demo"), "--json", str(out / "result.json")]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "plantfed_lab", "demo", *arguments, *files],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the demo ended with exit code {done.returncode}: {done.stderr}")

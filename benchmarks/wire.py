@@ -1,0 +1,132 @@
+"""An update as bytes and back, against the ways others do it.
+
+The same change in four forms: PlantFed's envelope with the integers of the lattice; msgpack of a
+dict with the same integers as bytes, without digest and validation; JSON with lists of floats, as
+several federated learning projects over MQTT send it; the float32 file of ``np.save``.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from benchmarks.report import Grid, Report
+from benchmarks.timing import interleaved
+from plantfed_shared import wire
+from plantfed_shared.codec import decode_dense, encode_dense
+from plantfed_shared.lattice import Integers
+from plantfed_shared.messages import Epoch, ModelName, Update
+from plantfed_shared.parameters import Floats
+from plantfed_shared.topics import Kind
+
+SIZES_BYTES = (10_000, 100_000, 1_000_000)
+SAMPLES, QUICK_SAMPLES = 15, 7
+STEP = 2.0**-16
+WIDTH_BYTES = 2
+
+UPDATE = Update(
+    base=ModelName(Epoch(1, 0x1234_5678_9ABC_DEF0), 417, 0xFEDC_BA98_7654_3210),
+    incarnation=1,
+    seq=418,
+    weight=1,
+    definition=b"8 bytes.",
+    dual_checksum=0x0F1E_2D3C_4B5A_6978,
+    encoding=0,
+    score=0.75,
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to send a change."""
+
+    name: str
+    encode: Callable[[], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def run(*, quick: bool) -> Report:
+    """Time all formats at all sizes."""
+    return measure(SIZES_BYTES, QUICK_SAMPLES if quick else SAMPLES)
+
+
+def measure(sizes_bytes: Sequence[int], samples: int) -> Report:
+    """One table per size of the update."""
+    report = Report("wire")
+    for size in sizes_bytes:
+        formats = formats_of(change_of(size // WIDTH_BYTES))
+        encoded = {f.name: f.encode() for f in formats}
+        encoding = interleaved({f.name: f.encode for f in formats}, samples)
+        decoding = interleaved({f.name: _decoder(f, encoded[f.name]) for f in formats}, samples)
+        own = len(encoded[formats[0].name])
+        rows = [
+            (
+                name,
+                len(encoded[name]),
+                len(encoded[name]) / own,
+                encoding[name].seconds * 1e6,
+                encoding[name].ratio,
+                decoding[name].seconds * 1e6,
+                decoding[name].ratio,
+            )
+            for name in encoded
+        ]
+        columns = ("format", "bytes", "ratio", "encode us", "ratio", "decode us", "ratio")
+        unique = [
+            f"{c} {columns[i - 1].split()[0]}" if c == "ratio" else c for i, c in enumerate(columns)
+        ]
+        title = f"{size // WIDTH_BYTES:,} parameters, {size // 1000:,} KB"
+        report.grids.append(Grid(title, unique, rows))
+    report.notes.append(
+        f"processor time, medians of {samples} samples taken in turn; ratios to PlantFed's own; "
+        "only PlantFed's has a digest and a validated header"
+    )
+    return report
+
+
+def change_of(n: int) -> Integers:
+    """A change whose integers need two bytes, like those of a round."""
+    return np.random.default_rng(0).normal(scale=300, size=n).round().astype(np.int64)
+
+
+def formats_of(change: Integers) -> list[Format]:
+    """All formats, PlantFed's first."""
+    floats = (change * STEP).astype(np.float32)
+    header = UPDATE.model_dump()
+    return [
+        Format("PlantFed", lambda: wire.encode(UPDATE, encode_dense(change)), _decode_own(change)),
+        Format(
+            "msgpack dict",
+            lambda: _packed({**header, "change": change.astype("<i2").tobytes()}),
+            lambda encoded: np.frombuffer(msgpack.unpackb(encoded)["change"], dtype="<i2"),
+        ),
+        Format(
+            "JSON lists",
+            lambda: json.dumps({"seq": UPDATE.seq, "change": floats.tolist()}).encode(),
+            lambda encoded: np.array(json.loads(encoded)["change"], dtype=np.float32),
+        ),
+        Format("np.save float32", lambda: _saved(floats), lambda e: np.load(io.BytesIO(e))),
+    ]
+
+
+def _decoder(form: Format, encoded: bytes) -> Callable[[], Any]:
+    return lambda: form.decode(encoded)
+
+
+def _decode_own(change: Integers) -> Callable[[bytes], Integers]:
+    return lambda encoded: decode_dense(wire.decode(encoded, Kind.UPDATE).tail, change.size)
+
+
+def _packed(fields: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def _saved(floats: Floats) -> bytes:
+    file = io.BytesIO()
+    np.save(file, floats)
+    return file.getvalue()
