@@ -26,7 +26,12 @@ def run(*, quick: bool) -> Report:
         out = Path(folder)
         _run_demo(out, QUICK_RELEASES if quick else RELEASES)
         result = DemoResult.model_validate_json((out / "result.json").read_bytes())
-    return report_of(result)
+    report = report_of(result)
+    if quick:
+        report.notes.append(
+            f"{QUICK_RELEASES} releases are too few to learn much: see traffic only"
+        )
+    return report
 
 
 def report_of(result: DemoResult) -> Report:

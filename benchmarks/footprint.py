@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from benchmarks import installed_size, resting_agent
-from benchmarks.report import Goal, Grid, Report
+from benchmarks.report import Cell, Goal, Grid, Report
 from benchmarks.resting_agent import Footprint, Usage
 
 REST_S, QUICK_REST_S = 60.0, 25.0
@@ -29,7 +29,7 @@ def run(*, quick: bool) -> Report:
 def add_resting(report: Report, found: Footprint) -> None:
     """Memory and processor time."""
     percent = 100 * found.processor / found.seconds
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         ("while training, at most", *_usage_cells(found.busiest), "-"),
         (f"{found.seconds:.0f} s at rest", *_usage_cells(found.resting), percent),
     ]

@@ -15,7 +15,8 @@ from benchmarks.host import ROOT
 SOURCES = ("shared", "coordinator", "edge_agent", "broker_config", "lab")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 PIP_OPTIONS = ("--disable-pip-version-check", "--no-input", "--timeout", "15", "--retries", "1")
-PROBE = "msgpack"
+FOUND_NOWHERE = "(from versions: none)"
+"""What pip says of a package where no index answers; a wrong version names the others."""
 BLOCK_BYTES = 512
 PATIENCE_S = 300.0
 
@@ -88,13 +89,9 @@ def _copy_sources(to: Path) -> None:
 
 def _install(folder: Path, source: Path) -> None:
     done = _pip(folder, "install", f"{source}[agent]")
-    if done.returncode == 0:
-        return
-    probe = _pip(folder, "download", "--no-deps", "--no-cache-dir", "--dest", str(folder), PROBE)
-    reason = done.stderr.strip().splitlines()[-1]
-    if probe.returncode:
-        raise NoIndexError(reason)
-    raise RuntimeError(f"pip failed: {reason}")
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1]
+        raise NoIndexError(reason) if FOUND_NOWHERE in done.stderr else RuntimeError(reason)
 
 
 def _pip(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Cell = str | int | float
@@ -50,6 +51,7 @@ class Report:
         goals: what the project has promised.
         notes: how to read them.
         skipped: what was not measured, and why.
+        failed: why there is nothing else here.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Report:
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    failed: str = ""
 
     @property
     def missed(self) -> list[Goal]:
@@ -78,18 +81,21 @@ class Report:
             ],
             "notes": self.notes,
             "skipped": self.skipped,
+            "failed": self.failed,
         }
 
 
 def show(report: Report, command: str, console: Console) -> None:
     """Print a report with the command that repeats it."""
-    console.rule(f"[bold]{report.name}[/bold]   {command}", align="left")
+    console.rule(f"[bold]{report.name}[/bold]   {escape(command)}", align="left")
     for grid in report.grids:
-        table = Table(title=grid.title, title_justify="left", show_edge=False, pad_edge=False)
+        table = Table(show_edge=False, pad_edge=False)
         for number, column in enumerate(grid.columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(escape(column), justify="right" if number else "left")
         for row in grid.rows:
-            table.add_row(*(_shown(cell) for cell in row))
+            table.add_row(*(escape(_shown(cell)) for cell in row))
+        # a title of the table would be wrapped to its width
+        console.print(f"[italic]{escape(grid.title)}[/italic]")
         console.print(table, "")
     for goal in report.goals:
         verdict = "[green]met[/green]" if goal.met else "[bold red]MISSED[/bold red]"
@@ -98,9 +104,11 @@ def show(report: Report, command: str, console: Console) -> None:
             f"{_shown(goal.value)} {goal.unit}, {verdict}"
         )
     for note in report.notes:
-        console.print(f"[dim]{note}[/dim]")
+        console.print(f"[dim]{escape(note)}[/dim]")
     for reason in report.skipped:
-        console.print(f"[bold yellow]SKIPPED: {reason}[/bold yellow]")
+        console.print(f"[bold yellow]SKIPPED: {escape(reason)}[/bold yellow]")
+    if report.failed:
+        console.print(f"[bold red]FAILED: {escape(report.failed)}[/bold red]")
     console.print()
 
 

@@ -10,11 +10,18 @@ from types import FrameType
 
 import click
 
-from plantfed_broker.embedded import BrokerKind, EmbeddedBroker
-from plantfed_broker.folder import add_agent, remove_agent, render_federation
 from plantfed_broker.settings import SETTINGS_FILE, Variant, read_folder
-from plantfed_shared.command_line import run
+from plantfed_shared.command_line import missing_extra, run
 from plantfed_shared.errors import StorageError
+
+try:
+    from plantfed_broker.embedded import BrokerKind, EmbeddedBroker
+    from plantfed_broker.folder import add_agent, remove_agent, render_federation
+except ModuleNotFoundError as missing:
+    if missing.name != "cryptography":
+        raise
+    # the command is installed with every part, what it needs only with its own
+    missing_extra("plantfed-broker", "broker")
 
 PROGRAM = "plantfed-broker"
 LOOK_EVERY_S = 1.0

@@ -23,7 +23,7 @@ from plantfed_coordinator.views import read_federation, read_history, read_overv
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import log_to_stderr, run
+from plantfed_shared.command_line import Findings, log_to_stderr, run
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
@@ -68,22 +68,25 @@ def run_coordinator(config: Path, verbose: bool) -> None:
 
 @commands.command()
 @config_option
-def check(config: Path) -> None:
+@json_option
+def check(config: Path, as_json: bool) -> None:
     """Check settings, federation file, state folder and broker, and say what is wrong."""
+    findings = Findings(as_json=as_json)
     settings = load_coordinator_settings(config)
-    click.echo(f"settings: {config} is in order")
+    findings.say("settings", f"{config} is in order")
     definition = load_definition(settings.coordinator.federation_file)
     size = definition.lattice().size
-    click.echo(f"federation: {definition.federation}, {size} shared numbers")
+    findings.say("federation", f"{definition.federation}, {size} shared numbers")
     state_dir = settings.coordinator.state_dir
     if in_use(state_dir / FILE_NAME):
         # a broker that knows clients by their user would let the check end that one's session
-        click.echo(f"state: a coordinator is running on {state_dir}; the broker is not asked")
-        return
-    Journal(state_dir, time).close()
-    click.echo(f"state: {state_dir} can be written")
-    asyncio.run(probe(_bus(settings, _topics(settings, definition), check=True)))
-    click.echo(f"broker: {settings.broker.url} accepts the coordinator")
+        findings.say("state", f"a coordinator is running on {state_dir}; the broker is not asked")
+    else:
+        Journal(state_dir, time).close()
+        findings.say("state", f"{state_dir} can be written")
+        asyncio.run(probe(_bus(settings, _topics(settings, definition), check=True)))
+        findings.say("broker", f"{settings.broker.url} accepts the coordinator")
+    findings.finish()
 
 
 @commands.group(invoke_without_command=True)
@@ -149,13 +152,17 @@ def history(config: Path, as_json: bool, last: int) -> None:
 @commands.command()
 @config_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz file.")
-def export(config: Path, out: Path) -> None:
+@json_option
+def export(config: Path, out: Path, as_json: bool) -> None:
     """Write the newest shared parameters."""
     if out.suffix != ".npz":
         raise click.BadParameter(f"{out.name!r} must end in .npz", param_hint="--out")
     state = read_federation(load_coordinator_settings(config).coordinator.state_dir)
     export_shared(state, out)
-    click.echo(f"{state.terms.definition.federation} release {state.k} -> {out}")
+    findings = Findings(as_json=as_json)
+    findings.say("model", f"{state.terms.definition.federation} release {state.k}")
+    findings.say("file", str(out))
+    findings.finish()
 
 
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:

@@ -25,7 +25,7 @@ from plantfed_agent.sources import files_of, fingerprint  # noqa: E402
 from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
 from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
 from plantfed_shared.bus.probe import probe  # noqa: E402
-from plantfed_shared.command_line import log_to_stderr, run  # noqa: E402
+from plantfed_shared.command_line import Findings, log_to_stderr, run  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
@@ -76,23 +76,26 @@ def leave(config: Path) -> None:
 
 @commands.command()
 @config_option
-def check(config: Path) -> None:
+@json_option
+def check(config: Path, as_json: bool) -> None:
     """Check settings, rows, state folder and broker, and say what is wrong."""
     from plantfed_agent.checking import check_rows
 
+    findings = Findings(as_json=as_json)
     settings = load_agent_settings(config)
-    click.echo(f"settings: {config} is in order")
-    click.echo(f"rows: {check_rows(settings)}")
+    findings.say("settings", f"{config} is in order")
+    findings.say("rows", check_rows(settings))
     state_dir = settings.agent.state_dir
     if in_use(state_dir / FILE_NAME):
         # the check would end the running one's session with the broker
-        click.echo(f"state: an agent is running on {state_dir}; the broker is not asked")
-        return
-    with closing(AgentStore(state_dir)) as store:
-        store.claim(settings.agent.federation, settings.agent.id)
-    click.echo(f"state: {state_dir} can be written")
-    asyncio.run(probe(_bus(settings)))
-    click.echo(f"broker: {settings.broker.url} accepts {settings.agent.id}")
+        findings.say("state", f"an agent is running on {state_dir}; the broker is not asked")
+    else:
+        with closing(AgentStore(state_dir)) as store:
+            store.claim(settings.agent.federation, settings.agent.id)
+        findings.say("state", f"{state_dir} can be written")
+        asyncio.run(probe(_bus(settings)))
+        findings.say("broker", f"{settings.broker.url} accepts {settings.agent.id}")
+    findings.finish()
 
 
 @commands.command()
@@ -113,7 +116,8 @@ def status(config: Path, as_json: bool) -> None:
 @commands.command()
 @config_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .onnx file.")
-def export(config: Path, out: Path) -> None:
+@json_option
+def export(config: Path, out: Path, as_json: bool) -> None:
     """Write the machine's own model: the shared parameters together with its head."""
     from plantfed_agent.views import served_model
 
@@ -126,7 +130,10 @@ def export(config: Path, out: Path) -> None:
         model.export_npz(out)
     else:
         raise click.BadParameter(f"{out.name!r} must end in .npz or .onnx", param_hint="--out")
-    click.echo(f"{model.name} with this machine's head -> {out}")
+    findings = Findings(as_json=as_json)
+    findings.say("model", f"{model.name} with this machine's head")
+    findings.say("file", str(out))
+    findings.finish()
 
 
 @commands.command()

@@ -22,8 +22,8 @@ MAX_AGENTS = 200
 def commands() -> None:
     """Federated learning for factories, tried out on one machine.
 
-    Exit codes: 0 done, 2 wrong command line, 69 broker, 74 disk, 78 settings, 130 Ctrl-C; that of
-    a process which ended early, if one does.
+    Exit codes: 0 done, 1 a process was killed or nothing happens any more, 2 wrong command line,
+    69 broker, 74 disk, 78 settings, 130 Ctrl-C; else that of a process which ended early.
     """
 
 
@@ -93,7 +93,7 @@ def demo(
     console = Console()
     with signals_interrupt():
         result = run_demo(options, console)
-    console.print(summary(result))
+    console.print(summary(result), highlight=False)
     click.echo(f"report: {(out / 'report.html').resolve()}")
 
 

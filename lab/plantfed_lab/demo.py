@@ -4,6 +4,7 @@ Nothing here knows more than an operator does: folders and settings are rendered
 started by their public commands, and the run is read from what they leave on disk.
 """
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     with fresh_folder(options.out) as folder:
         members = plants(options.seed, options.agents)
         definition = _definition(options)
-        click.echo(f"writing the settings and rows of {options.agents} plants to {options.out}")
+        click.echo(f"{options.out}: settings and rows of {options.agents} plants")
         fill_folder(folder, members, definition, options.broker)
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
         click.echo("computing what local training and one global model reach with as many rounds")
@@ -107,15 +108,27 @@ def _check_broker(url: str | None) -> None:
 
     Raises:
         ConfigError: the address is none, or asks for what a demo doesn't have.
-        BrokerError: there is none to start.
+        BrokerError: there is none to start, or it doesn't answer.
     """
     resolve_broker(url)
-    if url is not None and parse_broker_url(url)[2]:
+    if url is None:
+        return
+    host, port, tls = parse_broker_url(url)
+    if tls:
         raise ConfigError(
             "a demo has no certificates",
             where=f"--broker {url}",
             hint="Use a broker at mqtt://HOST:PORT that lets anybody in, or leave --broker out",
         )
+    try:
+        socket.create_connection((host, port), START_PATIENCE_S).close()
+    except OSError as error:
+        # a coordinator would wait for it for ever
+        raise BrokerError(
+            f"no broker answers: {error}",
+            where=f"--broker {url}",
+            hint="Start it, or check host, port and firewall",
+        ) from None
 
 
 def _check_json(path: Path | None) -> None:
@@ -139,7 +152,7 @@ def _federate(
     """Run the federation to its last release.
 
     Returns:
-        The kind of broker, and seconds from the first process until all had the last model.
+        The kind of broker, and seconds from the coordinator's start until all had the last model.
     """
     with Processes(folder.logs) as processes:
         kind = "external"
@@ -158,7 +171,7 @@ def _federate(
         _wait_for_coordinator(processes, reader)
         for agent in agents:
             processes.start(agent, "plantfed_agent", [*run, "agent.toml"], folder.agent(agent))
-        click.echo(f"broker: {kind}; one process each for the coordinator and {len(agents)} agents")
+        click.echo(f"processes: broker ({kind}), coordinator, {len(agents)} agents")
         with display_for(console) as display:
             _watch(processes, reader, display)
         _wait_for_last_model(processes, folder, agents)

@@ -46,7 +46,7 @@ class RunFacts:
         folder: of the demo.
         started: wall clock, UTC.
         begin: monotonic seconds at the start of the demo.
-        seconds: from the start of the first process until all agents had the last model.
+        seconds: from the start of the coordinator until all agents had the last model.
         seed: of split, start and draws.
         broker_kind: "mosquitto", "nats" or "external".
         broker_url: its address.

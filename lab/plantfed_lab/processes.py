@@ -14,7 +14,7 @@ from time import monotonic
 from types import FrameType
 from typing import Self
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from plantfed_shared.errors import PlantfedError
 

@@ -157,7 +157,7 @@ class DemoResult(Part):
         broker: that carried it.
         releases: made.
         updates: applied.
-        seconds: from the start of the first process until every agent had the last model.
+        seconds: from the start of the coordinator until every agent had the last model.
         total_seconds: of the demo, baselines included.
         model: at the end.
         accuracy: means over agents.

@@ -1,12 +1,13 @@
 """The edge of every command: errors become one line and a documented exit code."""
 
+import json
 import logging
 import sys
 from typing import NoReturn
 
 import click
 
-from plantfed_shared.errors import PlantfedError
+from plantfed_shared.errors import ConfigError, PlantfedError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -31,6 +32,35 @@ def run(command: click.Command, program: str) -> NoReturn:
         sys.stderr.close()
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def missing_extra(program: str, extra: str) -> NoReturn:
+    """End a command that is installed without what it needs."""
+    click.echo(f"{program}: install it whole: pip install 'plantfed[{extra}]'", err=True)
+    sys.exit(ConfigError.exit_code)
+
+
+class Findings:
+    """What a command found, line by line as it goes, or as one JSON object at the end.
+
+    Args:
+        as_json: print JSON.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._found: dict[str, str] = {}
+
+    def say(self, name: str, text: str) -> None:
+        """Note one finding."""
+        self._found[name] = text
+        if not self._as_json:
+            click.echo(f"{name}: {text}")
+
+    def finish(self) -> None:
+        """All is said."""
+        if self._as_json:
+            click.echo(json.dumps(self._found, indent=2))
 
 
 def log_to_stderr(*, verbose: bool) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from tests.e2e.plant import Agent, Plant, csv_lines, rows, until
 
 MOST_MEMORY = 64 * 2**20

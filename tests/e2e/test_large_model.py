@@ -21,7 +21,12 @@ def test_a_model_of_five_megabytes(tmp_path: Path, kind: str) -> None:
         plant.define(
             model={"hidden": HIDDEN},
             algorithm={"epochs": 1},
-            schedule={"arrivals": 2, "min_members": 2, "max_releases": 2},
+            schedule={
+                "arrivals": 2,
+                "min_members": 2,
+                "max_releases": 2,
+                "release_after_s": 60.0,
+            },
         )
         plant.start(kind)
         until(lambda: plant.releases() == 2, "two releases of all members", 60)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
 

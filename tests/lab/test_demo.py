@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.free_ports import free_port
 
 from plantfed_agent.settings import load_agent_settings
 from plantfed_coordinator.settings import load_coordinator_settings, load_definition
@@ -37,6 +38,13 @@ def test_a_broker_a_demo_cannot_use_is_refused_before_anything_is_written(
     error = refusal("--out", tmp_path / "demo", "--broker", url)
     assert error.exit_code == 78
     assert url in str(error)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_broker_that_does_not_answer_is_refused_at_once(tmp_path: Path) -> None:
+    error = refusal("--out", tmp_path / "demo", "--broker", f"mqtt://127.0.0.1:{free_port()}")
+    assert error.exit_code == 69
+    assert "no broker answers" in str(error)
     assert not (tmp_path / "demo").exists()
 
 

@@ -375,11 +375,30 @@ def test_ten_megabytes_of_empty_maps_are_refused_in_little_memory(header_bytes):
     payload = sealed(b"PF" + bytes([1, KIND_CODES[Kind.STATE]]) + lengths + maps)
     tracemalloc.start()
     try:
-        refusal(payload, Kind.STATE)
+        text = refusal(payload, Kind.STATE)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 256 * 1024
+    if header_bytes > MAX_HEADER_BYTES:
+        assert "lengths" in text  # nothing was unpacked
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: 2},
+        {"incarnation": 1},
+        [0] * (MAX_RANGES + 1),
+        bytes(65),
+        "x" * 1201,
+        msgpack.ExtType(1, b"x"),
+        msgpack.Timestamp(1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_no_message_has_is_not_even_unpacked(value):
+    assert "not valid msgpack" in refusal(packed(Kind.BYE, [value]), Kind.BYE)
 
 
 values = st.recursive(

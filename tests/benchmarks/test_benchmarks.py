@@ -1,0 +1,162 @@
+"""The benchmarks in a tiny setting: they run and give numbers that can be."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import coordinator, demo, footprint, installed_size, timing, wire
+from benchmarks import report as reports
+from benchmarks import resting_agent as resting
+from plantfed_lab.results import DemoResult
+
+COUNTS = "updates rounds staleness bytes_up bytes_down messages_up messages_down"
+
+
+def cells(report: reports.Report) -> list[float]:
+    return [
+        cell
+        for grid in report.grids
+        for row in grid.rows
+        for cell in row
+        if not isinstance(cell, str)
+    ]
+
+
+def column(grid: reports.Grid, name: str) -> list:
+    return [row[grid.columns.index(name)] for row in grid.rows]
+
+
+def shown(report: reports.Report) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    reports.show(report, f"make bench BENCH='{report.name}'", console)
+    return console.file.getvalue()
+
+
+def check(report: reports.Report) -> None:
+    assert all(math.isfinite(cell) and cell >= 0 for cell in cells(report))
+    assert all(len(set(grid.columns)) == len(grid.columns) for grid in report.grids)
+    json.dumps(report.numbers(), allow_nan=False)
+    assert f"make bench BENCH='{report.name}'" in shown(report)
+
+
+def test_the_wire_is_measured():
+    report = wire.measure([1000], samples=2)
+    check(report)
+    assert column(report.grids[0], "format")[0] == "PlantFed"
+    assert column(report.grids[0], "ratio encode")[0] == 1
+    assert min(column(report.grids[0], "encode us") + column(report.grids[0], "decode us")) > 0
+
+
+def test_all_formats_carry_the_same_change():
+    change = wire.change_of(50)
+    own, *others = wire.formats_of(change)
+    assert (own.decode(own.encode()) == change).all()
+    for form in others:
+        decoded = form.decode(form.encode())
+        step = 1 if form.name == "msgpack dict" else wire.STEP
+        assert np.array_equal(decoded, change * step)
+
+
+def test_the_coordinator_is_measured():
+    case = coordinator.Case((4, 3), members=8, slices=2, updates=16)
+    report = coordinator.measure(case, case)
+    check(report)
+    throughput, commits, start, memory = report.grids
+    assert min(cell for row in throughput.rows for cell in row) > 0
+    assert min(cell for row in commits.rows for cell in row[1:]) > 0
+    of_snapshot, of_all = column(start, "records replayed")
+    assert of_snapshot <= of_all
+    assert column(memory, "bytes per parameter")[0] >= 16
+
+
+def test_footprint_is_judged_by_its_goals():
+    report = reports.Report("footprint")
+    at_rest = resting.Usage(processes=1, resident=65_000_000, private=1, processor=2.0)
+    busiest = resting.Usage(processes=2, resident=90_000_000, private=1, processor=1.0)
+    footprint.add_resting(
+        report, resting.Footprint(busiest, at_rest, 5, seconds=60.0, processor=0.06)
+    )
+    packages = {f"package-{i}": (9 - i) * 10**6 for i in range(8)}
+    footprint.add_installed(report, installed_size.Installed(45 * 10**6, packages))
+    check(report)
+    assert [goal.what for goal in report.missed] == ["RSS at rest"]
+    assert "MISSED" in shown(report)
+    assert "plantfed[agent]" in shown(report)
+    assert report.grids[1].rows[-2] == ("3 others", 10.0)
+
+
+def test_disk_bytes_counts_a_file_once(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(10_000))
+    (tmp_path / "link").hardlink_to(file)
+    once = installed_size.disk_bytes([file])
+    assert once >= 10_000
+    assert installed_size.disk_bytes([file, file, tmp_path / "link"]) == once
+
+
+def test_without_a_package_index_the_size_is_skipped_loudly(monkeypatch):
+    used = resting.Usage(processes=1, resident=1, private=1, processor=0.0)
+
+    def unreachable() -> installed_size.Installed:
+        raise installed_size.NoIndexError("no route to host")
+
+    monkeypatch.setattr(installed_size, "measure", unreachable)
+    monkeypatch.setattr(
+        footprint.resting_agent, "measure", lambda *_: resting.Footprint(used, used, 5, 1.0, 0.0)
+    )
+    report = footprint.run(quick=True)
+    assert not report.missed
+    assert "SKIPPED: installed size: the package index cannot be reached" in shown(report)
+
+
+def test_a_demo_is_summed_up(demo_result):
+    report = demo.report_of(demo_result)
+    check(report)
+    _, accuracy, traffic = report.grids
+    assert accuracy.rows[0] == ("personal (PlantFed)", pytest.approx(0.7), 0.6)
+    assert traffic.rows[0] == ("up", 8000, 400.0, 0.5)
+
+
+@pytest.fixture
+def demo_result() -> DemoResult:
+    site = {"settings_lines": 1, "settings_files": [], "train_rows": 1, "test_rows": 1}
+    agent = {**dict.fromkeys(COUNTS.split(), 1), "site": {**site, "classes": []}}
+    agents = [
+        {**agent, "id": name, "accuracy": {"local": 0.5, "global": 0.4, "personal": personal}}
+        for name, personal in (("a", 0.6), ("b", 0.8))
+    ]
+    found = {
+        **dict.fromkeys(("plantfed", "started", "federation", "schedule"), "x"),
+        **dict.fromkeys(("seed", "releases", "seconds", "total_seconds"), 10),
+        "updates": 20,
+        "versions": {},
+        "algorithm": {},
+        "broker": {"kind": "mosquitto", "url": "x"},
+        "model": {"checksum": "x", "k": 1, "shared_parameters": 200, "personal_parameters": 1},
+        "accuracy": agents[0]["accuracy"],
+        "bytes": {"up": 8000, "down": 16000},
+        "messages": {"up": 20, "down": 20},
+        "staleness_counts": [],
+        "reported": [],
+        "packages": [],
+        "agents": agents,
+    }
+    return DemoResult.model_validate(found)
+
+
+def test_jobs_are_timed_in_turn():
+    costs = timing.interleaved(
+        {"small": lambda: sum(range(100)), "large": lambda: sum(range(9000))}, 3
+    )
+    assert costs["small"].ratio == 1
+    assert costs["large"].ratio > 2
+    assert 0 < costs["small"].seconds < costs["large"].seconds
+
+
+def test_a_goal_is_met_up_to_its_limit():
+    assert reports.Goal("x", 64.0, 64.0, "MB").met
+    assert not reports.Goal("x", 64.1, 64.0, "MB").met
