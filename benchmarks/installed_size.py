@@ -15,8 +15,8 @@ from benchmarks.host import ROOT
 SOURCES = ("shared", "coordinator", "edge_agent", "broker_config", "lab")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 PIP_OPTIONS = ("--disable-pip-version-check", "--no-input", "--timeout", "15", "--retries", "1")
-FOUND_NOWHERE = "(from versions: none)"
-"""What pip says of a package where no index answers; a wrong version names the others."""
+NO_INDEX = ("(from versions: none)", "after connection broken by")
+"""What pip says of a package when no index answers; a wrong version names the others."""
 BLOCK_BYTES = 512
 PATIENCE_S = 300.0
 
@@ -70,6 +70,11 @@ def disk_bytes(paths: Iterable[Path]) -> int:
     return sum(seen.values())
 
 
+def no_index_answers(complaint: str) -> bool:
+    """Whether pip failed because it could not download."""
+    return any(sign in complaint for sign in NO_INDEX)
+
+
 def _names(site: Path) -> set[str]:
     return {found.name for found in distributions(path=[str(site)])}
 
@@ -91,7 +96,7 @@ def _install(folder: Path, source: Path) -> None:
     done = _pip(folder, "install", f"{source}[agent]")
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1]
-        raise NoIndexError(reason) if FOUND_NOWHERE in done.stderr else RuntimeError(reason)
+        raise NoIndexError(reason) if no_index_answers(done.stderr) else RuntimeError(reason)
 
 
 def _pip(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -9,6 +9,7 @@ from plantfed_coordinator.records import EpochStarted
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.lattice import SaturationError
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import Topics
 
@@ -32,7 +33,8 @@ def found_or_continue(
         where: the definition's file, for errors.
 
     Raises:
-        ConfigError: the structure differs from that of the federation in the journal.
+        ConfigError: the structure differs from that of the federation in the journal, or its
+            numbers don't fit the edited settings.
         StorageError: the journal can't be read or written.
     """
     state = journal.load()
@@ -44,7 +46,14 @@ def found_or_continue(
     _refuse_other_structure(state.terms.definition, definition, where)
     machine = FederationMachine(state, topics, new_bits, now)
     if state.terms.encoded != encoded:
-        actions = machine.start_epoch(encoded, "settings were edited", now)
+        try:
+            actions = machine.start_epoch(encoded, "settings were edited", now)
+        except SaturationError:
+            raise ConfigError(
+                "with these settings the federation's numbers leave the range of the lattice",
+                where=where,
+                hint="Choose fewer lattice_bits, or a penalty nearer to the old one",
+            ) from None
         journal.append(_records(actions), {})
     return machine
 

@@ -27,7 +27,13 @@ from plantfed_shared.codec import decode_dense
 from plantfed_shared.definition import FederationDefinition, content_digest
 from plantfed_shared.errors import StorageError
 from plantfed_shared.initial import initial_parameters
-from plantfed_shared.lattice import Integers, Lattice, checksum
+from plantfed_shared.lattice import (
+    MAX_MAGNITUDE,
+    Integers,
+    Lattice,
+    SaturationError,
+    checksum,
+)
 from plantfed_shared.messages import Epoch
 from plantfed_shared.parameters import flatten
 
@@ -238,19 +244,21 @@ class FederationState:
         self._forget_versions()
 
     def _start_epoch(self, record: EpochStarted) -> None:
-        before, self.terms = self.terms, Terms(record.definition)
-        scale = _unit_ratio(before, self.terms)
-        dual_scale = scale * _penalty_ratio(before, self.terms)
+        terms = Terms(record.definition)
+        scale = _unit_ratio(self.terms, terms)
+        dual_scale = scale * _penalty_ratio(self.terms, terms)
+        same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         model = _scaled(self.model, scale)
         members: dict[str, Member] = {}
-        consensus = consensus_of(self.terms.definition.algorithm, model.size)
+        consensus = consensus_of(terms.definition.algorithm, model.size)
         for agent, member in self.members.items():
-            contribution = _rescaled(member.contribution, scale, dual_scale)
-            if not self.terms.definition.algorithm.has_duals:
-                contribution = replace(contribution, dual=np.zeros_like(model))
+            # z and w of one mode mean nothing in another: everybody agrees with the model again
+            contribution = Contribution.neutral(model)
+            if same_mode:
+                contribution = _rescaled(member.contribution, scale, dual_scale)
             consensus.join(contribution)
             members[agent] = replace(member, contribution=contribution, pinned=None)
-        self.epoch, self.k = record.epoch, record.k
+        self.terms, self.epoch, self.k = terms, record.epoch, record.k
         self.versions = {record.k: model}
         self.members, self.consensus = members, consensus
         self.arrived, self.changed, self.round = set(), False, None
@@ -284,7 +292,14 @@ def _rescaled(old: Contribution, scale: Fraction, dual_scale: Fraction) -> Contr
 
 
 def _scaled(integers: Integers, ratio: Fraction) -> Integers:
-    """Exact rational scaling, half to even, on Python integers: rare, so it may be slow."""
+    """Exact rational scaling, half to even, on Python integers: rare, so it may be slow.
+
+    Raises:
+        SaturationError: a result is not below 2^30 in magnitude.
+    """
     if ratio == 1:
         return integers
-    return np.array([round(int(x) * ratio) for x in integers], dtype=np.int64)
+    scaled = [round(int(x) * ratio) for x in integers]
+    if max(map(abs, scaled), default=0) >= MAX_MAGNITUDE:
+        raise SaturationError("a value is too large for the lattice")
+    return np.array(scaled, dtype=np.int64)

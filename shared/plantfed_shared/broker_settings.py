@@ -2,16 +2,14 @@
 
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.bus.port import BrokerAddress
 from plantfed_shared.definition import Name, Settings
 from plantfed_shared.errors import ConfigError
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-"""By scheme: the port where none is given."""
 _FILES = ("password_file", "ca_file", "cert_file", "key_file")
 
 
@@ -41,13 +39,10 @@ class BrokerSection(Settings):
     @field_validator("url")
     @classmethod
     def _url_is_of_a_broker(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS or not parts.hostname or parts.path.strip("/"):
-            raise ValueError("write mqtt://host:port or mqtts://host:port")
-        if parts.username is not None:
-            raise ValueError("user and password belong in username and password_file")
-        if parts.port == 0:
-            raise ValueError("port 0 is not one")
+        try:
+            parse_broker_url(url)
+        except ConfigError as error:
+            raise ValueError(f"{error}") from None
         return url
 
     @model_validator(mode="after")
@@ -70,10 +65,10 @@ class BrokerSection(Settings):
         Raises:
             ConfigError: the password file cannot be read or is empty.
         """
-        parts = urlsplit(self.url)
+        host, port, _ = parse_broker_url(self.url)
         return BrokerAddress(
-            host=parts.hostname or "",
-            port=parts.port or PORTS[parts.scheme],
+            host=host,
+            port=port,
             username=self.username,
             password=self.password if self.password_file is None else _secret(self.password_file),
             ca_file=_text(self.ca_file),

@@ -19,6 +19,9 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+MAX_PARAMETERS = 2**25
+"""Of the whole model: its bytes must stay well below what is transferred in chunks."""
+
 
 class Settings(BaseModel):
     """Base of every settings section: immutable, no unknown keys."""
@@ -200,6 +203,15 @@ class FederationDefinition(Settings):
                 raise ValueError("cross-entropy needs at least 2 classes and no targets")
         elif not self.targets or self.classes:
             raise ValueError(f"{self.loss.kind} needs at least 1 target and no classes")
+        shift = self.relaxation.shift
+        if self.lattice_bits + shift > MAX_BITS:
+            raise ValueError(
+                f"lattice_bits {self.lattice_bits} with relaxation p/2^{shift} makes steps below "
+                f"2^-{MAX_BITS}; lower one of them"
+            )
+        size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
+        if size > MAX_PARAMETERS:
+            raise ValueError(f"the model has {size} parameters; at most {MAX_PARAMETERS}")
         self.parameter_specification()
         return self
 

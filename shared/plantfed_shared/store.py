@@ -7,6 +7,7 @@ WAL with ``synchronous=FULL``: what a transaction wrote is on disk when it ends 
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from plantfed_shared.errors import StorageError
 
 Row = tuple[Any, ...]
 BUSY_TIMEOUT_S = 10.0
+LOCK_PATIENCE_S = 0.5
+"""Longer than :func:`in_use` holds the lock to look."""
 
 
 class Database:
@@ -167,16 +170,26 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 def _locked(path: Path, program: str) -> IO[str]:
     lock = _lock_of(path).open("a", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while not _try_lock(lock):
+        if time.monotonic() < deadline:
+            time.sleep(0.02)
+            continue
         lock.close()
         raise StorageError(
             f"another {program} is running on this state",
             where=str(path.parent),
             hint="Stop it, or give this one another state_dir",
-        ) from None
+        )
     return lock
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -50,6 +50,7 @@ KIND_CODES: dict[Kind, int] = {
     Kind.START: 10,
     Kind.MODEL: 11,
 }
+KINDS_WITH_TAIL = frozenset({Kind.UPDATE, Kind.CHUNK})
 _KIND_OF_CODE = {code: kind for kind, code in KIND_CODES.items()}
 _PREFIX = struct.Struct("<2sBBHB")
 CHUNK_ENVELOPE_BYTES = 64
@@ -104,6 +105,8 @@ def decode(payload: bytes, kind: Kind) -> Envelope:
     tail_start = _PREFIX.size + header_bytes + authentication_bytes
     if header_bytes > MAX_HEADER_BYTES or tail_start > end:
         raise PeerError("lengths do not fit the message")
+    if tail_start < end and kind not in KINDS_WITH_TAIL:
+        raise PeerError(f"a {kind} message has no tail")
     view = memoryview(payload)
     if payload[end:] != _digest(view[:end]):
         raise PeerError("checksum does not fit the message")

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from benchmarks import __main__ as command
 from benchmarks import coordinator, demo, footprint, installed_size, timing, wire
 from benchmarks import report as reports
 from benchmarks import resting_agent as resting
@@ -98,6 +100,19 @@ def test_disk_bytes_counts_a_file_once(tmp_path):
     assert installed_size.disk_bytes([file, file, tmp_path / "link"]) == once
 
 
+@pytest.mark.parametrize(
+    ("complaint", "unreachable"),
+    [
+        ("ERROR: Could not find a version that satisfies x<3 (from versions: none)", True),
+        ("WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConn", True),
+        ("ERROR: Could not find a version that satisfies x<3 (from versions: 3.1, 4.0)", False),
+        ("error: subprocess-exited-with-error", False),
+    ],
+)
+def test_an_unreachable_index_is_told_from_a_failure(complaint, unreachable):
+    assert installed_size.no_index_answers(complaint) == unreachable
+
+
 def test_without_a_package_index_the_size_is_skipped_loudly(monkeypatch):
     used = resting.Usage(processes=1, resident=1, private=1, processor=0.0)
 
@@ -160,3 +175,22 @@ def test_jobs_are_timed_in_turn():
 def test_a_goal_is_met_up_to_its_limit():
     assert reports.Goal("x", 64.0, 64.0, "MB").met
     assert not reports.Goal("x", 64.1, 64.0, "MB").met
+
+
+def test_a_benchmark_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
+    def fails(*, quick: bool) -> reports.Report:
+        raise RuntimeError("no [luck]")
+
+    def works(*, quick: bool) -> reports.Report:
+        return reports.Report("wire", goals=[reports.Goal("x", 2.0, 1.0, "MB")])
+
+    monkeypatch.setattr(command, "BENCHMARKS", {"demo": fails, "wire": works})
+    json_file = tmp_path / "new" / "numbers.json"
+    outcome = CliRunner().invoke(command.main, ["--quick", "--json", str(json_file)])
+    assert outcome.exit_code == 1
+    assert "FAILED: RuntimeError: no [luck]" in outcome.output
+    assert "not as promised: demo: failed, wire: x" in outcome.output
+    numbers = json.loads(json_file.read_text())
+    assert numbers["benchmarks"]["demo"]["failed"] == "RuntimeError: no [luck]"
+    assert not numbers["benchmarks"]["wire"]["goals"][0]["met"]
+    assert {"date", "processor", "cores", "load"} <= set(numbers["machine"])

@@ -4,7 +4,7 @@ A fenced block with a host in its info string is a step: ``sh host-a``, ``toml h
 More words:
 
     online            runs outside the host's network, since it fetches packages
-    service=NAME      a program that stays, in a terminal of its own; says="..." is what it logs
+    service=NAME      a program that stays, in a terminal of its own; says="PATTERN" is what it logs
     stop=NAME,NAME    Ctrl-C for these services first
     until="PATTERN"   run again until this regular expression is found in the output
     until=changed     run again until the output is another one
@@ -93,7 +93,7 @@ class Service:
 
     def says(self, text: str) -> None:
         deadline = time.monotonic() + WAIT_S
-        while text not in self.log:
+        while not re.search(text, self.log, re.MULTILINE):
             assert self._process.poll() is None, f"{self.name} ended:\n{self.log}"
             assert time.monotonic() < deadline, f"{self.name} never said {text!r}:\n{self.log}"
             time.sleep(POLL_S)

@@ -6,6 +6,7 @@ two folders, with 127.0.0.1 instead of the guide's address.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,9 +163,7 @@ def carry_out(walk: Walk, steps: list[Block]) -> None:
         if online and borrowed:
             continue
         try:
-            import time; t=time.monotonic()
             walk.step(block)
-            print(block.line, round(time.monotonic()-t,1))
         except AssertionError as error:
             if not online or "No matching distribution found" not in str(error):
                 raise
@@ -199,7 +198,10 @@ def test_the_guide_works(walk: Walk, namespaces: tuple[str, str]) -> None:
     assert [m["id"] for m in overview["members"] if m["updates"] >= 1] == ["press-01"]
 
     # the machine's own model answers for every row, in the federation's words
-    assert len(walk.output_of("plantfed-agent predict").splitlines()) == 6
+    rows = re.findall(
+        r"^\d+  (?:ok|leak|worn bearing)  [01]\.\d+$", walk.output_of("predict"), re.MULTILINE
+    )
+    assert len(rows) == 5
     answers = json.loads((b.home / "press-01" / "answers.json").read_text())["rows"]
     assert [row["row"] for row in answers] == list(range(1, 601))
     assert {row["label"] for row in answers} <= {"ok", "leak", "worn bearing"}

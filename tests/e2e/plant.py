@@ -50,7 +50,7 @@ STOP_WITHIN_S = 5.0
 # ---------------------------------------------------------------------- waiting
 
 
-def until(condition: Callable[[], T | None], what: str, within_s: float = 20.0) -> T:
+def until(condition: Callable[[], T | None], what: str, within_s: float = 40.0) -> T:
     """Poll until a condition holds; returns what it returned."""
     deadline = time.monotonic() + within_s
     while True:
@@ -130,7 +130,7 @@ class Running:
             file.seek(self._log_start)
             return file.read().decode()
 
-    def says(self, text: str, within_s: float = 20.0) -> None:
+    def says(self, text: str, within_s: float = 40.0) -> None:
         """Wait for a line."""
 
         def said() -> bool:
@@ -155,7 +155,7 @@ class Running:
         self._process.kill()
         self._process.wait()
 
-    def ends(self, within_s: float = 20.0) -> int:
+    def ends(self, within_s: float = 40.0) -> int:
         """Wait for its end; returns the exit code."""
         code = until(lambda: (self._process.poll(),) != (None,), "it ends", within_s)
         assert code

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.federation_world import small_definition
 
 from plantfed_shared.definition import Algorithm, FederationDefinition, content_digest
 from plantfed_shared.lattice import Relaxation
@@ -83,7 +84,7 @@ settings_parts = {
     "window": st.fixed_dictionaries({"rows": st.integers(1, 9), "step": st.integers(1, 9)}),
     "algorithm": algorithms,
     "schedule": schedules,
-    "lattice_bits": st.integers(4, 28),
+    "lattice_bits": st.integers(4, 20),  # with the finest relaxation 28
 }
 classifiers = st.fixed_dictionaries(
     {
@@ -270,3 +271,17 @@ def test_digests_are_blake2b():
     # RFC 7693 with nn = 16, as b2sum -l 128 prints it
     assert content_digest(b"").hex() == "cae66941d9efbd404e4d88758ea67670"
     assert content_digest(b"a") != content_digest(b"b")
+
+
+def test_a_lattice_finer_than_the_numbers_can_hold_is_refused():
+    document = small_definition().model_dump()
+    document |= {"lattice_bits": 28, "algorithm": {"relaxation": 257 / 256}}
+    with pytest.raises(ValidationError, match=r"lattice_bits 28 with relaxation p/2\^8"):
+        FederationDefinition.model_validate(document)
+
+
+def test_a_model_that_could_not_be_transferred_is_refused():
+    document = small_definition().model_dump()
+    document |= {"model": {"hidden": [65536, 65536]}}
+    with pytest.raises(ValidationError, match="parameters; at most"):
+        FederationDefinition.model_validate(document)

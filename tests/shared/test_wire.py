@@ -21,6 +21,7 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     MAX_RANGES,
+    MESSAGE_OF_KIND,
     Chunk,
     Code,
     Content,
@@ -37,6 +38,7 @@ from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.wire import (
     CHUNK_ENVELOPE_BYTES,
     KIND_CODES,
+    KINDS_WITH_TAIL,
     MAX_HEADER_BYTES,
     Envelope,
     decode,
@@ -126,8 +128,14 @@ def test_the_layout_is_the_documented_one():
 # ---------------------------------------------------------------- there and back
 
 
+def fitting(message: Message, tail: bytes) -> bytes:
+    """The tail, where this kind of message has one."""
+    return tail if KIND_OF_MESSAGE[type(message)] in KINDS_WITH_TAIL else b""
+
+
 @given(any_message, tails)
 def test_every_message_comes_back(message: Message, tail: bytes):
+    tail = fitting(message, tail)
     encoded = encode(message, tail)
     envelope = decode(encoded, KIND_OF_MESSAGE[type(message)])
     assert envelope == Envelope(message, memoryview(tail), envelope_digest(encoded))
@@ -197,7 +205,7 @@ def test_every_flipped_bit_and_every_truncation_is_refused(name):
 
 @given(any_message, tails, st.data())
 def test_damage_is_refused(message: Message, tail: bytes, data):
-    encoded, kind = encode(message, tail), KIND_OF_MESSAGE[type(message)]
+    encoded, kind = encode(message, fitting(message, tail)), KIND_OF_MESSAGE[type(message)]
     damaged = bytearray(encoded)
     place = data.draw(st.integers(0, 8 * len(encoded) - 1))
     damaged[place // 8] ^= 1 << place % 8
@@ -234,8 +242,18 @@ def test_lengths_beyond_the_message_are_refused(header_bytes, authentication_byt
 
 def test_an_authentication_block_is_read_over():
     header = msgpack.packb([7])
-    envelope = decode(payload_with(Kind.BYE, header, b"tail", b"key and signature"), Kind.BYE)
-    assert (envelope.message.model_dump(), envelope.tail) == ({"incarnation": 7}, b"tail")
+    envelope = decode(payload_with(Kind.BYE, header, b"", b"key and signature"), Kind.BYE)
+    assert (envelope.message.model_dump(), envelope.tail) == ({"incarnation": 7}, b"")
+
+
+@pytest.mark.parametrize("kind", sorted(set(KIND_CODES) - KINDS_WITH_TAIL))
+def test_a_tail_where_none_belongs_is_refused(kind: Kind):
+    encoded = next(
+        encode(m) for m, _ in golden_wire.MESSAGES.values() if type(m) is MESSAGE_OF_KIND[kind]
+    )
+    assert decode(encoded, kind)
+    with pytest.raises(PeerError, match="has no tail"):
+        decode(sealed(encoded[:-8] + b"x"), kind)
 
 
 # ---------------------------------------------------------------- wrong headers, right checksums

@@ -27,18 +27,18 @@ def parse_broker_url(url: str, *, where: str = "") -> BrokerUrl:
     Raises:
         ConfigError: it is anything else, or holds a user or a password.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ConfigError(f"not a broker address: {url!r}", where=where, hint=_HINT) from None
-    if "@" in parts.netloc:
+    if "@" in url:
         # Nor is the URL shown: addresses end up in logs and tickets.
         raise ConfigError(
             "a broker address holds a user or password",
             where=where,
             hint="Give them in their own settings",
         )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"not a broker address: {url!r}", where=where, hint=_HINT) from None
     nonsense = parts.path not in ("", "/") or parts.query or parts.fragment
     strange = not parts.hostname or any(sign.isspace() for sign in url) or port == 0
     if parts.scheme not in DEFAULT_PORTS or nonsense or strange or not parts.hostname:
