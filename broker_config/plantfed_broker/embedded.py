@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, distribution
@@ -34,6 +35,9 @@ STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
 LOG_PREFIX = re.compile(r"^(\d+: |\[\d+\] \S+ \S+ )(Error: |\[\w+\] )?")
 """What mosquitto and nats-server write before a message: time, process, level."""
+
+
+TETHER = (sys.executable, "-P", "-m", "plantfed_shared.tether")
 
 
 class BrokerKind(StrEnum):
@@ -233,8 +237,9 @@ class EmbeddedBroker:
             with self.log_file.open("ab") as log:
                 start = log.tell()
                 # A session of its own: Ctrl-C reaches us alone, and we end it in good order.
+                # Tethered: were we killed, the next start would find the port taken.
                 self._process = subprocess.Popen(
-                    command,
+                    [*TETHER, str(os.getpid()), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -25,6 +25,7 @@ from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
 from plantfed_shared.command_line import Findings, log_to_stderr, run
 from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.errors import ConfigError
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
@@ -187,6 +188,13 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
 def _order(config: Path, order: Order, agent: str) -> None:
     check_id(agent, "agent id")
     state_dir = load_coordinator_settings(config).coordinator.state_dir
+    overview = read_overview(state_dir)
+    known = overview.barred if order is Order.ADMIT else [m.id for m in overview.members]
+    if agent not in known:
+        what = "removed agent" if order is Order.ADMIT else "member"
+        raise ConfigError(
+            f"{agent!r} is no {what}", hint=f"There are: {', '.join(known) or 'none'}"
+        )
     number = give_order(state_dir, OperatorOrder(order, agent))
     deadline = monotonic() + ORDER_PATIENCE_S
     while in_use(state_dir / FILE_NAME) and monotonic() < deadline:

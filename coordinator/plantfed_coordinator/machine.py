@@ -217,7 +217,8 @@ class FederationMachine:
         elif code is Code.REJECTED:
             self._desk.presence_of(agent, now).rejected += 1
             self._desk.note(f"update {update.seq} rejected: {why}", agent, warning=True)
-        self._desk.reply(agent, Verdict(envelope.digest, code, why[:300]) if code else None)
+        verdict = Verdict(envelope.digest, code, why[:300]) if code else None
+        self._desk.reply(agent, verdict, offer=code is Code.BASE_GONE)
 
     def _take_offer(self, agent: str, content: Content) -> None:
         if agent not in self._desk.state.members:

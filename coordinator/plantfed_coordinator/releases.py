@@ -121,10 +121,12 @@ class Releases:
         schedule = self._schedule
         if schedule.kind == "sync":
             opened = state.round
-            if opened is None or not opened.answered:
+            if opened is None or not state.arrived:
                 return False
+            # an answer to an earlier attempt on this release counts as well: its agent would not
+            # train on the same model again
             late = now >= self._round_since + schedule.deadline_s
-            return late or opened.answered >= set(opened.drawn)
+            return late or (bool(opened.drawn) and opened.answered >= set(opened.drawn))
         live = sum(now - self._desk.seen_at(a) <= schedule.live_within_s for a in state.members)
         if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live):
             return True

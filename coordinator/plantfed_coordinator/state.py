@@ -172,13 +172,20 @@ class FederationState:
             case EpochStarted():
                 self._start_epoch(record)
             case Joined(agent, incarnation):
-                self.members[agent] = Member(incarnation, Contribution.neutral(self.model))
+                contribution = Contribution.neutral(self.model)
+                self.members[agent] = Member(incarnation, contribution, pinned=self.k)
                 self.consensus.join(self.members[agent].contribution)
                 self.retired.pop(agent, None)
             case IncarnationRaised(agent, incarnation):
                 self.members[agent] = replace(
-                    self.members[agent], incarnation=incarnation, last_seq=0, last_digest=None
+                    self.members[agent],
+                    incarnation=incarnation,
+                    last_seq=0,
+                    last_digest=None,
+                    # it is offered this version and may have it already
+                    pinned=self.k,
                 )
+                self._forget_versions()
             case Left(agent, barred):
                 self._leave(agent, barred=barred)
             case Admitted(agent):

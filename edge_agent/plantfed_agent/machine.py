@@ -80,6 +80,7 @@ class AgentMachine:
             case BusConnected(max_payload_bytes):
                 self._desk.max_payload_bytes = max_payload_bytes
                 self._membership.connected(now)
+                self._rounds.connected(now)
             case BusDisconnected():
                 self._membership.disconnected()
             case MessageArrived():
@@ -122,6 +123,8 @@ class AgentMachine:
                 self._membership.take_state(message, now)
                 if message.offer is not None:
                     self._rounds.content_may_be_gone(message.offer)
+                if message.verdict is not None:
+                    self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:
                 self._membership.take_welcome(message, now)
             case Start() as message:

@@ -135,7 +135,8 @@ class Membership:
         self.link = Link.JOINING
         self.welcome = welcome
         self.welcomes += 1
-        self._desk.offer = welcome.offer
+        if not self._knows_newer(welcome.offer):
+            self._desk.offer = welcome.offer
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now, at_least_s=HELLO_LONGEST_S)
         if welcome.dual is None and welcome.dual_checksum == 0:
@@ -150,11 +151,18 @@ class Membership:
             incarnation=welcome.incarnation,
             applied_seq=0,
             dual=dual,
-            newest=welcome.offer.name,
+            newest=self._desk.offer.name if self._desk.offer else None,
             trained_on=None,
         )
         self._desk.note(f"welcomed as incarnation {welcome.incarnation}")
         self._joined()
+
+    def _knows_newer(self, offer: ModelOffer) -> bool:
+        """A manifest may overtake the WELCOME that was sent before it."""
+        known = self._desk.offer
+        if known is None or known.name.epoch != offer.name.epoch:
+            return False
+        return known.name.k > offer.name.k
 
     # ------------------------------------------------------------------ joining
 
@@ -248,8 +256,7 @@ class Membership:
         self._desk.note(f"update not applied ({verdict.code}): {verdict.reason}", warning=True)
         self._desk.state = without_outstanding(self._desk.state)
         self._desk.pace.resend.stop()
-        if verdict.code is not Code.LATE:
-            self._desk.change(trained_on=None)
+        self._desk.change(trained_on=None)
         if verdict.code is Code.REJECTED:
             self._desk.pace.round_failed(now)
 

@@ -25,7 +25,7 @@ from plantfed_shared.codec import decode_dense, decode_model
 from plantfed_shared.definition import FederationDefinition, content_digest
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError, checksum
-from plantfed_shared.messages import Chunk, Content, ModelName, ModelOffer, Need, Offer, Start
+from plantfed_shared.messages import Chunk, Code, Content, ModelName, ModelOffer, Need, Offer, Start
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import chunks
 
@@ -110,6 +110,16 @@ class Rounds:
         if fetch is not None and self._membership.link is not Link.OFFLINE and now >= fetch.due:
             fetch.lose_patience()
             self._desk.send(fetch.need(now))
+
+    def connected(self, now: float) -> None:
+        """What was asked for on the connection before will not come any more."""
+        if self._fetch is not None:
+            self._fetch.due = now
+
+    def take_verdict(self, code: Code) -> None:
+        """A late answer waits for the next invitation, which may be to the same model."""
+        if code is Code.LATE:
+            self.invitation = None
 
     # ------------------------------------------------------------------ what to do next
 

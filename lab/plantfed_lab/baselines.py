@@ -18,10 +18,10 @@ from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_lab.tennessee_eastman import Plant
-from plantfed_lab.tether import end_with_parent
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.parameters import Floats, flatten, unflatten
+from plantfed_shared.tether import end_with_parent
 
 PARTICIPATION = 0.3
 """Part of the plants that takes part in a round of FedAvg."""

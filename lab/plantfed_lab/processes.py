@@ -63,7 +63,7 @@ class Processes:
         python = [sys.executable, "-P", "-m"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*python, "plantfed_lab.tether", str(os.getpid()), *python, module, *arguments],
+                [*python, "plantfed_shared.tether", str(os.getpid()), *python, module, *arguments],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

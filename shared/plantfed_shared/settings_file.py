@@ -44,7 +44,8 @@ def check_settings(document: dict[str, Any], model: type[Model], where: str) -> 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
     problems = error.errors(include_url=False, include_context=False)
-    first = problems[0]
+    # a misspelt key is the cause of the key that is then missing
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_allowed_keys(model, first["loc"][:-1]))

@@ -10,6 +10,7 @@ from tests.machines.invariants import check_all, everybody_agrees
 from plantfed_agent.events import (
     BusConnected,
     LeaveRequested,
+    MessageArrived,
     Persist,
     Publish,
     RoundDone,
@@ -23,8 +24,19 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.bus.port import Connected
+from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import ConfigError, DataError, TrainingError
+from plantfed_shared.messages import (
+    Content,
+    Epoch,
+    Manifest,
+    ModelName,
+    ModelOffer,
+    Need,
+    Welcome,
+)
 from plantfed_shared.topics import Kind, Topics
+from plantfed_shared.wire import decode, encode
 
 
 def test_a_round_is_persisted_together_with_its_update_before_it_is_published() -> None:
@@ -230,3 +242,46 @@ def test_nothing_is_done_offline() -> None:
         "status",
         "hello",
     ]
+
+
+def test_a_welcome_overtaken_by_a_newer_manifest_does_not_put_the_agent_back() -> None:
+    topics, encoded, epoch = Topics("toy"), small_definition().to_bytes(), Epoch(1, 7)
+
+    def offer(k: int) -> ModelOffer:
+        definition = Content(content_digest(encoded), len(encoded))
+        return ModelOffer(ModelName(epoch, k, 5), Content(bytes([k]) * 16, 9), definition, False)
+
+    machine = AgentMachine("m00", topics, AgentState(definition=encoded), Pace(), "test")
+    machine.handle(BusConnected(48 * 1024), 0.0)
+    machine.handle(MessageArrived(topics.manifest, encode(Manifest(offer=offer(67)))), 0.1)
+    welcome = Welcome(epoch=epoch, incarnation=2, dual_checksum=0, dual=None, offer=offer(66))
+    actions = machine.handle(MessageArrived(topics.down("m00", Kind.WELCOME), encode(welcome)), 0.2)
+    assert machine.state.newest == offer(67).name
+    (need,) = [decode(a.payload, Kind.NEED) for a in actions if isinstance(a, Publish)]
+    assert isinstance(need.message, Need)
+    assert need.message.digest == offer(67).content.digest
+
+
+def test_a_fetch_is_asked_for_again_right_after_a_reconnect() -> None:
+    world = World(small_definition(), 1)
+    agent = world.agents["m00"]
+    assert world.run(
+        60, until=lambda: agent.machine is not None and agent.machine.work == "fetching"
+    )
+    world.broker.cut("m00", world.now)
+    world.run(1)
+    world.broker.mend("m00", world.now)
+    before, mended = agent.disk.rounds, world.now
+    assert world.run(10, until=lambda: agent.disk.rounds > before)
+    assert world.now < mended + 5
+
+
+def test_a_late_answer_does_not_keep_an_agent_from_the_next_attempt() -> None:
+    schedule = {**small_definition().schedule.model_dump(), "kind": "sync", "deadline_s": 10.0}
+    algorithm = {**small_definition().algorithm.model_dump(), "mode": "fedalt"}
+    world = World(small_definition(schedule=schedule, algorithm=algorithm), 2, training_s=11.0)
+    world.run(200)
+    for agent in world.agents.values():
+        agent.training_s = 1.0
+    before = world.state().k
+    assert world.run(300, until=lambda: world.state().k > before + 3)

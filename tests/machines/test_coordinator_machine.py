@@ -265,7 +265,7 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     offer = desk.machine._desk.contents.offer(desk.state)
     need = Need(digest=offer.content.digest, ranges=(Range(0, offer.content.size),))
     assert all(isinstance(m, Chunk) for m in desk.say("c", need))
-    assert Served("c", 0) in desk.records
+    assert desk.state.members["c"].pinned == 0
     late = desk.update("c")
     desk.answer("a", desk.update("a"))
     desk.answer("b", desk.update("b"))
@@ -273,6 +273,11 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     assert sorted(desk.state.versions) == [0, 1]
     assert code_of(desk.answer("c", late)) is Code.APPLIED
     assert desk.state.members["c"].staleness == 1
+    newest = desk.machine._desk.contents.offer(desk.state)
+    desk.say("c", Need(digest=newest.content.digest, ranges=(Range(0, 5),)))
+    desk.say("c", Need(digest=offer.content.digest, ranges=(Range(0, 5),)))
+    assert desk.records.count(Served("c", 1)) == 1
+    assert not any(isinstance(r, Served) and r.k == 0 for r in desk.records)
 
 
 def test_a_model_arrives_as_its_name_says() -> None:

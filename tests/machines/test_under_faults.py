@@ -7,6 +7,7 @@ from tests.machines.invariants import check_all, everybody_agrees, releases
 
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_shared.bus.memory import Faults
+from plantfed_shared.definition import FederationDefinition
 
 faults = st.builds(
     Faults,
@@ -23,6 +24,12 @@ slow = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+def definition_of(kind: str, mode: str) -> FederationDefinition:
+    schedule = {**small_definition().schedule.model_dump(), "kind": kind, "deadline_s": 60.0}
+    algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
+    return small_definition(schedule=schedule, algorithm=algorithm)
 
 
 def calm(world: World) -> None:
@@ -46,17 +53,19 @@ def recovers(world: World) -> None:
     faults=faults,
     crash=st.sampled_from([0.0, 0.01, 0.05]),
     agents=st.integers(1, 5),
+    kind=st.sampled_from(["async", "sync"]),
+    mode=st.sampled_from(["fedapm", "fedalt"]),
 )
 def test_invariants_hold_and_nobody_is_stuck(
-    seed: int, faults: Faults, crash: float, agents: int
+    seed: int, faults: Faults, crash: float, agents: int, kind: str, mode: str
 ) -> None:
     world = World(
-        small_definition(),
-        training_s=4.0,
-        agents=agents,
+        definition_of(kind, mode),
+        agents,
         seed=seed,
         faults=faults,
         crash_probability=crash,
+        training_s=4.0,
     )
     for _ in range(6):
         world.run(50)

@@ -1,8 +1,9 @@
-"""Start a program that ends when its parent does: ``python -m plantfed_lab.tether PARENT PROGRAM``.
+"""Start a program that ends when its parent does: ``python -m plantfed_shared.tether PPID PROG``.
 
 Linux sends the program SIGTERM when the process that started it is gone, however that happened
-(prctl(2), PR_SET_PDEATHSIG), so that a demo that was killed leaves no orphans.  A program of its
-own, since nothing may run between fork and exec in a parent with threads.
+(prctl(2), PR_SET_PDEATHSIG), so that a demo or an embedded broker that was killed leaves no
+orphans.  A program of its own, since nothing may run between fork and exec in a parent with
+threads.
 """
 
 import ctypes
