@@ -16,10 +16,10 @@ demo: $(STAMP)
 	$(BIN)/plantfed demo $(DEMO)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not soak' $(TEST)
+	$(BIN)/python -m pytest -n 2 -m 'not soak' $(TEST)
 
 soak: $(STAMP)
-	$(BIN)/python -m pytest -m soak --timeout 7200 $(TEST)
+	$(BIN)/python -m pytest -n 2 -m soak --timeout 7200 $(TEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ from plantfed_shared.lattice import (
 from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
 
 MAX_EPOCH_COUNTER = 2**31
+MAX_EPOCH_LEAD = 2**16
+"""Further ahead of ours no honest epoch can be."""
 
 
 class Reconciliation(StrEnum):
@@ -53,65 +55,68 @@ def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliatio
     return Reconciliation.FORKED
 
 
-def newer_past_of_hello(state: FederationState, agent: str, hello: Hello) -> str | None:
-    """Why this HELLO shows that our journal is older than what the agent has seen, if it does."""
+class NewerPast(NamedTuple):
+    """Proof that our journal is older than what somebody has seen.
+
+    Attributes:
+        reason: for the reader of the history.
+        epoch: the one the proof is from; a new epoch must be later.
+    """
+
+    reason: str
+    epoch: Epoch
+
+
+def newer_past_of_hello(state: FederationState, agent: str, hello: Hello) -> NewerPast | None:
+    """What a HELLO proves."""
     if hello.epoch is None:
         return None
-    if hello.newest is not None:
-        reason = newer_past_of_model(state, hello.newest)
-        if reason is not None:
-            return reason
-    claims = _Claims(hello.epoch, hello.incarnation, hello.applied_seq)
-    return _newer_past(state, agent, claims)
+    seen = newer_past_of_model(state, hello.newest) if hello.newest is not None else None
+    return seen or _newer_past(state, agent, hello.epoch, hello.incarnation, hello.applied_seq)
 
 
-def newer_past_of_update(state: FederationState, agent: str, update: Update) -> str | None:
-    """The same for an UPDATE."""
-    reason = newer_past_of_model(state, update.base)
-    if reason is not None:
-        return reason
-    return _newer_past(state, agent, _Claims(update.base.epoch, update.incarnation, update.seq - 1))
+def newer_past_of_update(state: FederationState, agent: str, update: Update) -> NewerPast | None:
+    """What an UPDATE proves."""
+    seen = newer_past_of_model(state, update.base)
+    epoch, applied_seq = update.base.epoch, update.seq - 1
+    return seen or _newer_past(state, agent, epoch, update.incarnation, applied_seq)
 
 
-def newer_past_of_model(state: FederationState, name: ModelName) -> str | None:
-    """The same for the name of a model that somebody has seen."""
-    reason = _newer_epoch(state, name.epoch)
-    if reason is not None or name.epoch != state.epoch:
-        return reason
+def newer_past_of_model(state: FederationState, name: ModelName) -> NewerPast | None:
+    """What the name of a model proves that somebody has seen."""
+    epoch, ours = name.epoch, state.epoch
+    if epoch != ours:
+        return _newer_epoch(state, epoch)
     if name.k > state.k:
-        return f"release {name.k} was seen, ours is {state.k}"
+        return NewerPast(f"release {name.k} was seen, ours is {state.k}", epoch)
     if name.k == state.k and name.checksum != checksum(state.model):
-        return f"release {name.k} was seen with another content"
+        return NewerPast(f"release {name.k} was seen with another content", epoch)
     return None
 
 
-class _Claims(NamedTuple):
-    epoch: Epoch
-    incarnation: int
-    applied_seq: int
-
-
-def _newer_past(state: FederationState, agent: str, claims: _Claims) -> str | None:
-    reason = _newer_epoch(state, claims.epoch)
-    if reason is not None or claims.epoch != state.epoch:
-        return reason
+def _newer_past(
+    state: FederationState, agent: str, epoch: Epoch, incarnation: int, applied_seq: int
+) -> NewerPast | None:
+    if epoch != state.epoch:
+        return _newer_epoch(state, epoch)
     member = state.members.get(agent)
-    incarnation = member.incarnation if member else state.retired.get(agent, 0)
-    if claims.incarnation > incarnation:
-        return f"incarnation {claims.incarnation} of {agent} was seen, ours is {incarnation}"
-    same = member is not None and claims.incarnation == member.incarnation
-    if member is not None and same and claims.applied_seq > member.last_seq:
-        return f"update {claims.applied_seq} of {agent} was applied, ours is {member.last_seq}"
+    ours = member.incarnation if member else state.retired.get(agent, 0)
+    if incarnation > ours:
+        return NewerPast(f"incarnation {incarnation} of {agent} was seen, ours is {ours}", epoch)
+    if member is not None and incarnation == ours and applied_seq > member.last_seq:
+        what = f"update {applied_seq} of {agent} was applied, ours is {member.last_seq}"
+        return NewerPast(what, epoch)
     return None
 
 
-def _newer_epoch(state: FederationState, epoch: Epoch) -> str | None:
-    if epoch.counter >= MAX_EPOCH_COUNTER:
+def _newer_epoch(state: FederationState, epoch: Epoch) -> NewerPast | None:
+    ours = state.epoch.counter
+    if epoch.counter >= min(MAX_EPOCH_COUNTER, ours + MAX_EPOCH_LEAD):
         return None
-    if epoch.counter > state.epoch.counter:
-        return f"epoch {epoch.counter} was seen, ours is {state.epoch.counter}"
-    if epoch.counter == state.epoch.counter and epoch.bits != state.epoch.bits:
-        return f"epoch {epoch.counter} was seen with another identity"
+    if epoch.counter > ours:
+        return NewerPast(f"epoch {epoch.counter} was seen, ours is {ours}", epoch)
+    if epoch.counter == ours and epoch.bits != state.epoch.bits:
+        return NewerPast(f"epoch {epoch.counter} was seen with another identity", epoch)
     return None
 
 
@@ -159,7 +164,9 @@ def _judge_content(
     algorithm = state.terms.definition.algorithm
     if algorithm.weighting == "equal" and update.weight != 1:
         return Judgement(Code.REJECTED, "weight must be 1 in this federation")
-    others = state.consensus.weight - state.members[agent].contribution.weight
+    others = state.consensus.weight
+    if state.consensus.counts_members:
+        others -= state.members[agent].contribution.weight
     if others + update.weight >= MAX_TOTAL_WEIGHT:
         return Judgement(Code.REJECTED, "the sum of all weights would leave the lattice's range")
     try:

@@ -43,10 +43,12 @@ class Consensus(Protocol):
     Attributes:
         total: weighted sum, int64 (n,).
         weight: sum of the weights in it.
+        counts_members: all members are in it, so that one that leaves changes the model.
     """
 
     total: Integers
     weight: int
+    counts_members: bool
 
     def next_contribution(
         self, old: Contribution, base: Integers, relaxed: Integers, weight: int
@@ -89,6 +91,8 @@ class AllMembersMean:
         weight: N.
     """
 
+    counts_members = True
+
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)
         self.weight = 0
@@ -127,6 +131,8 @@ class ArrivalsMean:
         total: P, int64 (n,).
         weight: sum of the arrivals' n_i.
     """
+
+    counts_members = False
 
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)

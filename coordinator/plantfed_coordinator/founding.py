@@ -5,7 +5,7 @@ from collections.abc import Callable
 from plantfed_coordinator.events import Action, Persist
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.machine import FederationMachine
-from plantfed_coordinator.records import EpochStarted
+from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
@@ -41,13 +41,14 @@ def found_or_continue(
     encoded = definition.to_bytes()
     if state is None:
         record = EpochStarted(Epoch(1, new_bits()), 0, encoded, "created")
+        founded = FederationState.begin(record)
         journal.append([record], {})
-        return FederationMachine(FederationState.begin(record), topics, new_bits, now)
+        return FederationMachine(founded, topics, new_bits, now)
     _refuse_other_structure(state.terms.definition, definition, where)
     machine = FederationMachine(state, topics, new_bits, now)
     if state.terms.encoded != encoded:
         try:
-            actions = machine.start_epoch(encoded, "settings were edited", now)
+            actions = machine.start_epoch(encoded, "settings were edited")
         except SaturationError:
             raise ConfigError(
                 "with these settings the federation's numbers leave the range of the lattice",
@@ -75,6 +76,5 @@ def _refuse_other_structure(
     )
 
 
-def _records(actions: list[Action]) -> list[EpochStarted]:
-    records = [a.record for a in actions if isinstance(a, Persist)]
-    return [r for r in records if isinstance(r, EpochStarted)]
+def _records(actions: list[Action]) -> list[Record]:
+    return [a.record for a in actions if isinstance(a, Persist)]

@@ -123,25 +123,19 @@ class FederationMachine:
             self._desk.note(str(error), warning=True)
             return
         try:
-            envelope = wire.decode(event.payload, address.kind)
-            self._dispatch(address, envelope, event, now)
+            self._dispatch(address, wire.decode(event.payload, address.kind), event, now)
         except PeerError as error:
-            self._desk.presence_of(address.agent, now).rejected += 1
-            self._desk.note(
-                f"refused a {address.kind} message: {error}", address.agent, warning=True
-            )
+            self._count_refusal(address.agent, now)
+            what = f"refused a {address.kind} message: {error}"
+            self._desk.note(what, address.agent, warning=True)
 
     def _dispatch(
         self, address: Address, envelope: wire.Envelope, event: MessageArrived, now: float
     ) -> None:
         agent, message = address.agent, envelope.message
-        if isinstance(message, Manifest):
-            self._take_manifest(message, retained=event.retained)
-            return
-        presence = self._desk.presence_of(agent, now)
         match message:
-            case Status():
-                presence.online, presence.software = message.online, message.software
+            case Manifest():
+                self._take_manifest(message, retained=event.retained)
                 return
             case Hello():
                 self._take_hello(agent, message, envelope.digest)
@@ -155,23 +149,34 @@ class FederationMachine:
                 self._take_need(agent, message, envelope.digest)
             case Bye():
                 self._take_bye(agent, message, envelope.digest)
-        presence.online, presence.last_seen = True, now
+        if agent not in self._desk.state.members:
+            return  # only members are remembered: anybody can make up ids
+        presence = self._desk.presence_of(agent, now)
+        if isinstance(message, Status):
+            presence.online, presence.software = message.online, message.software
+        else:
+            presence.online, presence.last_seen = True, now
+            if isinstance(message, Hello):
+                presence.software = message.software
+
+    def _count_refusal(self, agent: str, now: float) -> None:
+        if agent in self._desk.state.members:
+            self._desk.presence_of(agent, now).rejected += 1
 
     def _take_manifest(self, manifest: Manifest, *, retained: bool) -> None:
-        name = manifest.offer.name
-        reason = newer_past_of_model(self._desk.state, name)
-        if reason is None:
+        seen = newer_past_of_model(self._desk.state, manifest.offer.name)
+        if seen is None:
             return
         if retained:
-            self._renew(reason, name.epoch)
+            self._renew(*seen)
         else:
-            self._desk.note(f"another coordinator serves this federation: {reason}", warning=True)
+            what = f"another coordinator serves this federation: {seen.reason}"
+            self._desk.note(what, warning=True)
 
     def _take_hello(self, agent: str, hello: Hello, digest: int) -> None:
-        reason = newer_past_of_hello(self._desk.state, agent, hello)
-        if reason is not None and agent not in self._desk.state.barred and hello.epoch is not None:
-            newest = hello.newest.epoch if hello.newest else hello.epoch
-            self._renew(reason, max(hello.epoch, newest))
+        seen = newer_past_of_hello(self._desk.state, agent, hello)
+        if seen is not None and agent not in self._desk.state.barred:
+            self._renew(*seen)
         match reconcile(self._desk.state, agent, hello):
             case Reconciliation.BARRED:
                 self._desk.reply(agent, Verdict(digest, Code.REMOVED, "removed by the operator"))
@@ -196,9 +201,9 @@ class FederationMachine:
         return Verdict(outstanding, Code.APPLIED, "")
 
     def _take_update(self, agent: str, update: Update, envelope: wire.Envelope, now: float) -> None:
-        reason = newer_past_of_update(self._desk.state, agent, update)
-        if reason is not None and agent in self._desk.state.members:
-            self._renew(reason, update.base.epoch)
+        seen = newer_past_of_update(self._desk.state, agent, update)
+        if seen is not None and agent in self._desk.state.members:
+            self._renew(*seen)
         code, why = judge_update(self._desk.state, agent, update, envelope.digest, envelope.tail)
         member = self._desk.state.members.get(agent)
         if code is Code.APPLIED and member is not None and member.last_digest != envelope.digest:
@@ -215,7 +220,7 @@ class FederationMachine:
                 )
             )
         elif code is Code.REJECTED:
-            self._desk.presence_of(agent, now).rejected += 1
+            self._count_refusal(agent, now)
             self._desk.note(f"update {update.seq} rejected: {why}", agent, warning=True)
         verdict = Verdict(envelope.digest, code, why[:300]) if code else None
         self._desk.reply(agent, verdict, offer=code is Code.BASE_GONE)
@@ -272,6 +277,7 @@ class FederationMachine:
             return
         if member is not None:
             self._desk.record(Left(agent, barred=False))
+            self._uploads.pop(agent, None)
             self._desk.note("left", agent)
         self._desk.reply(agent, Verdict(digest, Code.LEFT, ""))
 
@@ -288,10 +294,9 @@ class FederationMachine:
         self._desk.note("removed by the operator", agent)
         self._desk.reply(agent, Verdict(0, Code.REMOVED, "removed by the operator"))
 
-    def start_epoch(self, definition: bytes, reason: str, now: float) -> list[Action]:
+    def start_epoch(self, definition: bytes, reason: str) -> list[Action]:
         """Put edited settings in force; the caller has checked that the structure is the same."""
         self._renew(reason, self.state.epoch, definition)
-        self._releases.settle(now)
         return self._desk.take_actions()
 
     # ------------------------------------------------------------------ small tools

@@ -114,8 +114,12 @@ class Releases:
 
     def _is_allowed(self) -> bool:
         state = self._desk.state
-        enough = len(state.members) >= self._schedule.min_members
-        return state.changed and not state.final and enough
+        return state.changed and not state.final and self._has_begun(state)
+
+    def _has_begun(self, state: FederationState) -> bool:
+        """Once enough members have joined, it goes on although some leave."""
+        begun = state.releases > 0 or state.round is not None
+        return begun or len(state.members) >= self._schedule.min_members
 
     def _is_due(self, state: FederationState, now: float) -> bool:
         schedule = self._schedule
@@ -136,7 +140,7 @@ class Releases:
     def _tend_round(self, state: FederationState, now: float) -> None:
         opened = state.round
         if opened is None:
-            if not state.final and len(state.members) >= self._schedule.min_members:
+            if state.members and not state.final and self._has_begun(state):
                 self._open_round(state, 0, now)
         elif self._is_hopeless(opened, now):
             self._open_round(state, opened.attempt + 1, now)

@@ -32,6 +32,7 @@ from plantfed_shared.lattice import (
     Integers,
     Lattice,
     SaturationError,
+    check_magnitude,
     checksum,
 )
 from plantfed_shared.messages import Epoch
@@ -229,7 +230,7 @@ class FederationState:
         self.consensus.leave(member.contribution)
         self.retired[agent] = member.incarnation
         self.arrived.discard(agent)
-        self.changed = True
+        self.changed |= self.consensus.counts_members
         if self.round is not None:
             rest = tuple(a for a in self.round.drawn if a != agent)
             self.round = replace(self.round, drawn=rest, answered=self.round.answered - {agent})
@@ -263,6 +264,8 @@ class FederationState:
             contribution = Contribution.neutral(model)
             if same_mode:
                 contribution = _rescaled(member.contribution, scale, dual_scale)
+            if terms.definition.algorithm.weighting == "equal":
+                contribution = replace(contribution, weight=1)
             consensus.join(contribution)
             members[agent] = replace(member, contribution=contribution, pinned=None)
         self.terms, self.epoch, self.k = terms, record.epoch, record.k
@@ -295,7 +298,8 @@ def _penalty_ratio(before: Terms, after: Terms) -> Fraction:
 
 def _rescaled(old: Contribution, scale: Fraction, dual_scale: Fraction) -> Contribution:
     dual = _scaled(old.dual, dual_scale)
-    return Contribution(old.weight, _scaled(old.z - old.dual, scale) + dual, dual)
+    z = check_magnitude(_scaled(old.z - old.dual, scale) + dual)
+    return Contribution(old.weight, z, dual)
 
 
 def _scaled(integers: Integers, ratio: Fraction) -> Integers:

@@ -1,6 +1,7 @@
 """Training within the calling process: the work itself, for the worker, tests and simulation."""
 
 from collections.abc import Callable
+from math import isfinite
 from time import perf_counter
 
 from plantfed_agent.kernels import kernel_for
@@ -112,4 +113,5 @@ def _score(
     if test is None:
         return None
     parameters = whole_model(definition.parameter_specification(), start.base, start.head)
-    return score(kernel_for(definition), definition, parameters, test)
+    found = score(kernel_for(definition), definition, parameters, test)
+    return found if isfinite(found) else None

@@ -114,9 +114,9 @@ class Membership:
         code = message.verdict.code if message.verdict else None
         if self.leaving:
             self._take_answer_to_bye(message, code, now)
+        elif code is Code.REMOVED and self.link is Link.JOINED:
+            self._join(now)  # it may be an old one: only the answer to a hello counts
         elif code is Code.REMOVED:
-            self.link = Link.JOINING
-            self._desk.pace.resend.stop()
             self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
             self._desk.note("the operator has removed this agent from the federation", warning=True)
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):

@@ -22,6 +22,7 @@ class Backoff:
     longest_s: float
     due: float | None = None
     _next_s: float = field(init=False)
+    _since: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._next_s = self.first_s
@@ -29,17 +30,19 @@ class Backoff:
     def start(self, now: float, at_least_s: float = 0.0) -> None:
         """Begin anew: due after the first interval."""
         self._next_s = max(self.first_s, at_least_s)
+        self._since = now
         self.due = now + self._next_s
 
     def again(self, now: float) -> None:
         """Due after twice the interval before."""
         self._next_s = min(2 * self._next_s, max(self.longest_s, self._next_s))
+        self._since = now
         self.due = now + self._next_s
 
     def hurry(self, now: float) -> None:
-        """Due at once, if it has been waiting for a while."""
-        if self.due is not None and self.due - now < self._next_s - HURRY_AFTER_S:
-            self.due = now
+        """Due at once, or half a second after the last try."""
+        if self.due is not None:
+            self.due = min(self.due, max(now, self._since + HURRY_AFTER_S))
 
     def stop(self) -> None:
         """Never due."""

@@ -243,7 +243,8 @@ class Rounds:
         self._desk.pace.next_refresh_at = now + REFRESH_S
         # trained on at once, although a newer one may have been announced meanwhile: on a thin
         # link there is always a newer one
-        if self._may_train(now) and name != self._desk.state.trained_on:
+        invited = self.invitation is None or self.invitation.model == name
+        if self._may_train(now) and name != self._desk.state.trained_on and invited:
             self._train()
 
     def _dual_in(self, encoded: bytes, wanted: int) -> Integers:

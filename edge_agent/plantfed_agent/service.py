@@ -74,7 +74,7 @@ class AgentService:
         self._look_every_s = look_every_s
         self._clock = clock
         self._counted_before = store.load_counters()
-        self._inbox: asyncio.Queue[tuple[Event, int | None] | PlantfedError] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[Event, int | None] | BaseException] = asyncio.Queue()
         self._tasks: set[Task[None]] = set()
         self._connected_once = False
         self._last_trouble = ""
@@ -116,7 +116,7 @@ class AgentService:
         except TimeoutError:
             self._act(TimerDue())
             return
-        if isinstance(item, PlantfedError):
+        if isinstance(item, BaseException):
             raise item
         event, token = item
         self._act(event)
@@ -206,10 +206,8 @@ class AgentService:
         if task.cancelled():
             return
         error = task.exception()
-        if isinstance(error, PlantfedError):
-            self._inbox.put_nowait(error)
-        elif error is not None:
-            raise error
+        if error is not None:
+            self._inbox.put_nowait(error)  # whatever it is: without this task nothing goes on
 
     def _counters(self) -> dict[str, int]:
         traffic = self._bus.traffic

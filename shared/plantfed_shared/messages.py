@@ -17,6 +17,8 @@ U64 = Annotated[int, Field(ge=0, lt=2**64)]
 Digest16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 MAX_REASON_CHARACTERS = 300
 Reason = Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)]
+Incarnation = Annotated[int, Field(ge=0, lt=2**31)]
+"""As agents may claim it: the coordinator must be able to give a higher one."""
 Software = Annotated[str, Field(max_length=32)]
 
 MAX_CONTENT_BYTES = 256 * 2**20
@@ -124,7 +126,7 @@ class Hello(Message):
     """
 
     epoch: Epoch | None
-    incarnation: U32
+    incarnation: Incarnation
     applied_seq: U32
     outstanding: U64 | None
     dual_checksum: U64
@@ -147,7 +149,7 @@ class Update(Message):
     """
 
     base: ModelName
-    incarnation: U32
+    incarnation: Incarnation
     seq: Annotated[int, Field(ge=1, lt=2**32)]
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
@@ -179,7 +181,7 @@ class Chunk(Message):
 class Bye(Message):
     """Agent: I leave the federation for good."""
 
-    incarnation: U32
+    incarnation: Incarnation
 
 
 class Status(Message):

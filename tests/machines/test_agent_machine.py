@@ -27,16 +27,19 @@ from plantfed_shared.bus.port import Connected
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import ConfigError, DataError, TrainingError
 from plantfed_shared.messages import (
+    Code,
     Content,
     Epoch,
     Manifest,
     ModelName,
     ModelOffer,
     Need,
+    State,
+    Verdict,
     Welcome,
 )
 from plantfed_shared.topics import Kind, Topics
-from plantfed_shared.wire import decode, encode
+from plantfed_shared.wire import decode, encode, envelope_digest
 
 
 def test_a_round_is_persisted_together_with_its_update_before_it_is_published() -> None:
@@ -285,3 +288,68 @@ def test_a_late_answer_does_not_keep_an_agent_from_the_next_attempt() -> None:
         agent.training_s = 1.0
     before = world.state().k
     assert world.run(300, until=lambda: world.state().k > before + 3)
+
+
+def test_no_verdict_is_taken_for_another_message() -> None:
+    """I4: a late answer to an update that was dropped says nothing about the one after it."""
+    world = World(small_definition(), 2)
+    agent = world.agents["m00"]
+    assert world.run(60, until=lambda: agent.disk.outstanding is not None)
+    world.coordinator.crash()
+    outstanding, machine = agent.disk.outstanding, agent.machine
+    assert outstanding is not None
+    assert machine is not None
+    assert machine.state.epoch is not None
+    for code in Code:
+        answer = State(
+            epoch=machine.state.epoch,
+            incarnation=machine.state.incarnation,
+            last_seq=machine.state.applied_seq,
+            last_digest=None,
+            dual_checksum=machine.state.dual_checksum,
+            verdict=Verdict(envelope_digest(outstanding) ^ 1, code, ""),
+            offer=None,
+        )
+        topic = world.topics.down("m00", Kind.STATE)
+        machine.handle(MessageArrived(topic, encode(answer)), world.now)
+        assert machine.state.outstanding == outstanding
+
+
+def test_a_round_of_an_earlier_incarnation_is_void() -> None:
+    machine, task, world = machine_in_training()
+    assert machine.state.epoch is not None
+    assert machine._desk.offer is not None
+    welcome = Welcome(
+        epoch=machine.state.epoch,
+        incarnation=machine.state.incarnation + 1,
+        dual_checksum=0,
+        dual=None,
+        offer=machine._desk.offer,
+    )
+    machine.handle(
+        MessageArrived(world.topics.down("m00", Kind.WELCOME), encode(welcome)), world.now
+    )
+    head = np.zeros(9, dtype=np.float32)
+    outcome = TrainingOutcome(task.task.base + 1, head, 0.1, None, 5, "rows", 0.1)
+    machine.handle(RoundDone(task.ticket, outcome), world.now)
+    assert machine.state.outstanding is None
+    assert machine.state.head is None
+
+
+def test_an_old_removal_does_not_park_a_member() -> None:
+    world = World(small_definition(), 2)
+    world.run(20)
+    agent = world.agents["m00"]
+    assert agent.machine is not None
+    assert agent.machine.state.epoch is not None
+    removal = State(
+        epoch=agent.machine.state.epoch,
+        incarnation=0,
+        last_seq=0,
+        last_digest=None,
+        dual_checksum=0,
+        verdict=Verdict(0, Code.REMOVED, ""),
+        offer=None,
+    )
+    agent.handle(MessageArrived(world.topics.down("m00", Kind.STATE), encode(removal)))
+    assert world.run(5, until=lambda: everybody_agrees(world))

@@ -229,6 +229,28 @@ def test_a_change_longer_than_allowed_is_rejected() -> None:
     assert code_of(desk.answer("a", desk.update("a"))) is Code.REJECTED
 
 
+def test_the_length_is_measured_in_parameter_units_whatever_the_relaxation() -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "relaxation": 1.5}
+    for limit, code in ((0.0001, Code.APPLIED), (0.00005, Code.REJECTED)):
+        desk = Desk(algorithm={**algorithm, "max_norm": limit})
+        desk.hello("a")
+        length = 2**-16 * desk.size**0.5
+        assert 0.00005 < length < 0.0001
+        ones = np.ones(desk.size, dtype=np.int64)
+        update = desk.update("a", dual_checksum=checksum(desk.state.terms.lattice.relaxed(ones)))
+        assert code_of(desk.answer("a", update)) is code
+
+
+def test_equal_weights_come_back_with_the_settings() -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "weighting": "rows"}
+    desk = Desk(algorithm=algorithm)
+    desk.hello("a")
+    desk.answer("a", desk.update("a", weight=5000))
+    assert desk.state.consensus.weight == 5000
+    desk.machine.start_epoch(small_definition().to_bytes(), "settings were edited")
+    assert desk.state.consensus.weight == 1
+
+
 def test_a_stranger_is_asked_to_say_hello() -> None:
     desk = Desk()
     desk.hello("a")
@@ -252,10 +274,48 @@ def test_an_update_from_a_lost_future_begins_a_new_epoch() -> None:
     assert answer.epoch == Epoch(2, 77)
 
 
-def test_an_absurd_epoch_is_not_followed() -> None:
+@pytest.mark.parametrize("counter", [2**32 - 1, 2**31, 2**31 - 1, 2**16 + 1])
+@pytest.mark.parametrize(
+    "newest", [None, ModelName(Epoch(1, 5), 9, 1), ModelName(Epoch(2, 1), 0, 0)]
+)
+def test_an_absurd_epoch_is_not_followed(counter: int, newest: ModelName | None) -> None:
     desk = Desk()
-    desk.hello("a", epoch=Epoch(2**32 - 1, 1), incarnation=3)
-    assert desk.state.epoch == Epoch(1, 5)
+    desk.hello("a", epoch=Epoch(counter, 1), incarnation=3, newest=newest)
+    assert desk.state.epoch.counter <= 3
+    desk.hello("b")
+
+
+@pytest.mark.parametrize("incarnation", [2**31 - 1, 2**31, 2**32 - 1])
+def test_an_absurd_incarnation_stops_nothing(incarnation: int) -> None:
+    desk = Desk()
+    for _ in range(2):
+        desk.say("a", hello(epoch=Epoch(1, 5), incarnation=min(incarnation, 2**31 - 1)))
+    model = hello(epoch=Epoch(1, 5)).model_copy(update={"incarnation": incarnation})
+    desk.say("c", model)
+    assert isinstance(desk.hello("b"), Welcome)
+
+
+def test_a_hello_from_a_lost_future_begins_a_new_epoch() -> None:
+    for claims in (
+        {"incarnation": 1, "applied_seq": 4},
+        {"incarnation": 2},
+        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 3, 1)},
+        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 0, 1)},
+        {"incarnation": 1, "epoch": Epoch(1, 6)},
+        {"incarnation": 1, "epoch": Epoch(4, 6)},
+    ):
+        desk = Desk()
+        desk.hello("a")
+        desk.hello("a", **{"epoch": Epoch(1, 5), **claims})
+        assert desk.state.epoch.counter > 1, claims
+
+
+def test_strangers_leave_no_trace() -> None:
+    desk = Desk()
+    for number in range(50):
+        topic = TOPICS.up(f"made-up-{number}", Kind.HELLO)
+        desk.machine.handle(MessageArrived(topic, b"garbage"), 0.0)
+    assert not desk.machine.presence
 
 
 def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned() -> None:
@@ -419,6 +479,14 @@ class TestSynchronous:
         desk.handle(TimerDue())
         assert desk.state.k == 1
 
+    def test_a_drawn_member_that_leaves_does_not_hold_up_the_others(self) -> None:
+        desk = self.desk()
+        assert desk.state.round is not None
+        first, second = desk.state.round.drawn
+        desk.answer(first, desk.update(first))
+        desk.say(second, Bye(incarnation=1))
+        assert desk.state.k == 1
+
     def test_without_any_answer_others_are_drawn(self) -> None:
         desk = self.desk()
         desk.now = 101.0
@@ -448,7 +516,7 @@ def test_edited_settings_start_an_epoch_and_duals_follow_rho() -> None:
     z_before = desk.state.members["a"].contribution.z.copy()
     algorithm = {**desk.definition.algorithm.model_dump(), "penalty": 0.4}
     edited = small_definition(algorithm=algorithm).to_bytes()
-    desk.machine.start_epoch(edited, "settings were edited", 0.0)
+    desk.machine.start_epoch(edited, "settings were edited")
     contribution = desk.state.members["a"].contribution
     assert (contribution.dual == 4).all()  # rho doubled, so w = pi / rho is halved
     assert (contribution.z == z_before - 4).all()
@@ -461,7 +529,7 @@ def test_a_finer_lattice_keeps_every_number() -> None:
     desk.answer("a", desk.update("a"))
     before = desk.state.terms.lattice.to_floats(desk.state.model)
     z_before = desk.state.terms.lattice.to_floats(desk.state.members["a"].contribution.z)
-    desk.machine.start_epoch(small_definition(lattice_bits=20).to_bytes(), "finer", 0.0)
+    desk.machine.start_epoch(small_definition(lattice_bits=20).to_bytes(), "finer")
     lattice = desk.state.terms.lattice
     assert (lattice.to_floats(desk.state.model) == before).all()
     assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()

@@ -6,9 +6,10 @@ from itertools import permutations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.federation_world import World, small_definition
+from tests.federation_world import PullToTarget, World, small_definition
 from tests.machines.invariants import check_all, check_sums, everybody_agrees
 
+from plantfed_agent.local_update import transmission
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import (
     Admitted,
@@ -22,7 +23,8 @@ from plantfed_coordinator.records import (
 from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import encode_dense
-from plantfed_shared.lattice import checksum, divide_half_even
+from plantfed_shared.definition import Algorithm
+from plantfed_shared.lattice import Lattice, Relaxation, checksum, divide_half_even
 from plantfed_shared.messages import Epoch, ModelName
 
 SIZE = small_definition().lattice().size
@@ -116,6 +118,23 @@ def test_a_snapshot_is_the_state(seed: int, seconds: int, mode: int) -> None:
     state = world.state()
     again = from_rows(to_rows(state))
     assert to_rows(again) == to_rows(state)
+    for name, member in state.members.items():
+        twin = again.members[name]
+        fields = (
+            "incarnation",
+            "last_seq",
+            "last_digest",
+            "pinned",
+            "updates",
+            "staleness",
+            "score",
+        )
+        assert [getattr(twin, f) for f in fields] == [getattr(member, f) for f in fields]
+    assert (again.round, again.arrived, again.changed) == (
+        state.round,
+        state.arrived,
+        state.changed,
+    )
     future: list[Record] = [Left("m00", barred=False), Joined("m09", 1)]
     for record in future:
         state.apply(record)
@@ -214,3 +233,34 @@ def test_two_coordinators_cannot_both_be_believed() -> None:
     assert world.run(100, until=lambda: everybody_agrees(world))
     assert world.state().epoch.counter == 2
     check_all(world)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_with_a_compression_memory_the_optimum_is_still_reached(seed: int) -> None:
+    """relaxation / (1 - memory) = 2, the largest gain that is allowed."""
+    algorithm = {**small_definition().algorithm.model_dump(), "memory": 0.5, "penalty": 1.0}
+    world = World(small_definition(algorithm=algorithm, lattice_bits=10), 3, seed=seed)
+    world.run(150)
+    check_all(world)
+    state = world.state()
+    targets = [PullToTarget(seed, name).target(state.model.size) for name in world.agents]
+    error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
+    assert error < 4 * 2**-10
+
+
+@given(
+    values=st.lists(st.floats(-1, 1, width=32), min_size=6, max_size=6),
+    kept=st.lists(st.floats(-1, 1, width=32), min_size=6, max_size=6),
+)
+def test_what_is_not_sent_is_remembered(values: list[float], kept: list[float]) -> None:
+    """e' = (x - u) + beta e - o, exactly what the coordinator did not get."""
+    lattice = Lattice((6,), (4,), Relaxation(3, 1))
+    algorithm = Algorithm(memory=0.25)
+    base = np.zeros(6, dtype=np.float32)
+    trained, memory = np.array(values, dtype=np.float32), np.array(kept, dtype=np.float32)
+    sent = transmission(lattice, algorithm, memory, base, trained)
+    assert sent.memory is not None
+    total = trained.astype(np.float64) + 0.25 * memory
+    np.testing.assert_allclose(sent.change * 2.0**-4 + sent.memory, total, atol=1e-6)
+    assert np.abs(sent.memory).max() <= 2.0**-5 + 1e-6
