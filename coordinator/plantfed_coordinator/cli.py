@@ -122,7 +122,7 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
 @config_of_members_option
 @click.pass_obj
 def remove(of_members: Path, agent: str, config: Path | None) -> None:
-    """Take AGENT out of the consensus, erase what is held of it, and keep it out."""
+    """Take AGENT out of the consensus, and keep it out."""
     _order(config or of_members, Order.REMOVE, agent)
 
 

@@ -40,7 +40,7 @@ class IncarnationRaised:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A member is out of the consensus, its z and w are erased.
+    """A member is out of the consensus; its z and w are no part of the state any more.
 
     Attributes:
         agent: who.

@@ -67,7 +67,7 @@ def run_agent(config: Path, verbose: bool) -> None:
 @commands.command()
 @config_option
 def leave(config: Path) -> None:
-    """Leave the federation for good: the coordinator erases what it holds of this machine."""
+    """Leave the federation for good: this machine is no part of the consensus any more."""
     log_to_stderr(verbose=False)
     if not asyncio.run(_serve(load_agent_settings(config), leave=True)):
         raise BrokerError("stopped before the coordinator has answered", hint="Leave again later")

@@ -1,6 +1,7 @@
 """Killing everything, one after another, in one run: nothing is lost, nothing counts twice."""
 
 import asyncio
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -78,26 +79,33 @@ def kill_while_it_trains(agent: Agent) -> AgentState:
     """Kill an agent whose worker has been busy with a round for a while; its state on disk."""
     rounds, spent = -1, 0.0
 
-    def deep_in_a_round() -> bool:
+    def deep_in_a_round() -> psutil.Process | None:
         nonlocal rounds, spent
         worker = agent.worker()
         if worker is None:
-            return False
+            return None
         cpu = sum(worker.cpu_times()[:2])
-        state = agent.state()
-        if state.rounds != rounds or state.outstanding is not None:
-            rounds, spent = state.rounds, cpu
-        return bool(cpu > spent + 0.1)
+        if in_another_round(agent, rounds):
+            rounds, spent = agent.state().rounds, cpu
+        return worker if cpu > spent + 0.1 else None
 
-    until(deep_in_a_round, "the worker trains")
-    worker = agent.worker()
+    for _ in range(10):
+        worker = until(deep_in_a_round, "the worker trains")
+        agent.process.send(signal.SIGSTOP)  # nothing is written between the look and the kill
+        if not in_another_round(agent, rounds):
+            break
+        agent.process.send(signal.SIGCONT)
     agent.process.kill()
     state = agent.state()
     assert state.rounds == rounds
     assert state.outstanding is None
-    assert worker is not None
     until(lambda: not alive(worker), "the worker ends with its agent", 5)
     return state
+
+
+def in_another_round(agent: Agent, rounds: int) -> bool:
+    state = agent.state()
+    return state.rounds != rounds or state.outstanding is not None
 
 
 def alive(process: psutil.Process) -> bool:
@@ -106,8 +114,12 @@ def alive(process: psutil.Process) -> bool:
 
 def first_round_after(agent: Agent, before: AgentState) -> AgentState:
     """The state right after the first round of a restarted agent."""
-    until(lambda: agent.rounds() > before.rounds, "a round after the restart", 40)
-    after = agent.state()
+
+    def trained_again() -> AgentState | None:
+        state = agent.state()
+        return state if state.rounds > before.rounds else None
+
+    after = until(trained_again, "a round after the restart", 40)
     assert after.rounds == before.rounds + 1
     assert after.incarnation == before.incarnation == 1
     assert after.model_name == after.trained_on

@@ -27,6 +27,7 @@ from plantfed_shared.messages import (
 )
 
 u32 = st.integers(0, 2**32 - 1)
+claimed_incarnations = st.integers(0, 2**31 - 1)
 positive_u32 = st.integers(1, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 digests = st.binary(min_size=16, max_size=16)
@@ -43,7 +44,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Hello: st.builds(
         Hello,
         epoch=st.none() | epochs,
-        incarnation=u32,
+        incarnation=claimed_incarnations,
         applied_seq=u32,
         outstanding=st.none() | u64,
         dual_checksum=u64,
@@ -53,7 +54,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Update: st.builds(
         Update,
         base=model_names,
-        incarnation=u32,
+        incarnation=claimed_incarnations,
         seq=positive_u32,
         weight=positive_u32,
         definition=st.binary(min_size=8, max_size=8),
@@ -68,7 +69,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
     ),
     Chunk: st.builds(Chunk, digest=digests, offset=u32),
-    Bye: st.builds(Bye, incarnation=u32),
+    Bye: st.builds(Bye, incarnation=claimed_incarnations),
     Status: st.builds(Status, online=st.booleans(), software=software),
     Welcome: st.builds(
         Welcome,
