@@ -13,6 +13,7 @@ import click
 from plantfed_broker.settings import SETTINGS_FILE, Variant, read_folder
 from plantfed_shared.command_line import missing_extra, run
 from plantfed_shared.errors import StorageError
+from plantfed_shared.version import software_version
 
 try:
     from plantfed_broker.embedded import BrokerKind, EmbeddedBroker
@@ -34,8 +35,12 @@ RELOAD = {
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(software_version())
 def command() -> None:
-    """The message broker of a federation: its settings, its users, and one to try things with."""
+    """The message broker of a federation: its settings, its users, and one to try things with.
+
+    Exit codes: 0 done, 2 wrong command line, 69 broker can't be started, 74 disk, 78 settings.
+    """
 
 
 @command.command()

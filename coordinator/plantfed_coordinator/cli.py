@@ -11,7 +11,7 @@ import click
 
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
-from plantfed_coordinator.founding import found_or_continue
+from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
@@ -19,7 +19,12 @@ from plantfed_coordinator.settings import (
     load_coordinator_settings,
     load_definition,
 )
-from plantfed_coordinator.views import read_federation, read_history, read_overview
+from plantfed_coordinator.views import (
+    read_definition,
+    read_federation,
+    read_history,
+    read_overview,
+)
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
@@ -79,6 +84,9 @@ def check(config: Path, as_json: bool) -> None:
     size = definition.lattice().size
     findings.say("federation", f"{definition.federation}, {size} shared numbers")
     state_dir = settings.coordinator.state_dir
+    old = read_definition(state_dir)
+    if old is not None:
+        refuse_other_structure(old, definition, str(settings.coordinator.federation_file))
     if in_use(state_dir / FILE_NAME):
         # a broker that knows clients by their user would let the check end that one's session
         findings.say("state", f"a coordinator is running on {state_dir}; the broker is not asked")

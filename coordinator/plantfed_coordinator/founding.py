@@ -44,7 +44,7 @@ def found_or_continue(
         founded = FederationState.begin(record)
         journal.append([record], {})
         return FederationMachine(founded, topics, new_bits, now)
-    _refuse_other_structure(state.terms.definition, definition, where)
+    refuse_other_structure(state.terms.definition, definition, where)
     machine = FederationMachine(state, topics, new_bits, now)
     if state.terms.encoded != encoded:
         try:
@@ -59,9 +59,14 @@ def found_or_continue(
     return machine
 
 
-def _refuse_other_structure(
+def refuse_other_structure(
     old: FederationDefinition, new: FederationDefinition, where: str
 ) -> None:
+    """Only settings may be edited.
+
+    Raises:
+        ConfigError: what differs is part of the structure.
+    """
     if old.structure() == new.structure():
         return
     differing = [

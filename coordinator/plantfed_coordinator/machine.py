@@ -126,7 +126,7 @@ class FederationMachine:
             self._dispatch(address, wire.decode(event.payload, address.kind), event, now)
         except PeerError as error:
             self._count_refusal(address.agent, now)
-            what = f"refused a {address.kind} message: {error}"
+            what = f"refused a message ({address.kind}): {error}"
             self._desk.note(what, address.agent, warning=True)
 
     def _dispatch(

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from plantfed_coordinator.journal import FILE_NAME, load_state
 from plantfed_coordinator.state import FederationState, Member
+from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.store import Database, reading
@@ -123,6 +124,19 @@ def read_federation(state_dir: Path) -> FederationState:
         return _state(database)
 
 
+def read_definition(state_dir: Path) -> FederationDefinition | None:
+    """The definition in force, or None where no federation was founded yet.
+
+    Raises:
+        StorageError: the journal cannot be read.
+    """
+    if not (state_dir / FILE_NAME).is_file():
+        return None
+    with reading(state_dir / FILE_NAME) as database:
+        loaded = load_state(database)
+    return None if loaded is None else loaded.state.terms.definition
+
+
 def read_overview(state_dir: Path) -> Overview:
     """A federation and its members.
 
@@ -213,7 +227,9 @@ def _readable(fields: dict[str, Any]) -> dict[str, Any]:
 def _state(database: Database) -> FederationState:
     loaded = load_state(database)
     if loaded is None:
-        raise StorageError("the journal is empty", where=str(database.path))
+        raise StorageError(
+            "the journal is empty", where=str(database.path), hint="Run the coordinator first"
+        )
     return loaded.state
 
 

@@ -298,7 +298,9 @@ class Rounds:
 
     def take_rows(self, fingerprint: str) -> None:
         """The files with the rows have changed: there is something to learn again."""
-        if fingerprint != self._desk.state.data_fingerprint or self._rows_unusable:
+        before = self._desk.state.data_fingerprint
+        if (before and fingerprint != before) or self._rows_unusable:
+            self._desk.note("the files with the rows have changed")
             self._rows_unusable = False
             self._desk.change(data_fingerprint=fingerprint, rounds_on_these_rows=0)
 

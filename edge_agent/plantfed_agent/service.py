@@ -181,8 +181,8 @@ class AgentService:
         while True:
             with suppress(DataError):
                 now = await asyncio.to_thread(self._fingerprint)
-                if before and now != before:
-                    log.info("the files with the rows have changed")
+                if now != before:
+                    # also the first time: they may have changed while nobody looked
                     self._put(RowsChanged(now))
                 before = now
             await asyncio.sleep(self._look_every_s)

@@ -374,10 +374,13 @@ def test_an_export_that_cannot_be_written(plant: Plant, agent: Agent) -> None:
 
 def test_an_edited_structure_is_refused(plant: Plant) -> None:
     plant.start_broker()
+    for _ in range(2):  # the first check makes the folder, the second finds nothing in it
+        assert run_coordinator(plant, "check").code == 0
     plant.start_coordinator().says("connected")
+    plant.define(model={"hidden": [9]})
+    assert_one_line(run_coordinator(plant, "check"), SETTINGS, "federation.toml", "model differ")
     assert plant.coordinator is not None
     assert plant.coordinator.stop() == 0
-    plant.define(model={"hidden": [9]})
     outcome = run_coordinator(plant, "run")
     assert_one_line(outcome, SETTINGS, "federation.toml", "model differ")
     assert count_records(plant.journal(), "EpochStarted") == 1

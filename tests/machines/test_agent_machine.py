@@ -133,6 +133,25 @@ def test_an_agent_rests_after_its_rounds_and_wakes_up_for_new_rows() -> None:
     assert agent.disk.rounds == 6
 
 
+def test_rows_that_changed_while_the_agent_was_stopped_wake_it_up() -> None:
+    world = World(small_definition(), 1)
+    agent = world.agents["m00"]
+    agent.crash()
+    agent.pace = lambda: Pace(max_rounds_without_new_rows=3)
+    agent.start()
+    world.run(100)
+    agent.crash()
+    agent.start()
+    agent.handle(RowsChanged("rows"))  # what the shell says of the files at every start
+    world.run(100)
+    assert agent.disk.rounds == 3
+    agent.crash()
+    agent.start()
+    agent.handle(RowsChanged("other rows"))
+    world.run(100)
+    assert agent.disk.rounds == 6
+
+
 def test_the_final_model_reaches_everybody() -> None:
     schedule = {**small_definition().schedule.model_dump(), "max_releases": 7}
     world = World(small_definition(schedule=schedule), 4)
