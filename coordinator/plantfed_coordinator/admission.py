@@ -31,10 +31,17 @@ class Reconciliation(StrEnum):
 
 
 class Judgement(NamedTuple):
-    """What is to become of an update; no code means that it is an old duplicate."""
+    """What is to become of an update.
+
+    Attributes:
+        code: of the verdict; none for an old duplicate.
+        reason: for the agent's log.
+        is_new: it is to be recorded.
+    """
 
     code: Code | None
     reason: str = ""
+    is_new: bool = False
 
 
 def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliation:
@@ -178,7 +185,7 @@ def _judge_content(
         return Judgement(Code.REJECTED, f"the change is longer than {algorithm.max_norm:g}")
     if checksum(after.dual) != update.dual_checksum:
         return Judgement(Code.REJECTED, "the dual after it would not be the agent's")
-    return Judgement(Code.APPLIED)
+    return Judgement(Code.APPLIED, is_new=True)
 
 
 def _norm(state: FederationState, change: Integers) -> float:

@@ -1,12 +1,13 @@
 """What the coordinator sees of each agent besides the journal: presence and bytes."""
 
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from plantfed_coordinator.desk import Presence
 from plantfed_shared.bus.port import PUBACK_BYTES, publish_bytes
 from plantfed_shared.errors import PeerError
-from plantfed_shared.topics import EVERYBODY, Topics
+from plantfed_shared.topics import Topics
 
 
 @dataclass(slots=True)
@@ -20,11 +21,13 @@ class _Counters:
 class LiveCounters:
     """Counts MQTT bytes from and to each agent since the coordinator was started.
 
-    Manifests are published once for all and therefore not counted here.
+    Manifests are published once for all and therefore not counted here; nor is what comes under
+    the name of somebody who is no member, so that made-up names cost no memory.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, members: Callable[[], Container[str]]) -> None:
         self._topics = topics
+        self._members = members
         self._counters: dict[str, _Counters] = {}
         self._written: dict[str, dict[str, Any]] = {}
 
@@ -64,6 +67,6 @@ class LiveCounters:
             agent = self._topics.parse(topic).agent
         except PeerError:
             return None
-        if agent == EVERYBODY:
+        if agent not in self._members():
             return None
         return self._counters.setdefault(agent, _Counters())

@@ -37,6 +37,7 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left, Served
 from plantfed_coordinator.releases import Releases, Selector, draw_participants
 from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.throttle import Throttle
 from plantfed_shared import wire
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import checksum
@@ -60,6 +61,10 @@ from plantfed_shared.transfer import Assembly, chunks
 
 UPDATE_ENVELOPE_BYTES = 256
 """More than any UPDATE has besides its change."""
+REFUSAL_LINE_EVERY_S = 60.0
+"""Of a flood of garbage one log line a minute and member is enough."""
+STRANGERS = ""
+"""All senders that are no members, as one: anybody can make up ids."""
 
 
 class FederationMachine:
@@ -84,6 +89,7 @@ class FederationMachine:
         self._desk = Desk(state, topics, new_bits, now)
         self._releases = Releases(self._desk, select, now)
         self._uploads: dict[str, Assembly] = {}
+        self._refusals = Throttle(REFUSAL_LINE_EVERY_S)
 
     @property
     def state(self) -> FederationState:
@@ -120,14 +126,12 @@ class FederationMachine:
         try:
             address = self._desk.topics.parse(event.topic)
         except PeerError as error:
-            self._desk.note(str(error), warning=True)
+            self._refuse(STRANGERS, str(error), now)
             return
         try:
             self._dispatch(address, wire.decode(event.payload, address.kind), event, now)
         except PeerError as error:
-            self._count_refusal(address.agent, now)
-            what = f"refused a message ({address.kind}): {error}"
-            self._desk.note(what, address.agent, warning=True)
+            self._refuse(address.agent, f"refused a message ({address.kind}): {error}", now)
 
     def _dispatch(
         self, address: Address, envelope: wire.Envelope, event: MessageArrived, now: float
@@ -159,9 +163,14 @@ class FederationMachine:
             if isinstance(message, Hello):
                 presence.software = message.software
 
-    def _count_refusal(self, agent: str, now: float) -> None:
-        if agent in self._desk.state.members:
+    def _refuse(self, agent: str, why: str, now: float) -> None:
+        is_member = agent in self._desk.state.members
+        if is_member:
             self._desk.presence_of(agent, now).rejected += 1
+        left_out = self._refusals.left_out(agent if is_member else STRANGERS, now)
+        if left_out is not None:
+            more = f" (and {left_out} more before it)" if left_out else ""
+            self._desk.note(why + more, agent or None, warning=True)
 
     def _take_manifest(self, manifest: Manifest, *, retained: bool) -> None:
         seen = newer_past_of_model(self._desk.state, manifest.offer.name)
@@ -204,9 +213,10 @@ class FederationMachine:
         seen = newer_past_of_update(self._desk.state, agent, update)
         if seen is not None and agent in self._desk.state.members:
             self._renew(*seen)
-        code, why = judge_update(self._desk.state, agent, update, envelope.digest, envelope.tail)
-        member = self._desk.state.members.get(agent)
-        if code is Code.APPLIED and member is not None and member.last_digest != envelope.digest:
+        code, why, is_new = judge_update(
+            self._desk.state, agent, update, envelope.digest, envelope.tail
+        )
+        if is_new:
             self._desk.record(
                 Applied(
                     agent=agent,
@@ -220,8 +230,7 @@ class FederationMachine:
                 )
             )
         elif code is Code.REJECTED:
-            self._count_refusal(agent, now)
-            self._desk.note(f"update {update.seq} rejected: {why}", agent, warning=True)
+            self._refuse(agent, f"update {update.seq} rejected: {why}", now)
         verdict = Verdict(envelope.digest, code, why[:300]) if code else None
         self._desk.reply(agent, verdict, offer=code is Code.BASE_GONE)
 

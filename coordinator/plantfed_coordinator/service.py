@@ -67,7 +67,7 @@ class CoordinatorService:
         self._machine = machine
         self._bus = bus
         self._journal = journal
-        self._live = LiveCounters(topics)
+        self._live = LiveCounters(topics, lambda: machine.state.members)
         self._clock = clock
         self._connected_once = False
         self._last_trouble = ""
@@ -122,9 +122,9 @@ class CoordinatorService:
                 connected = BusConnected(max_payload_bytes)
                 batch.actions += self._machine.handle(connected, self._clock())
             case Received(topic, payload, token, retained):
-                self._live.received(topic, payload)
                 arrived = MessageArrived(topic, payload, retained)
                 batch.actions += self._machine.handle(arrived, self._clock())
+                self._live.received(topic, payload)
                 batch.tokens.append(token)
 
     def _finish(self, batch: _Batch) -> None:

@@ -22,6 +22,7 @@ def to_rows(state: FederationState) -> SnapshotRows:
         "epoch": state.epoch,
         "k": state.k,
         "releases": state.releases,
+        "updates": state.updates,
         "retired": state.retired,
         "barred": sorted(state.barred),
         "arrived": sorted(state.arrived),
@@ -74,6 +75,7 @@ def from_rows(rows: SnapshotRows) -> FederationState:
             changed=head["changed"],
             round=_round(head["round"]),
             releases=head["releases"],
+            updates=head["updates"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"a snapshot can't be read: {error}", hint="Restore a backup") from None
@@ -101,6 +103,7 @@ def _member_fields(member: Member) -> dict[str, Any]:
         "pinned": member.pinned,
         "updates": member.updates,
         "staleness": member.staleness,
+        "staleness_sum": member.staleness_sum,
         "score": member.score,
         "weight": member.contribution.weight,
     }

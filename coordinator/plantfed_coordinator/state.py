@@ -51,6 +51,7 @@ class Member:
         pinned: the version it was served last, kept for its next update.
         updates: applied in all, over all incarnations.
         staleness: of its last update, in releases.
+        staleness_sum: over all its updates.
         score: reported last.
     """
 
@@ -61,6 +62,7 @@ class Member:
     pinned: int | None = None
     updates: int = 0
     staleness: int = 0
+    staleness_sum: int = 0
     score: float | None = None
 
 
@@ -117,6 +119,7 @@ class FederationState:
         changed: something happened since the last release that it would show.
         round: the open synchronous round.
         releases: made in all epochs.
+        updates: applied in all epochs, those of former members too.
     """
 
     terms: Terms
@@ -131,6 +134,7 @@ class FederationState:
     changed: bool = False
     round: Round | None = None
     releases: int = 0
+    updates: int = 0
 
     @classmethod
     def begin(cls, record: EpochStarted) -> "FederationState":
@@ -206,13 +210,16 @@ class FederationState:
         change = decode_dense(record.change, self.terms.lattice.size)
         new = self.contribution_after(record.agent, record.base_k, change, record.weight)
         self.consensus.arrive(old.contribution, new)
+        staleness = self.k - record.base_k
+        self.updates += 1
         self.members[record.agent] = replace(
             old,
             contribution=new,
             last_seq=record.seq,
             last_digest=record.digest,
             updates=old.updates + 1,
-            staleness=self.k - record.base_k,
+            staleness=staleness,
+            staleness_sum=old.staleness_sum + staleness,
             score=record.score,
         )
         self.arrived.add(record.agent)

@@ -22,9 +22,9 @@ class MemberView(BaseModel):
         online: as its retained status says; None before it was seen.
         incarnation: given to it last.
         last_seq: last applied update in this incarnation.
-        updates: applied since ever.
+        updates: applied since it joined.
         staleness: of the last update, in releases.
-        mean_staleness: over all updates in the journal.
+        mean_staleness: over all its updates since it joined, in releases.
         score: reported with the last update.
         weight: n_i.
         base_k: the release it was served last.
@@ -64,7 +64,7 @@ class Overview(BaseModel):
         releases: made in all epochs.
         final: whether the last planned one is made.
         checksum: of the newest model, 16 hexadecimal digits.
-        updates: applied since ever by those who are members now.
+        updates: applied in all epochs, those of former members too.
         members: sorted by id.
         barred: agents the operator has removed.
     """
@@ -146,9 +146,8 @@ def read_overview(state_dir: Path) -> Overview:
     with reading(state_dir / FILE_NAME) as database:
         state = _state(database)
         live = {agent: json.loads(text) for agent, text in database.execute("SELECT * FROM live")}
-        staleness = _mean_staleness(database)
     members = tuple(
-        _member_view(agent, member, live.get(agent, {}), staleness.get(agent))
+        _member_view(agent, member, live.get(agent, {}))
         for agent, member in sorted(state.members.items())
     )
     return Overview(
@@ -158,7 +157,7 @@ def read_overview(state_dir: Path) -> Overview:
         releases=state.releases,
         final=state.final,
         checksum=f"{checksum(state.model):016x}",
-        updates=sum(member.updates for member in members),
+        updates=state.updates,
         members=members,
         barred=tuple(sorted(state.barred)),
     )
@@ -233,9 +232,7 @@ def _state(database: Database) -> FederationState:
     return loaded.state
 
 
-def _member_view(
-    agent: str, member: Member, live: dict[str, Any], mean_staleness: float | None
-) -> MemberView:
+def _member_view(agent: str, member: Member, live: dict[str, Any]) -> MemberView:
     seen = {name: value for name, value in live.items() if name in MemberView.model_fields}
     return MemberView(
         id=agent,
@@ -243,25 +240,9 @@ def _member_view(
         last_seq=member.last_seq,
         updates=member.updates,
         staleness=member.staleness,
-        mean_staleness=mean_staleness,
+        mean_staleness=member.staleness_sum / member.updates if member.updates else None,
         score=member.score,
         weight=member.contribution.weight,
         base_k=member.pinned,
         **{"online": None, **seen},
     )
-
-
-def _mean_staleness(database: Database) -> dict[str, float]:
-    """Releases between the base of an update and its arrival, as a mean per agent."""
-    sums: dict[str, list[int]] = {}
-    newest = 0
-    rows = database.execute(
-        "SELECT kind, agent, json_extract(fields, '$.k'), json_extract(fields, '$.base_k')"
-        " FROM journal WHERE kind IN ('update', 'release', 'epoch') ORDER BY id"
-    )
-    for kind, agent, k, base_k in rows:
-        if kind == "update":
-            sums.setdefault(agent, []).append(newest - base_k)
-        else:
-            newest = k
-    return {agent: sum(values) / len(values) for agent, values in sums.items()}

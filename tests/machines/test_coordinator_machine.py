@@ -431,7 +431,7 @@ def test_one_bad_message_changes_nothing_and_leaves_one_note() -> None:
     actions = desk.machine.handle(MessageArrived(TOPICS.up("a", Kind.HELLO), b"\x00garbage"), 0.0)
     assert len(actions) == 1
     assert desk.state.model is before
-    actions = desk.machine.handle(MessageArrived("somewhere/else", b""), 0.0)
+    actions = Desk().machine.handle(MessageArrived("somewhere/else", b""), 0.0)
     assert len(actions) == 1
 
 

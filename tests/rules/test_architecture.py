@@ -19,7 +19,7 @@ PURE = {
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events live machine record_rows records releases snapshot
-        state
+        state throttle
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]
