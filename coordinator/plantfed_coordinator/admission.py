@@ -9,7 +9,6 @@ from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import decode_dense
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import (
-    MAX_TOTAL_WEIGHT,
     Integers,
     SaturationError,
     checksum,
@@ -157,9 +156,9 @@ def _has_base(state: FederationState, base: ModelName) -> bool:
 
 
 def _is_late(state: FederationState, agent: str, update: Update) -> bool:
-    """In fedapm a late answer still counts: z_i of an absent member is part of the mean anyway."""
+    """With duals a late answer still counts: z_i of an absent member is part of the mean anyway."""
     definition = state.terms.definition
-    if definition.schedule.kind != "sync" or definition.algorithm.mode == "fedapm":
+    if definition.schedule.kind != "sync" or definition.algorithm.has_duals:
         return False
     opened = state.round
     return opened is None or update.base.k != opened.k or agent not in opened.drawn
@@ -171,10 +170,7 @@ def _judge_content(
     algorithm = state.terms.definition.algorithm
     if algorithm.weighting == "equal" and update.weight != 1:
         return Judgement(Code.REJECTED, "weight must be 1 in this federation")
-    others = state.consensus.weight
-    if state.consensus.counts_members:
-        others -= state.members[agent].contribution.weight
-    if others + update.weight >= MAX_TOTAL_WEIGHT:
+    if not state.consensus.has_room(state.members[agent].contribution, update.weight):
         return Judgement(Code.REJECTED, "the sum of all weights would leave the lattice's range")
     try:
         decoded = decode_dense(change, state.terms.lattice.size)

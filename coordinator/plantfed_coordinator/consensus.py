@@ -1,20 +1,37 @@
-"""How members' updates become the next model: integer sums, independent of the order of arrivals.
+"""How members' updates become the next model: integer sums, exact and replayable.
 
-``AllMembersMean`` is FedAPM's server step (arXiv 2506.04672, Algorithm 1) on the lattice,
+Each mode has its rule; with the member's transmitted change o_i and its base u,
 
-    u = sum_i n_i z_i / sum_i n_i     over ALL members, present or not,
+    fedapm                  u = sum n_i z_i / sum n_i over ALL members, present or not, where
+                            z_i = u_base + relax*o_i + w_i and w_i is the running sum of relax*o_i
+                            (arXiv 2506.04672, Algorithm 1)
+    fedalt, fedsim, fedavg, u = sum n_i (u_base + relax*o_i) / sum n_i over what arrived since the
+    fedprox, local          last release
+    fedbuff                 u += eta * mean of s(tau_i) relax*o_i over what arrived since then
+    fedasync                u += alpha s(tau_i) (u_base + relax*o_i - u) at each arrival
 
-with z_i = u_base + relax*o_i + w_i and w_i the running sum of relax*o_i.  ``ArrivalsMean`` is
-FedAlt's: the mean of what arrived since the last release, without duals.
+s(tau) = (1 + tau)^-a.  In all but fedasync the order of arrivals between two releases makes no
+difference, not to the last bit.
 """
 
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from plantfed_shared.definition import Algorithm
-from plantfed_shared.lattice import Integers, check_magnitude, divide_half_even
+from plantfed_shared.lattice import (
+    MAX_TOTAL_WEIGHT,
+    Integers,
+    check_magnitude,
+    divide_half_even,
+)
+
+ONE = 2**16
+"""1 with 16 fraction bits: what is not an integer in a server step has so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,16 @@ class Consensus(Protocol):
             weight: n_i from now on.
 
         Raises:
-            SaturationError: a result is not below 2^30 in magnitude.
+            SaturationError: a result, or the model it would make, is not below 2^30 in magnitude.
+        """
+        ...
+
+    def has_room(self, old: Contribution, weight: int) -> bool:
+        """Whether the sums stay exact with this member's contribution replaced.
+
+        Args:
+            old: before the update.
+            weight: n_i from now on.
         """
         ...
 
@@ -74,8 +100,14 @@ class Consensus(Protocol):
         """Take a member out."""
         ...
 
-    def arrive(self, old: Contribution, new: Contribution) -> None:
-        """Replace a member's contribution."""
+    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:
+        """Replace a member's contribution.
+
+        Args:
+            old: before the update.
+            new: from :meth:`next_contribution`.
+            staleness: releases since the version the update started from.
+        """
         ...
 
     def release(self, current: Integers) -> Integers:
@@ -97,6 +129,10 @@ class AllMembersMean:
         self.total: Integers = np.zeros(size, dtype=np.int64)
         self.weight = 0
 
+    def has_room(self, old: Contribution, weight: int) -> bool:
+        """N - n + n' < 2^32."""
+        return self.weight - old.weight + weight < MAX_TOTAL_WEIGHT
+
     def next_contribution(
         self, old: Contribution, base: Integers, relaxed: Integers, weight: int
     ) -> Contribution:
@@ -114,7 +150,7 @@ class AllMembersMean:
         self.total = self.total - old.weight * old.z
         self.weight -= old.weight
 
-    def arrive(self, old: Contribution, new: Contribution) -> None:
+    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
         """S += n' z' - n z, N += n' - n."""
         self.leave(old)
         self.join(new)
@@ -138,6 +174,10 @@ class ArrivalsMean:
         self.total: Integers = np.zeros(size, dtype=np.int64)
         self.weight = 0
 
+    def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
+        """Sum of n_i over the arrivals < 2^32."""
+        return self.weight + weight < MAX_TOTAL_WEIGHT
+
     def next_contribution(
         self, old: Contribution, base: Integers, relaxed: Integers, weight: int
     ) -> Contribution:
@@ -150,7 +190,7 @@ class ArrivalsMean:
     def leave(self, old: Contribution) -> None:
         """What it has contributed since the last release stays in the mean."""
 
-    def arrive(self, old: Contribution, new: Contribution) -> None:  # noqa: ARG002
+    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
         """P += n' z'."""
         self.total = self.total + new.weight * new.z
         self.weight += new.weight
@@ -164,6 +204,131 @@ class ArrivalsMean:
         return model
 
 
-def consensus_of(algorithm: Algorithm, size: int) -> Consensus:
-    """The consensus of a federation's mode."""
-    return AllMembersMean(size) if algorithm.mode == "fedapm" else ArrivalsMean(size)
+class BufferedChanges:
+    """FedBuff's server step (arXiv 2106.06639): U += eta * mean of s(tau) o over the buffer.
+
+    Attributes:
+        total: sum of s(tau) relax*o over the buffer, int64 (n,), with 16 fraction bits more.
+        weight: arrivals in the buffer, times 2^16.
+    """
+
+    counts_members = False
+
+    def __init__(self, algorithm: Algorithm, current: Integers) -> None:
+        self.total: Integers = np.zeros_like(current)
+        self.weight = 0
+        self._current = current
+        self._exponent = algorithm.staleness_exponent
+        self._server_step = round(algorithm.server_step * ONE)
+
+    def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
+        """Fewer than 2^16 arrivals."""
+        return self.weight + ONE < MAX_TOTAL_WEIGHT
+
+    def next_contribution(
+        self, old: Contribution, base: Integers, relaxed: Integers, weight: int
+    ) -> Contribution:
+        """Z' = relax*o; the dual stays zero."""
+        check_magnitude(base + relaxed)
+        # the mean of what is in the buffer already can only get shorter by a discounted arrival
+        check_magnitude(self._moved(self.total + relaxed * ONE, self.weight + ONE))
+        return Contribution(weight, check_magnitude(relaxed), old.dual)
+
+    def join(self, new: Contribution) -> None:
+        """A member counts when it answers."""
+
+    def leave(self, old: Contribution) -> None:
+        """What it has contributed since the last release stays in the buffer."""
+
+    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+        """Total += s(tau) z', one arrival more."""
+        self.total = self.total + discount(staleness, self._exponent) * new.z
+        self.weight += ONE
+
+    def release(self, current: Integers) -> Integers:
+        """U + eta * mean, half to even; begins anew."""
+        if not self.weight:
+            return current
+        model = self._moved(self.total, self.weight)
+        self.total, self.weight, self._current = np.zeros_like(model), 0, model
+        return model
+
+    def _moved(self, total: Integers, weight: int) -> Integers:
+        mean = divide_half_even(total, weight)
+        return self._current + divide_half_even(self._server_step * mean, ONE)
+
+
+class StalenessMixing:
+    """FedAsync's server step (arXiv 1903.03934): U += alpha s(tau) (x - U), arrival by arrival.
+
+    The one mode in which the order of arrivals between two releases matters.
+
+    Attributes:
+        total: U with all arrivals in it, int64 (n,), lattice units.
+        weight: 0, nothing is weighted.
+    """
+
+    counts_members = False
+
+    def __init__(self, algorithm: Algorithm, current: Integers) -> None:
+        self.total: Integers = current
+        self.weight = 0
+        self._exponent = algorithm.staleness_exponent
+        self._share = Fraction(algorithm.server_step)
+
+    def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
+        """A mixture never outgrows what is mixed."""
+        return True
+
+    def next_contribution(
+        self, old: Contribution, base: Integers, relaxed: Integers, weight: int
+    ) -> Contribution:
+        """Z' = x = base + relax*o; the dual stays zero."""
+        return Contribution(weight, check_magnitude(base + relaxed), old.dual)
+
+    def join(self, new: Contribution) -> None:
+        """A member counts when it answers."""
+
+    def leave(self, old: Contribution) -> None:
+        """What it has contributed stays in the model."""
+
+    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+        """Total += alpha s(tau) (z' - total), half to even."""
+        share = round(self._share * discount(staleness, self._exponent))
+        self.total = self.total + divide_half_even(share * (new.z - self.total), ONE)
+
+    def release(self, current: Integers) -> Integers:  # noqa: ARG002
+        """The mixture as it stands."""
+        return self.total
+
+
+@lru_cache(maxsize=1024)
+def discount(staleness: int, exponent: float) -> int:
+    """(1 + tau)^-a with 16 fraction bits.
+
+    In decimal arithmetic, which rounds alike everywhere: the journal must replay on any processor.
+
+    Args:
+        staleness: tau >= 0, in releases.
+        exponent: a >= 0.
+    """
+    with localcontext(prec=28):
+        return int((ONE * Decimal(1 + staleness) ** -Decimal(exponent)).to_integral_value())
+
+
+def consensus_of(algorithm: Algorithm, current: Integers) -> Consensus:
+    """The consensus of a federation's mode, with nobody in it.
+
+    Args:
+        algorithm: has the mode.
+        current: the newest model, int64 (n,).
+    """
+    match algorithm.mode:
+        case "fedapm":
+            return AllMembersMean(current.size)
+        case "fedbuff":
+            return BufferedChanges(algorithm, current)
+        case "fedasync":
+            return StalenessMixing(algorithm, current)
+        case _:
+            return ArrivalsMean(current.size)

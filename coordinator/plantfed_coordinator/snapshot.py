@@ -52,17 +52,18 @@ def from_rows(rows: SnapshotRows) -> FederationState:
     try:
         head = json.loads(found["state"][0])
         terms = Terms(found["definition"][1])
-        consensus = consensus_of(terms.definition.algorithm, terms.lattice.size)
+        versions = {
+            int(n.removeprefix("version ")): _integers(blob)
+            for n, (_, blob) in found.items()
+            if n.startswith("version ")
+        }
+        consensus = consensus_of(terms.definition.algorithm, versions[head["k"]])
         consensus.total, consensus.weight = _integers(found["state"][1]), head["weight"]
         state = FederationState(
             terms=terms,
             epoch=Epoch(*head["epoch"]),
             k=head["k"],
-            versions={
-                int(n.removeprefix("version ")): _integers(blob)
-                for n, (_, blob) in found.items()
-                if n.startswith("version ")
-            },
+            versions=versions,
             consensus=consensus,
             members={
                 n.removeprefix("member "): _member(json.loads(text), blob)

@@ -4,6 +4,7 @@
 same state, bit for bit.  It trusts its records: they are checked before they are written.
 """
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -141,7 +142,7 @@ class FederationState:
         """The state after the first record of a journal."""
         terms = Terms(record.definition)
         model = terms.initial_model()
-        consensus = consensus_of(terms.definition.algorithm, model.size)
+        consensus = consensus_of(terms.definition.algorithm, model)
         return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
 
     @property
@@ -169,7 +170,7 @@ class FederationState:
 
     def next_model(self) -> Integers:
         """What a release would be now; changes nothing."""
-        return _copy(self.consensus, self.terms).release(self.model)
+        return copy(self.consensus).release(self.model)
 
     def apply(self, record: Record) -> None:
         """Take in the next record of the journal."""
@@ -209,8 +210,8 @@ class FederationState:
         old = self.members[record.agent]
         change = decode_dense(record.change, self.terms.lattice.size)
         new = self.contribution_after(record.agent, record.base_k, change, record.weight)
-        self.consensus.arrive(old.contribution, new)
         staleness = self.k - record.base_k
+        self.consensus.arrive(old.contribution, new, staleness)
         self.updates += 1
         self.members[record.agent] = replace(
             old,
@@ -265,7 +266,7 @@ class FederationState:
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         model = _scaled(self.model, scale)
         members: dict[str, Member] = {}
-        consensus = consensus_of(terms.definition.algorithm, model.size)
+        consensus = consensus_of(terms.definition.algorithm, model)
         for agent, member in self.members.items():
             # z and w of one mode mean nothing in another: everybody agrees with the model again
             contribution = Contribution.neutral(model)
@@ -283,12 +284,6 @@ class FederationState:
     def _forget_versions(self) -> None:
         keep = {m.pinned for m in self.members.values()} | {self.k}
         self.versions = {k: model for k, model in self.versions.items() if k in keep}
-
-
-def _copy(consensus: Consensus, terms: Terms) -> Consensus:
-    twin = consensus_of(terms.definition.algorithm, consensus.total.size)
-    twin.total, twin.weight = consensus.total, consensus.weight
-    return twin
 
 
 def _unit_ratio(before: Terms, after: Terms) -> Fraction:

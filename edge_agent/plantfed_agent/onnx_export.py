@@ -121,7 +121,7 @@ def _network(graph: _Graph, model: PersonalModel) -> str:
         weight, bias = constants[2 * layer : 2 * layer + 2]
         value = graph.node("Gemm", value, weight, bias, name=f"layer{layer + 1}")
         if layer < n_layers - 1:
-            operator = ACTIVATIONS[definition.model.activation]
+            operator = ACTIVATIONS[definition.model.activations[layer]]
             value = graph.node(operator, value, name=f"hidden{layer + 1}")
     if definition.classes:
         return graph.node("Softmax", value, name="probabilities", axis=-1)

@@ -1,8 +1,6 @@
 """What a federation is measured against: every plant alone, and one global model for all.
 
-Both use the product's own kernels and settings and train all parameters at once, personal or not:
-
-    p <- p - learning_rate * (gradient of the loss + mu p)
+Both do the product's own local round in mode "fedavg", on all parameters, personal or not.
 """
 
 import multiprocessing
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plantfed_agent.kernels import kernel_for
+from plantfed_agent.local_round import RoundStart, run_round
 from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
@@ -54,10 +53,11 @@ def local_accuracy(
         rounds: of its own, each of E epochs.
         order: in which rows are visited.
     """
-    vector = flatten(initial_parameters(definition))
+    whole = _as_fedavg(definition)
+    vector = flatten(initial_parameters(whole))
     for seq in range(1, rounds + 1):
-        _train(vector, plant, definition, seq, order)
-    return _accuracy(vector, plant, definition)
+        vector = _train(vector, plant, whole, seq, order)
+    return _accuracy(vector, plant, whole)
 
 
 def global_accuracies(
@@ -77,7 +77,8 @@ def global_accuracies(
         selection: who takes part in a round.
     """
     select = selection or _drawn(definition.schedule.seed)
-    vector = flatten(initial_parameters(definition))
+    whole = _as_fedavg(definition)
+    vector = flatten(initial_parameters(whole))
     participants = max(int(PARTICIPATION * len(plants)), 1)
     seqs = [0] * len(plants)
     for number in range(round(updates / participants)):
@@ -85,11 +86,9 @@ def global_accuracies(
         chosen = select(number, len(plants))
         for i in chosen:
             seqs[i] += 1
-            mine = vector.copy()
-            _train(mine, plants[i], definition, seqs[i], order)
-            total += mine
+            total += _train(vector, plants[i], whole, seqs[i], order)
         vector = total / np.float32(len(chosen))
-    return {plant.id: _accuracy(vector, plant, definition) for plant in plants}
+    return {plant.id: _accuracy(vector, plant, whole) for plant in plants}
 
 
 def baseline_accuracies(
@@ -140,15 +139,13 @@ def _drawn(seed: int) -> Selection:
 
 
 def _train(
-    vector: Floats, plant: Plant, definition: FederationDefinition, seq: int, order: RowOrder
-) -> None:
-    """One round of E epochs on all parameters, in place."""
-    algorithm, kernel = definition.algorithm, kernel_for(definition)
-    specification = definition.parameter_specification().parameters
-    names = [p.name for p in specification]
-    parameters = unflatten(vector, specification)
-    batches = order(
-        definition.model.seed,
+    vector: Floats, plant: Plant, whole: FederationDefinition, seq: int, order: RowOrder
+) -> Floats:
+    """The parameters after one round of E epochs on all of them."""
+    algorithm = whole.algorithm
+    nothing = np.zeros(0, dtype=np.float32)
+    rows = order(
+        whole.model.seed,
         plant.id,
         seq,
         HEAD_PHASE,
@@ -156,14 +153,23 @@ def _train(
         algorithm.epochs,
         algorithm.batch,
     )
-    for rows in batches:
-        _, gradients = kernel.loss_and_gradient(
-            parameters, plant.x_train[rows], plant.y_train[rows], names
-        )
-        step = flatten(gradients)
-        step += algorithm.weight_decay * vector
-        step *= algorithm.learning_rate
-        vector -= step
+    result = run_round(
+        kernel_for(whole),
+        whole.parameter_specification(),
+        algorithm,
+        RoundStart(base=vector, dual=np.zeros_like(vector), head=nothing),
+        Samples(plant.x_train, plant.y_train),
+        rows,
+        (),
+    )
+    return result.shared
+
+
+def _as_fedavg(definition: FederationDefinition) -> FederationDefinition:
+    """The same network and settings, with one model for all."""
+    algorithm = {**definition.algorithm.model_dump(), "mode": "fedavg"}
+    changes = {"algorithm": algorithm, "personal": ()}
+    return FederationDefinition.model_validate({**definition.model_dump(), **changes})
 
 
 def _accuracy(vector: Floats, plant: Plant, definition: FederationDefinition) -> float:

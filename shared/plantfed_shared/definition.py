@@ -8,6 +8,7 @@ starts a new epoch.
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
+from math import inf
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +19,9 @@ from plantfed_shared.parameters import ParameterSpecification
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+Mode = Literal["fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync"]
+ActivationName = Literal["relu", "tanh"]
 
 MAX_PARAMETERS = 2**25
 """Of the whole model: its bytes must stay well below what is transferred in chunks."""
@@ -35,14 +39,30 @@ class DenseModel(Settings):
     Attributes:
         kind: "dense".
         hidden: widths of the hidden layers.
-        activation: of the hidden layers.
+        activation: of the hidden layers: one for all, or one for each.
         seed: of the initial parameters, equal on all machines.
     """
 
     kind: Literal["dense"] = "dense"
     hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(max_length=64)
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: ActivationName | tuple[ActivationName, ...] = "relu"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _has_an_activation_for_each_layer(self) -> Self:
+        if not isinstance(self.activation, str) and len(self.activation) != len(self.hidden):
+            raise ValueError(
+                f"activation names {len(self.activation)} functions for {len(self.hidden)} hidden "
+                "layers; name one for all or one for each"
+            )
+        return self
+
+    @property
+    def activations(self) -> tuple[ActivationName, ...]:
+        """One per hidden layer."""
+        if isinstance(self.activation, str):
+            return (self.activation,) * len(self.hidden)
+        return self.activation
 
 
 class Loss(Settings):
@@ -96,39 +116,60 @@ class Algorithm(Settings):
     """The optimisation, stated per machine objective so that it means the same for 8 and 200.
 
     Attributes:
-        mode: "fedapm" (ADMM with personal heads, arXiv 2506.04672) or "fedalt" (the mean of what
-            arrived since the last release, no duals).
+        mode: what a machine and the coordinator compute, see ``docs/modes.md``: "fedapm" (ADMM
+            with personal heads, arXiv 2506.04672), "fedalt", "fedsim", "fedavg", "fedprox",
+            "local", and for the asynchronous schedule only "fedbuff" and "fedasync".
         learning_rate: SGD step.
         weight_decay: mu, of f_i = loss + mu/2 |p|^2.
-        penalty: rho of the ADMM constraint u_i = u.
-        head_proximal: sigma of the head step.
+        penalty: rho of the ADMM constraint u_i = u; fedapm.
+        head_proximal: sigma of the head step; fedapm.
+        proximal: weight of FedProx's |x - u|^2 / 2.
+        server_step: fedbuff: how far the model moves along the mean change; fedasync: the share of
+            a fresh arrival in the model, at most 1.
+        staleness_exponent: a: an arrival tau releases late counts (1 + tau)^-a; fedbuff, fedasync.
         epochs: E passes over the rows per phase.
         batch: rows per SGD step.
         relaxation: p/2^s; transmitted changes count this much in dual and z.
-        memory: beta of the leaky compression memory.
+        memory: beta of the compression memory; 1 is plain error feedback, which only modes
+            without duals bear.
         weighting: n_i = 1 ("equal", as in the paper) or the number of training samples ("rows").
         max_norm: a change |o| longer than this, in parameter units, is rejected; None for no limit.
     """
 
-    mode: Literal["fedapm", "fedalt"] = "fedapm"
+    mode: Mode = "fedapm"
     learning_rate: Positive = 0.05
     weight_decay: NonNegative = 0.01
     penalty: Positive = 0.2
     head_proximal: NonNegative = 0.2
+    proximal: NonNegative = 2.0
+    server_step: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    staleness_exponent: Annotated[float, Field(ge=0, le=10)] = 0.5
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     batch: Annotated[int, Field(ge=1, le=2**20)] = 50
     relaxation: Positive = 1.0
-    memory: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    memory: Annotated[float, Field(ge=0, le=1)] = 0.0
     weighting: Literal["equal", "rows"] = "equal"
     max_norm: Positive | None = None
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
         Relaxation.from_float(self.relaxation)
-        gain = self.relaxation / (1 - self.memory)
-        if gain > 2:
+        if self.has_duals and self.relaxation > 2 * (1 - self.memory):
+            gain = self.relaxation / (1 - self.memory) if self.memory < 1 else inf
             raise ValueError(
                 f"relaxation / (1 - memory) is {gain:g}; above 2 it diverges, lower one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_arrivals_as_its_mode_does(self) -> Self:
+        if self.mode == "fedasync" and self.server_step > 1:
+            raise ValueError(
+                f"server_step {self.server_step:g} is above 1, the whole of an arrival"
+            )
+        if self.is_asynchronous_only and self.weighting != "equal":
+            raise ValueError(
+                f'{self.mode} weights arrivals by their staleness: weighting = "equal"'
             )
         return self
 
@@ -136,6 +177,11 @@ class Algorithm(Settings):
     def has_duals(self) -> bool:
         """Whether duals are integrated."""
         return self.mode == "fedapm"
+
+    @property
+    def is_asynchronous_only(self) -> bool:
+        """Whether it has no synchronous form."""
+        return self.mode in ("fedbuff", "fedasync")
 
 
 class Schedule(Settings):
@@ -203,6 +249,8 @@ class FederationDefinition(Settings):
                 raise ValueError("cross-entropy needs at least 2 classes and no targets")
         elif not self.targets or self.classes:
             raise ValueError(f"{self.loss.kind} needs at least 1 target and no classes")
+        if self.algorithm.is_asynchronous_only and self.schedule.kind == "sync":
+            raise ValueError(f'{self.algorithm.mode} has no rounds: schedule.kind = "async"')
         shift = self.relaxation.shift
         if self.lattice_bits + shift > MAX_BITS:
             raise ValueError(
@@ -212,8 +260,18 @@ class FederationDefinition(Settings):
         size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
         if size > MAX_PARAMETERS:
             raise ValueError(f"the model has {size} parameters; at most {MAX_PARAMETERS}")
-        self.parameter_specification()
+        self._shares_what_its_mode_shares()
         return self
+
+    def _shares_what_its_mode_shares(self) -> None:
+        mode, specification = self.algorithm.mode, self.parameter_specification()
+        if mode in ("fedavg", "fedprox") and specification.personal:
+            raise ValueError(f"{mode} has one model for all: personal must be empty")
+        if mode == "local":
+            if specification.shared:
+                raise ValueError('local shares nothing: personal = ["*"]')
+        elif not specification.shared:
+            raise ValueError("every parameter is personal: nothing is left to share")
 
     @property
     def n_inputs(self) -> int:

@@ -46,7 +46,7 @@ class ParameterSpecification:
         """Mark as personal what matches one of the shell patterns (``*``, ``?``, ``[...]``).
 
         Raises:
-            ValueError: a pattern matches nothing, or nothing is left to share.
+            ValueError: a pattern matches nothing.
         """
         for pattern in personal_patterns:
             if not any(fnmatchcase(name, pattern) for name in shapes):
@@ -56,8 +56,6 @@ class ParameterSpecification:
             Parameter(name, shape, any(fnmatchcase(name, p) for p in personal_patterns))
             for name, shape in shapes.items()
         )
-        if all(p.personal for p in parameters):
-            raise ValueError("every parameter is personal: nothing is left to share")
         return cls(parameters)
 
     @property

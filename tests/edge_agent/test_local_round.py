@@ -34,6 +34,12 @@ def reference_rows(n_rows: int, phase: int, epochs: int, batch: int) -> list[np.
     return steps
 
 
+def never():
+    """Rows that must not be asked for."""
+    raise AssertionError
+    yield
+
+
 class Oracle:
     """The same round in float64: a loss written out, finite differences, a plain loop."""
 
@@ -63,17 +69,33 @@ class Oracle:
 
     def step(self, vector: np.ndarray, rows: np.ndarray, pull: list[float]) -> None:
         settings = self.definition.algorithm
-        gradient = []
+        gradient = self.gradient(vector, rows)
+        for i in range(vector.size):
+            total = gradient[i] + settings.weight_decay * vector[i] + pull[i]
+            vector[i] = vector[i] - settings.learning_rate * total
+
+    def gradient(self, vector: np.ndarray, rows: np.ndarray) -> list[float]:
+        found = []
         for i in range(vector.size):
             kept = vector[i]
             vector[i] = kept + 1e-6
             above = self.loss(rows)
             vector[i] = kept - 1e-6
-            gradient.append((above - self.loss(rows)) / 2e-6)
+            found.append((above - self.loss(rows)) / 2e-6)
             vector[i] = kept
-        for i in range(vector.size):
-            total = gradient[i] + settings.weight_decay * vector[i] + pull[i]
-            vector[i] = vector[i] - settings.learning_rate * total
+        return found
+
+    def run_together(self, rows_of_steps: list[np.ndarray], proximal: float) -> None:
+        settings = self.definition.algorithm
+        for rows in rows_of_steps:
+            steps = [self.gradient(vector, rows) for vector in (self.head, self.shared)]
+            for i in range(self.head.size):
+                total = steps[0][i] + settings.weight_decay * self.head[i]
+                self.head[i] -= settings.learning_rate * total
+            for i in range(self.shared.size):
+                total = steps[1][i] + settings.weight_decay * self.shared[i]
+                total += proximal * (self.shared[i] - self.start.base[i])
+                self.shared[i] -= settings.learning_rate * total
 
     def run(self, head_rows: list[np.ndarray], shared_rows: list[np.ndarray]) -> None:
         settings, start = self.definition.algorithm, self.start
@@ -87,7 +109,7 @@ class Oracle:
             self.step(self.shared, rows, [rho * w + rho * (x - u) for w, x, u in triples])
 
 
-@pytest.mark.parametrize("mode", ["fedapm", "fedalt"])
+@pytest.mark.parametrize("mode", ["fedapm", "fedalt", "fedbuff", "fedasync"])
 @pytest.mark.parametrize("make", [classifier, regressor])
 def test_a_whole_round_equals_the_oracle(mode, make):
     definition = make(algorithm={"mode": mode, "epochs": 2, "batch": 10})
@@ -205,11 +227,6 @@ def test_loss_is_the_mean_over_the_rows_of_the_last_epoch():
 
 def test_without_a_head_the_head_rows_are_not_touched():
     definition = classifier(personal=[])
-
-    def never():
-        raise AssertionError
-        yield
-
     result = run_round(
         kernel_for(definition),
         definition.parameter_specification(),
@@ -220,6 +237,38 @@ def test_without_a_head_the_head_rows_are_not_touched():
         reference_rows(10, 1, 1, 5),
     )
     assert result.head.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("mode", "personal"),
+    [
+        ("fedsim", ["layer2.*"]),
+        ("fedsim", ["layer1.bias"]),
+        ("fedavg", []),
+        ("fedprox", []),
+        ("local", ["*"]),
+    ],
+)
+def test_all_parameters_together_equal_the_oracle(mode, personal):
+    settings = {"mode": mode, "epochs": 2, "batch": 10, "proximal": 0.7}
+    definition = regressor(personal=personal, algorithm=settings)
+    samples, start = random_samples(definition, 25), start_of(definition)
+    rows = reference_rows(25, 0, 2, 10)
+    result = run_round(
+        kernel_for(definition),
+        definition.parameter_specification(),
+        definition.algorithm,
+        start,
+        samples,
+        rows,
+        never(),
+    )
+    oracle = Oracle(definition, start, samples)
+    oracle.run_together(rows, 0.7 if mode == "fedprox" else 0.0)
+    np.testing.assert_allclose(result.head, oracle.head, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(result.shared, oracle.shared, rtol=0, atol=2e-6)
+    moved = np.concatenate([result.shared - start.base, result.head - start.head])
+    assert np.abs(moved).max() > 1e-3
 
 
 def test_fedalt_ignores_dual_and_pulls():

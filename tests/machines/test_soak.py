@@ -5,7 +5,7 @@ import random
 import pytest
 from tests.federation_world import World
 from tests.machines.invariants import check_all
-from tests.machines.test_under_faults import calm, definition_of, recovers
+from tests.machines.test_under_faults import SCHEDULED_MODES, calm, definition_of, recovers
 
 from plantfed_shared.bus.memory import Faults
 
@@ -23,10 +23,8 @@ def world_of(seed: int) -> World:
         replay=draw.choice([0.0, 0.1]),
         delay_s=draw.choice([(0.0, 0.0), (0.01, 0.2), (0.1, 3.0)]),
     )
-    kind, mode = (
-        draw.choice(["async", "async", "sync"]),
-        draw.choice(["fedapm", "fedapm", "fedalt"]),
-    )
+    main = [("async", "fedapm"), ("async", "fedapm"), ("sync", "fedapm")]
+    kind, mode = draw.choice(draw.choice([main, SCHEDULED_MODES]))
     return World(
         definition_of(kind, mode),
         draw.randint(1, 6),

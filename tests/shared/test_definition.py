@@ -1,7 +1,7 @@
 """The definition of a federation: its bytes, what it refuses, and what follows from it."""
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given
@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.federation_world import small_definition
 
-from plantfed_shared.definition import Algorithm, FederationDefinition, content_digest
+from plantfed_shared.definition import (
+    Algorithm,
+    DenseModel,
+    FederationDefinition,
+    Mode,
+    content_digest,
+)
 from plantfed_shared.lattice import Relaxation
 
 PRESSES: dict[str, Any] = {
@@ -50,11 +56,14 @@ def distinct_columns(min_size: int) -> st.SearchStrategy[list[dict[str, Any]]]:
 algorithms = st.fixed_dictionaries(
     {},
     optional={
-        "mode": st.sampled_from(["fedapm", "fedalt"]),
+        "mode": st.sampled_from(["fedapm", "fedalt", "fedsim"]),
         "learning_rate": positive,
         "weight_decay": non_negative,
         "penalty": positive,
         "head_proximal": non_negative,
+        "proximal": non_negative,
+        "server_step": st.floats(0, 1, exclude_min=True),
+        "staleness_exponent": st.floats(0, 10),
         "epochs": st.integers(1, 1000),
         "batch": st.integers(1, 2**20),
         "relaxation": st.sampled_from([0.5, 1.0, 1.625]),
@@ -228,8 +237,46 @@ def test_what_follows_from_a_definition():
 
 
 def test_only_fedapm_has_duals():
-    assert Algorithm().has_duals
-    assert not Algorithm(mode="fedalt").has_duals
+    assert [mode for mode in get_args(Mode) if Algorithm(mode=mode).has_duals] == ["fedapm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"algorithm": {"mode": "fedavg"}}, "fedavg has one model for all: personal must be empty"),
+        ({"algorithm": {"mode": "fedprox"}}, "fedprox has one model"),
+        ({"algorithm": {"mode": "local"}}, "local shares nothing"),
+        ({"personal": ["*"]}, "nothing is left to share"),
+        ({"algorithm": {"mode": "fedbuff"}, "schedule": {"kind": "sync"}}, "fedbuff has no rounds"),
+        ({"algorithm": {"mode": "fedasync"}, "schedule": {"kind": "sync"}}, "fedasync has no"),
+        ({"algorithm": {"mode": "fedasync", "server_step": 1.5}}, "server_step 1.5 is above 1"),
+        ({"algorithm": {"mode": "fedbuff", "weighting": "rows"}}, 'weighting = "equal"'),
+        ({"algorithm": {"memory": 1.0}}, "relaxation / .1 - memory. is inf"),
+        ({"model": {"hidden": [4, 2], "activation": ["tanh"]}}, "1 functions for 2 hidden layers"),
+    ],
+)
+def test_what_a_mode_cannot_do_is_refused(changes: dict[str, Any], what: str) -> None:
+    document = {
+        "federation": "f",
+        "model": {"hidden": [4]},
+        "loss": {"kind": "cross-entropy"},
+        "personal": ["layer2.*"],
+        "inputs": [{"name": "a"}],
+        "classes": ["x", "y"],
+    }
+    if "model" in changes:
+        document["personal"] = ["layer3.*"]
+    with pytest.raises(ValidationError, match=what):
+        FederationDefinition.model_validate(document | changes)
+
+
+def test_a_mode_without_duals_bears_plain_error_feedback():
+    assert Algorithm(mode="fedbuff", memory=1.0, relaxation=4.0).memory == 1.0
+
+
+def test_each_hidden_layer_may_have_its_own_activation():
+    assert DenseModel(hidden=(4, 2), activation="tanh").activations == ("tanh", "tanh")
+    assert DenseModel(hidden=(4, 2), activation=("relu", "tanh")).activations == ("relu", "tanh")
 
 
 # ---------------------------------------------------------------- I9

@@ -100,6 +100,7 @@ def test_a_pattern_without_a_match_is_refused(pattern):
         ParameterSpecification.from_shapes(SHAPES, ["layer2.*", pattern])
 
 
-def test_sharing_nothing_is_refused():
-    with pytest.raises(ValueError, match="nothing is left to share"):
-        ParameterSpecification.from_shapes(SHAPES, ["*"])
+def test_everything_may_be_personal():
+    specification = ParameterSpecification.from_shapes(SHAPES, ["*"])
+    assert specification.shared == ()
+    assert [p.name for p in specification.personal] == list(SHAPES)

@@ -37,12 +37,12 @@ class DenseKernel:
 
     Attributes:
         names: of the parameters in order: weight (inputs, outputs) and bias (outputs,) per layer.
-        activation: of all layers but the last.
+        activations: of each layer but the last.
         loss: of the outputs.
     """
 
     names: tuple[str, ...]
-    activation: Activation
+    activations: tuple[Activation, ...]
     loss: LossFunction
 
     def outputs(self, parameters: Parameters, x: Floats) -> Floats:
@@ -65,14 +65,16 @@ class DenseKernel:
             if bias in positions:
                 gradients[bias] = delta.sum(0)
             if layer > lowest:
-                delta = self.activation.back(delta @ parameters[weight].T, states[layer])
+                back = self.activations[layer - 1].back
+                delta = back(delta @ parameters[weight].T, states[layer])
         return loss, [gradients[position] for position in sorted(positions)]
 
     def _forward(self, parameters: Parameters, x: Floats) -> list[Floats]:
         """What enters each layer, and last the outputs."""
         states = [x]
-        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
-            states.append(self.activation.apply(states[-1] @ weight + bias))
+        layers = zip(parameters[:-2:2], parameters[1:-2:2], self.activations, strict=True)
+        for weight, bias, activation in layers:
+            states.append(activation.apply(states[-1] @ weight + bias))
         states.append(states[-1] @ parameters[-2] + parameters[-1])
         return states
 
@@ -86,6 +88,6 @@ def kernel_for(definition: FederationDefinition) -> Kernel:
     """The network and the loss of a federation."""
     return DenseKernel(
         names=tuple(p.name for p in definition.parameter_specification().parameters),
-        activation=ACTIVATIONS[definition.model.activation],
+        activations=tuple(ACTIVATIONS[name] for name in definition.model.activations),
         loss=loss_function(definition.loss),
     )
