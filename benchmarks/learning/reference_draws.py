@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 
 def select(
-    seed: int, k: int, attempt: int, members: Sequence[str], participation: float
+    seed: int,
+    k: int,
+    attempt: int,  # noqa: ARG001
+    members: Sequence[str],
+    participation: float,
 ) -> tuple[str, ...]:
     """A ``plantfed_coordinator.releases.Selector``."""
     rng = np.random.RandomState(10**6 + 1000 * seed + k)

@@ -1,0 +1,1 @@
+"""What the modes learn, side by side: the same machines, messages and rows for all."""
