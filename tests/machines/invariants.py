@@ -3,13 +3,14 @@
 from collections import defaultdict
 
 import numpy as np
-from tests.federation_world import Agent, World, replay
+from tests.federation_world import Agent, World
 
 from plantfed_agent.agreement import dual_after_outstanding
 from plantfed_coordinator.consensus import AllMembersMean
 from plantfed_coordinator.records import Applied, IncarnationRaised, Joined, Left, Record, Released
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.hosts import replay
 from plantfed_shared import wire
 from plantfed_shared.lattice import checksum
 

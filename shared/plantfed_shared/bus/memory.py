@@ -6,6 +6,8 @@ The same seed and the same calls give the same deliveries.
 
 It keeps the contract of :mod:`plantfed_shared.bus.port` and, unlike a TCP connection, orders
 deliveries per (publisher, topic) only: with a random delay, different topics overtake each other.
+How long a message takes on a client's link is the business of a :class:`Transit`; without one the
+links cost no time.
 """
 
 import random
@@ -23,7 +25,9 @@ from plantfed_shared.bus.port import (
     Disconnected,
     Received,
     SessionSettings,
+    publish_bytes,
 )
+from plantfed_shared.bus.transit import Transit
 
 REORDER_HOLD_S = 2.0
 """A reordered message is held back for up to this long while later ones pass it."""
@@ -69,6 +73,18 @@ class _Message:
     topic: str
     payload: bytes
 
+    @property
+    def n_bytes(self) -> int:
+        return publish_bytes(self.topic, len(self.payload), mqtt5=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ascending:
+    """A message that is still on its publisher's way to the broker."""
+
+    message: _Message
+    retain: bool
+
 
 class _Client:
     """All the broker knows of one client id.
@@ -108,16 +124,20 @@ class MemoryBroker:
     Args:
         rng: the only source of chance.
         faults: what goes wrong; :attr:`faults` may be replaced during a run.
+        transit: how long messages take on the links; None: no time.
     """
 
-    def __init__(self, rng: random.Random, faults: Faults | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, faults: Faults | None = None, transit: Transit | None = None
+    ) -> None:
         self.faults = faults or Faults()
+        self._transit = transit
         self._rng = rng
         self._clients: dict[str, _Client] = {}
         self._cut_strangers: set[str] = set()
         self._filters = FilterTree()
         self._retained: dict[str, _Message] = {}
-        self._deliveries: list[tuple[float, int, _Client, int, BusEvent]] = []
+        self._deliveries: list[tuple[float, int, _Client, int, BusEvent | _Ascending]] = []
         self._sequence = count()
         self._connections = count(_ANY_CONNECTION + 1)
         self._tokens = count(1)
@@ -190,7 +210,12 @@ class MemoryBroker:
         client = self._clients.get(client_id)
         if client is None or not client.connection:
             return False
-        self._route(_Message(client_id, topic, payload), now, retain=retain)
+        message = _Message(client_id, topic, payload)
+        if self._transit is None:
+            self._route(message, now, retain=retain)
+        else:
+            arrival = self._transit.up(client_id, message.n_bytes, now)
+            self._push(arrival, client, client.connection, _Ascending(message, retain))
         return True
 
     def acknowledge(self, client_id: str, token: int) -> None:
@@ -232,8 +257,12 @@ class MemoryBroker:
     def _due(self, now: float) -> Iterator[Delivery]:
         heap = self._deliveries
         while heap and heap[0][0] <= now:
-            _, _, client, connection, event = heappop(heap)
-            if _is_live(client, connection, event):
+            arrival, _, client, connection, event = heappop(heap)
+            if not _is_live(client, connection, event):
+                continue
+            if isinstance(event, _Ascending):
+                self._route(event.message, arrival, retain=event.retain)
+            else:
                 yield Delivery(client.session.client_id, event)
 
     def _establish(self, client: _Client, now: float) -> None:
@@ -254,6 +283,8 @@ class MemoryBroker:
             return
         client.connection = 0
         client.floors.clear()
+        if self._transit is not None:
+            self._transit.broken(client.session.client_id, now)
         if client.session.persistent:
             client.queue.extendleft(reversed(client.unacknowledged.values()))
             client.unacknowledged.clear()
@@ -332,6 +363,8 @@ class MemoryBroker:
     def _first_arrival(self, client: _Client, message: _Message, now: float) -> float:
         way = message.publisher, message.topic
         arrival = now + _between(self._rng, self.faults.delay_s)
+        if self._transit is not None:
+            arrival = self._transit.down(client.session.client_id, message.n_bytes, arrival)
         if client.floors:
             arrival = max(arrival, client.floors.get(way, arrival))
         if _hits(self._rng, self.faults.reorder):
@@ -340,11 +373,13 @@ class MemoryBroker:
             client.floors[way] = arrival
         return arrival
 
-    def _push(self, arrival: float, client: _Client, connection: int, event: BusEvent) -> None:
+    def _push(
+        self, arrival: float, client: _Client, connection: int, event: BusEvent | _Ascending
+    ) -> None:
         heappush(self._deliveries, (arrival, next(self._sequence), client, connection, event))
 
 
-def _is_live(client: _Client, connection: int, event: BusEvent) -> bool:
+def _is_live(client: _Client, connection: int, event: BusEvent | _Ascending) -> bool:
     if isinstance(event, Disconnected):
         return client.wanted and connection == client.life
     return client.connection > 0 and connection in (_ANY_CONNECTION, client.connection)

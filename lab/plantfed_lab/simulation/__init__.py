@@ -1,0 +1,1 @@
+"""A federation in one thread: the real machines under a virtual clock, on modelled links."""

@@ -1,0 +1,176 @@
+"""The engine of a simulation: a virtual clock, a broker, and hosts that are told what is due.
+
+Nothing here knows the protocol.  An event costs the same however many hosts there are: timers lie
+in one heap with all other jobs and are asked for again only at the host that was told something.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
+
+from plantfed_shared.bus.memory import MemoryBroker
+from plantfed_shared.bus.port import BusEvent
+
+Job = Callable[[], None]
+
+SPINS_PER_HOST = 1_000
+"""So many events without the clock moving are no federation at work but one that spins."""
+
+
+class Boundary(StrEnum):
+    """What a host is about to do when chance may crash it."""
+
+    PERSIST = "persist"
+    PUBLISH = "publish"
+    ACKNOWLEDGE = "acknowledge"
+
+
+class Host(Protocol):
+    """A computer with one of the product's machines, which may be down.
+
+    Attributes:
+        client_id: of its machine on the broker.
+    """
+
+    client_id: str
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no process is running on it."""
+        ...
+
+    def start(self) -> None:
+        """Start the process from what is on its disk."""
+        ...
+
+    def crash(self) -> None:
+        """Kill the process; what it has persisted stays."""
+        ...
+
+    def receive(self, event: BusEvent) -> None:
+        """Take in what the broker delivers."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """When its machine wants to be told that time has passed; None while it is down."""
+        ...
+
+    def take_timer(self) -> None:
+        """Tell its machine that time has passed."""
+        ...
+
+
+class SpinningError(RuntimeError):
+    """The machines go on answering each other without time passing: a bug in one of them."""
+
+
+class Simulation:
+    """Hosts on a broker under a virtual clock.
+
+    Args:
+        broker: all hosts are its clients.
+
+    Attributes:
+        now: virtual seconds since the start.
+        hosts: by client id; a host enters itself when it is started.
+        chance_of_crash: asked at every boundary between two actions of a host; True kills it there.
+        downtime_s: draws how long a host that was killed at a boundary stays down, seconds.
+    """
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.now = 0.0
+        self.broker = broker
+        self.hosts: dict[str, Host] = {}
+        self.chance_of_crash: Callable[[Host, Boundary], bool] = lambda _host, _boundary: False
+        self.downtime_s: Callable[[], float] = lambda: 1.0
+        self._jobs: list[tuple[float, int, Job]] = []
+        self._count = count()
+        self._wakes: dict[Host, float] = {}
+        self._events_now = 0
+
+    def at(self, time: float, job: Job) -> None:
+        """Do a job at a virtual time; at once if that is past."""
+        heappush(self._jobs, (max(time, self.now), next(self._count), job))
+
+    def after(self, delay_s: float, job: Job) -> None:
+        """Do a job so many virtual seconds from now."""
+        self.at(self.now + delay_s, job)
+
+    def watch_timer(self, host: Host) -> None:
+        """Ask a host that was told something when it wants to be woken."""
+        due = host.next_timer()
+        if due is None:
+            return
+        planned = self._wakes.get(host)
+        # an earlier wake finds out by itself that the timer has moved
+        if planned is None or due < planned:
+            self._wakes[host] = due
+            self.at(due, partial(self._wake, host, due))
+
+    def kill(self, host: Host, downtime_s: float) -> None:
+        """Crash a host that runs; it starts again after so many virtual seconds."""
+        if host.is_down:
+            return
+        host.crash()
+        self.after(downtime_s, lambda: host.start() if host.is_down else None)
+
+    def survives(self, host: Host, boundary: Boundary) -> bool:
+        """Give chance an opportunity to crash a host; returns whether it still runs."""
+        if self.chance_of_crash(host, boundary):
+            self.kill(host, self.downtime_s())
+        return not host.is_down
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let virtual time pass.
+
+        Args:
+            seconds: at most so many.
+            until: asked whenever all that was due at one time is done; True ends the run.
+
+        Returns:
+            Whether ``until`` became true.
+
+        Raises:
+            SpinningError: the machines spin.
+        """
+        end = self.now + seconds
+        while until is None or not until():
+            due = self._next_due()
+            if due is None or due > end:
+                self.now = end
+                return until is not None and until()
+            if due > self.now:
+                self.now, self._events_now = due, 0
+            self._do_all_due()
+        return True
+
+    def _next_due(self) -> float | None:
+        delivery = self.broker.next_due()
+        if not self._jobs:
+            return delivery
+        job = self._jobs[0][0]
+        return job if delivery is None else min(job, delivery)
+
+    def _do_all_due(self) -> None:
+        while True:
+            if self._jobs and self._jobs[0][0] <= self.now:
+                heappop(self._jobs)[2]()
+            elif (delivery := self.broker.pop_due(self.now)) is not None:
+                self.hosts[delivery.client_id].receive(delivery.event)
+            else:
+                return
+            self._events_now += 1
+            if self._events_now > SPINS_PER_HOST * (1 + len(self.hosts)):
+                raise SpinningError(f"the machines spin at {self.now} s")
+
+    def _wake(self, host: Host, planned: float) -> None:
+        if self._wakes.get(host) != planned:
+            return  # an earlier wake has taken its place
+        del self._wakes[host]
+        due = host.next_timer()
+        if due is not None and due <= self.now:
+            host.take_timer()
+        self.watch_timer(host)
