@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 """Shared <- agent, coordinator, broker <- lab; never across, never back."""
 
 ONE_IMPORTER = {
-    "paho": "plantfed_shared.bus.mqtt",
+    "paho": "plantfed_shared.bus.connection",
     "sqlite3": "plantfed_shared.store",
     "msgpack": "plantfed_shared.wire",
     "onnxruntime": "plantfed_agent.onnx_runtime",

@@ -1,0 +1,301 @@
+"""One MQTT connection, from CONNECT to its end; the only module that imports paho.
+
+Each connection is a paho client of its own on a thread of its own, so nothing (packet ids, queued
+messages, a dead socket) outlives it by accident.  The thread only ever posts into the asyncio
+loop; all other state belongs to the loop.  What we do ourselves, and why paho doesn't:
+
+* the window of unacknowledged messages: paho ignores the broker's Receive Maximum;
+* acknowledging: paho would do it before the message was dealt with.
+"""
+
+import asyncio
+import threading
+from asyncio import Future
+from collections.abc import Callable
+from itertools import count
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from plantfed_shared.bus.port import (
+    MAX_MESSAGE_BYTES,
+    PUBACK_BYTES,
+    QOS,
+    BrokerAddress,
+    BusEvent,
+    Connected,
+    Disconnected,
+    Received,
+    Refused,
+    SessionSettings,
+    Traffic,
+    publish_bytes,
+)
+from plantfed_shared.bus.receipts import Receipts
+from plantfed_shared.bus.reconnect import End
+from plantfed_shared.bus.sending import Outgoing, SendWindow
+from plantfed_shared.bus.tls import explain_alert, explain_failure, tls_context
+from plantfed_shared.errors import ConfigError
+
+CLOSE_WAIT_S = 2.0
+SESSION_EXPIRY_S = 7 * 86400
+IN_FLIGHT = 20
+"""Unacknowledged messages at most; fewer where the broker's Receive Maximum says so."""
+
+HEADROOM_BYTES = 1024
+"""What a topic and the packet's own fields may need of a broker's Maximum Packet Size."""
+
+_VERSION_REFUSED = "Unsupported protocol version"
+_IDENTITY_REFUSED = {
+    "Bad user name or password": "the broker refused the user name or password",
+    "Not authorized": "the broker does not authorise this user",
+    "Client identifier not valid": "the broker refused the client id",
+    "Bad authentication method": "the broker wants another way to authenticate",
+    "Banned": "the broker has banned this client",
+}
+
+
+class Inbox:
+    """What outlives connections: the event queue, the numbering of messages and the counters."""
+
+    def __init__(self, events: "asyncio.Queue[BusEvent]") -> None:
+        self.traffic = Traffic()
+        self.put = events.put_nowait
+        self._tokens = count(1)
+
+    def receive(self, topic: str, payload: bytes, retained: bool, *, mqtt5: bool) -> int:
+        """Hand a message to whoever uses the bus; returns its token."""
+        token = next(self._tokens)
+        self.traffic.messages_in += 1
+        self.traffic.bytes_in += publish_bytes(topic, len(payload), mqtt5=mqtt5)
+        self.put(Received(topic, payload, token, retained))
+        return token
+
+
+class Connection:
+    """One connection from CONNECT to its end.
+
+    Methods named ``_on_...`` run on the thread and only post; all others run in the loop.
+    """
+
+    def __init__(
+        self, address: BrokerAddress, session: SessionSettings, inbox: Inbox, *, mqtt5: bool
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: Future[End] = self._loop.create_future()
+        self.ready = False
+        self.stood_s = 0.0
+        self.max_payload_bytes = MAX_MESSAGE_BYTES
+        self.sending = SendWindow(self._send, IN_FLIGHT)
+        self._address = address
+        self._session = session
+        self._inbox = inbox
+        self._mqtt5 = mqtt5
+        self._ready_at = 0.0
+        self._early: list[tuple[str, bytes, bool, int]] = []
+        self._receipts = Receipts()
+        # Only the thread touches these five.
+        self._granted = (IN_FLIGHT, MAX_MESSAGE_BYTES)
+        self._why: Disconnected | Refused | None = None
+        self._version_refused = False
+        self._answered = False
+        self._complaint = ""
+        # The loop sets this one for the thread.
+        self._abandoned = False
+        self._client = self._make_client()
+        self._thread = threading.Thread(
+            target=self._on_thread, name=f"mqtt {session.client_id}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Connect on the thread; :attr:`ended` tells how it went in the end."""
+        self._thread.start()
+
+    def acknowledge(self, token: int) -> None:
+        """Send the PUBACK of a message that came on this connection."""
+        packet_id = self._receipts.take(token)
+        if packet_id:
+            self._inbox.traffic.bytes_out += PUBACK_BYTES
+            self._client.ack(packet_id, QOS)
+
+    async def close(self) -> None:
+        """End it in good order, or after :data:`CLOSE_WAIT_S` in any order."""
+        unsettled = self.sending.unsettled()
+        if unsettled:
+            await asyncio.wait(unsettled, timeout=CLOSE_WAIT_S)
+        self.ready = False
+        if not self.ended.done():
+            if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_NO_CONN:
+                # It still waits for TCP or TLS; nothing must be sent when they come.
+                self._abandoned = True
+            await asyncio.wait([self.ended], timeout=CLOSE_WAIT_S)
+        self._abandoned = True
+        if self.ended.done():
+            self._thread.join(CLOSE_WAIT_S)
+
+    def _send(self, message: Outgoing) -> int:
+        info = self._client.publish(message.topic, message.payload, QOS, message.retain)
+        traffic, length = self._inbox.traffic, len(message.payload)
+        traffic.messages_out += 1
+        traffic.bytes_out += publish_bytes(message.topic, length, mqtt5=self._mqtt5)
+        return info.mid
+
+    def _settle(self, packet_id: int) -> None:
+        self._inbox.traffic.bytes_in += PUBACK_BYTES
+        self.sending.acknowledged(packet_id)
+
+    def _become_ready(self, window: int, max_payload_bytes: int) -> None:
+        self.ready = True
+        self._ready_at = self._loop.time()
+        self.sending.limit = window
+        self.max_payload_bytes = max_payload_bytes
+        self._inbox.put(Connected(max_payload_bytes))
+        early, self._early = self._early, []
+        for message in early:
+            self._receive(*message)
+
+    def _receive(self, topic: str, payload: bytes, retained: bool, packet_id: int) -> None:
+        # A resumed session's messages may come before the SUBACK.
+        if not self.ready:
+            self._early.append((topic, payload, retained, packet_id))
+            return
+        token = self._inbox.receive(topic, payload, retained, mqtt5=self._mqtt5)
+        self._receipts.note(token, packet_id)
+
+    def _finish(self, end: End) -> None:
+        self.ready = False
+        if self._ready_at:
+            self.stood_s = self._loop.time() - self._ready_at
+        self._receipts.clear()
+        self.sending.fail()
+        # Closes the sockets that paho holds on to.
+        self._client.reinitialise()
+        self.ended.set_result(end)
+
+    def _make_client(self) -> paho.Client:
+        session = self._session
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            session.client_id,
+            clean_session=None if self._mqtt5 else not session.persistent,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._mqtt5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        # No window of paho's: SendWindow keeps ours.
+        client.max_inflight_messages = 0
+        if self._address.username is not None:
+            client.username_pw_set(self._address.username, self._address.password)
+        if session.will is not None:
+            client.will_set(session.will.topic, session.will.payload, QOS, session.will.retain)
+        client.on_connect = lambda _c, _u, _f, reason, grants: self._on_connect(reason, grants)
+        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._on_subscribe(reasons)
+        client.on_message = lambda _c, _u, message: self._on_message(message)
+        client.on_publish = lambda _c, _u, packet_id, _r, _p: self._post(self._settle, packet_id)
+        client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_disconnect(flags, reason)
+        client.on_log = lambda _c, _u, level, line: self._on_log(level, line)
+        # With this set, paho never writes to the socket from the loop's thread.
+        client.on_socket_register_write = lambda *_: None
+        return client
+
+    def _on_thread(self) -> None:
+        place = f"{self._address.host}:{self._address.port}"
+        reached = False
+        try:
+            self._on_open()
+            reached = True
+            while not self._abandoned and self._client.loop() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
+            event = self._why or explain_alert(self._complaint) or self._on_hang_up(place)
+        except ConfigError as error:
+            event = Disconnected(str(error))
+        except OSError as error:
+            event = explain_failure(error, place)
+        except Exception as error:
+            # Whatever a broker may send that paho stumbles over: try again, never hang.
+            event = Disconnected(f"the connection to {place} failed: {error!r}")
+        self._post(self._finish, End(event, reached, self._answered, self._version_refused))
+
+    def _on_open(self) -> None:
+        address, keepalive_s = self._address, self._session.keepalive_s
+        # Read again for every attempt: certificates get renewed while we run.
+        context = tls_context(address)
+        if context is not None:
+            self._client.tls_set_context(context)
+        if not self._mqtt5:
+            self._client.connect(address.host, address.port, keepalive_s)
+            return
+        persistent = self._session.persistent
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S if persistent else 0
+        self._client.connect(
+            address.host,
+            address.port,
+            keepalive_s,
+            clean_start=not persistent,
+            properties=properties,
+        )
+
+    def _on_hang_up(self, place: str) -> Disconnected:
+        if self._answered:
+            return Disconnected(f"the connection to {place} broke")
+        return Disconnected(f"{place} hung up before it answered")
+
+    def _on_connect(self, reason: ReasonCode, grants: Properties | None) -> None:
+        self._answered = True
+        name = reason.getName()
+        if name in _IDENTITY_REFUSED:
+            self._why = Refused(_IDENTITY_REFUSED[name])
+        elif reason.is_failure:
+            self._version_refused = name == _VERSION_REFUSED
+            self._why = Disconnected(f"the broker does not take us: {name.lower()}")
+        else:
+            largest = getattr(grants, "MaximumPacketSize", 2 * MAX_MESSAGE_BYTES)
+            self._granted = (
+                min(IN_FLIGHT, getattr(grants, "ReceiveMaximum", IN_FLIGHT)),
+                max(1, min(MAX_MESSAGE_BYTES, largest - HEADROOM_BYTES)),
+            )
+            if self._session.subscriptions:
+                self._client.subscribe([(topic, QOS) for topic in self._session.subscriptions])
+            else:
+                self._post(self._become_ready, *self._granted)
+
+    def _on_subscribe(self, reasons: list[ReasonCode]) -> None:
+        wanted = zip(self._session.subscriptions, reasons, strict=False)
+        denied = [topic for topic, reason in wanted if reason.is_failure]
+        if denied:
+            self._why = Refused(f"the broker denies us the topic {denied[0]}")
+            self._client.disconnect()
+        else:
+            self._post(self._become_ready, *self._granted)
+
+    def _on_message(self, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # Unacknowledged it would come again with every connection.
+            self._client.ack(message.mid, message.qos)
+            return
+        self._post(self._receive, topic, bytes(message.payload), message.retain, message.mid)
+
+    def _on_disconnect(self, flags: paho.DisconnectFlags, reason: ReasonCode) -> None:
+        name = reason.getName()
+        if self._why is None and flags.is_disconnect_packet_from_server:
+            self._why = Disconnected(f"the broker ended the connection: {name.lower()}")
+        elif self._why is None and name == "Keep alive timeout":
+            self._why = Disconnected("the broker has not answered for a whole keep alive")
+
+    def _on_log(self, level: int, line: str) -> None:
+        # paho tells of a TLS alert after the handshake here and nowhere else.
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._complaint = self._complaint or line
+
+    def _post(self, method: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(method, *args)
+        except RuntimeError:
+            # The loop was closed without close(): nobody is left to tell, only sockets to close.
+            self._client.reinitialise()
