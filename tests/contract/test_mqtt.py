@@ -1,9 +1,11 @@
 """What only MQTT over a network has: identities, permissions, versions, unreachable brokers."""
 
 import asyncio
+import os
 import random
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,3 +258,27 @@ async def test_two_clients_with_one_name(tmp_path: Path) -> None:
         await first.connected()
         async with connected(world, PRESS):
             await first.disconnected()
+
+
+@brokers("mosquitto", "mosquitto-tls", "nats")
+@on_loop
+async def test_nothing_waits_for_nagles_algorithm(
+    kind: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    async with (
+        world_of(kind, tmp_path, asked_for(kind, certificates)) as world,
+        connected(world, PRESS),
+    ):
+        assert no_delay_towards(world.address("press-01").port) == [True]
+
+
+def no_delay_towards(port: int) -> list[bool]:
+    """Whether TCP_NODELAY is set, of each socket of this process that is connected to a port."""
+    found = []
+    sockets = [path for path in Path("/proc/self/fd").iterdir() if path.is_socket()]
+    for path in sockets:
+        # Some are not connected, and asyncio may close one meanwhile.
+        with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as one:
+            if one.getpeername()[:2] == (HOST, port):
+                found.append(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+    return found

@@ -9,6 +9,7 @@ loop; all other state belongs to the loop.  What we do ourselves, and why paho d
 """
 
 import asyncio
+import socket
 import threading
 from asyncio import Future
 from collections.abc import Callable
@@ -197,6 +198,7 @@ class Connection:
         client.on_publish = lambda _c, _u, packet_id, _r, _p: self._post(self._settle, packet_id)
         client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_disconnect(flags, reason)
         client.on_log = lambda _c, _u, level, line: self._on_log(level, line)
+        client.on_socket_open = lambda _c, _u, opened: _send_at_once(opened)
         # With this set, paho never writes to the socket from the loop's thread.
         client.on_socket_register_write = lambda *_: None
         return client
@@ -299,3 +301,14 @@ class Connection:
         except RuntimeError:
             # The loop was closed without close(): nobody is left to tell, only sockets to close.
             self._client.reinitialise()
+
+
+def _send_at_once(opened: object) -> None:
+    """Switch Nagle's algorithm off (TCP_NODELAY, tcp(7)), which paho leaves on.
+
+    It holds the end of a message back until the other side, which takes up to 40 ms over that, has
+    acknowledged what went before.  TLS hands over a message in records of 16 KiB, so a chunk of
+    48 KiB had to wait each time.
+    """
+    assert isinstance(opened, socket.socket)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
