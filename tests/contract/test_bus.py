@@ -8,6 +8,7 @@ import pytest
 from tests.contract.brokers import TOPICS, World
 from tests.contract.client import connected, on_loop, opened
 
+from plantfed_shared.bus.connection_state import TroubleKind
 from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     PUBACK_BYTES,
@@ -213,6 +214,32 @@ async def test_nothing_is_taken_before_the_first_connection(open_world: OpenWorl
             await press.send(UPDATE, b"")
         with pytest.raises(NotConnected):
             await press.bus.publish(UPDATE, b"too late")
+
+
+@on_loop
+async def test_the_state_of_the_connection_can_be_read(open_world: OpenWorld) -> None:
+    async with open_world as world:
+        bus = world.bus(PRESS)
+        fresh = bus.connection
+        assert (fresh.connected, fresh.trouble) == (False, None)
+        async with opened(bus) as press:
+            await press.connected()
+            made = bus.connection
+            assert (made.connected, made.trouble) == (True, None)
+            assert made.since > fresh.since
+            await world.cut("press-01")
+            reason = (await press.disconnected()).reason
+            cut = bus.connection
+            assert not cut.connected
+            assert cut.trouble is not None
+            assert (cut.trouble.text, cut.trouble.kind) == (reason, TroubleKind.UNAVAILABLE)
+            assert made.since < cut.since <= cut.trouble.at
+            await world.mend("press-01")
+            await press.connected()
+            assert bus.connection.connected
+            assert bus.connection.since > cut.since
+            assert bus.connection.trouble is not None
+        assert not bus.connection.connected
 
 
 @on_loop

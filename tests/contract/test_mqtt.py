@@ -15,8 +15,10 @@ from tests.contract.certificates import Certificates
 from tests.contract.client import connected, on_loop, opened
 from tests.contract.conftest import needs_mosquitto
 
+from plantfed_shared.bus.connection_state import TroubleKind
 from plantfed_shared.bus.mqtt import MqttBus
-from plantfed_shared.bus.port import BrokerAddress, Disconnected, SessionSettings
+from plantfed_shared.bus.port import BrokerAddress, Disconnected, NotConnected, SessionSettings
+from plantfed_shared.bus.reconnect import RIVAL_SHORTEST_S
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.topics import COORDINATOR, Kind
 
@@ -248,16 +250,113 @@ async def test_a_certificate_without_an_authority(certificates: Certificates) ->
         await MqttBus(address, PRESS, rng=random.Random(1)).open()
 
 
+class Drawing(random.Random):
+    """Draws the longest wait, notes it, and can break."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(1)
+        self.longest: list[float] = []
+        self._error = error
+
+    def uniform(self, a: float, b: float) -> float:
+        if self._error is not None:
+            raise self._error
+        self.longest.append(b)
+        return b
+
+
+class Hasty(random.Random):
+    """Draws the shortest wait."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+@on_loop
+async def test_a_broker_that_tells_of_another_process_with_our_name() -> None:
+    async def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        # CONNACK, then DISCONNECT with reason 0x8E (MQTT 5 section 3.14.2.1).
+        writer.write(b"\x20\x03\0\0\0" + b"\xe0\x02\x8e\0")
+        await reader.read()
+        writer.close()
+
+    rng = Drawing()
+    server = await asyncio.start_server(take_over, HOST, 0)
+    async with server:
+        address = BrokerAddress(HOST, server.sockets[0].getsockname()[1])
+        bus = MqttBus(address, SessionSettings("press-01", ()), rng=rng)
+        async with opened(bus) as press:
+            await press.connected()
+            reason = (await press.disconnected()).reason
+            assert reason.startswith("another process is connected to the broker as 'press-01'")
+            trouble = bus.connection.trouble
+            assert trouble is not None
+            assert (trouble.text, trouble.kind) == (reason, TroubleKind.REFUSED)
+            assert rng.longest == [RIVAL_SHORTEST_S]
+
+
+@brokers("mosquitto", "mosquitto-tls", "nats")
+@on_loop
+async def test_two_processes_with_one_name_find_out(
+    kind: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    async with world_of(kind, tmp_path, asked_for(kind, certificates)) as world:
+        address = world.address("press-01")
+        one, other = (MqttBus(address, PRESS, rng=Hasty()) for _ in range(2))
+        async with opened(one) as first, opened(other):
+            while "another process" not in (reason := (await first.disconnected()).reason):
+                pass
+    assert "connected to the broker as 'press-01'" in reason
+
+
 @needs_mosquitto
 @on_loop
-async def test_two_clients_with_one_name(tmp_path: Path) -> None:
+async def test_a_refused_identity_is_a_trouble_of_that_kind(tmp_path: Path) -> None:
+    async with world_of("mosquitto", tmp_path) as world:
+        wrong = replace(world.address("press-01"), password="open sesame")
+        bus = world.bus(PRESS, wrong)
+        async with opened(bus) as press:
+            reason = (await press.refused()).reason
+            trouble = bus.connection.trouble
+            assert trouble is not None
+            assert (trouble.text, trouble.kind) == (reason, TroubleKind.REFUSED)
+
+
+@on_loop
+async def test_a_mistake_in_the_keeping_of_connections_ends_the_bus(tmp_path: Path) -> None:
+    address = BrokerAddress(HOST, free_port(tmp_path))
+    bus = MqttBus(address, PRESS, rng=Drawing(ArithmeticError("a mistake")))
+    async with opened(bus) as press:
+        await press.disconnected()
+        for _ in range(2):
+            with pytest.raises(ArithmeticError, match="a mistake"):
+                await bus.next_event()
+        assert "a mistake" in repr(bus.connection.trouble)
+
+
+@brokers("mosquitto", "nats")
+@on_loop
+async def test_a_mistake_with_a_message_ends_the_bus(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ArithmeticError("a mistake")
+
     async with (
-        world_of("mosquitto", tmp_path) as world,
-        opened(world.bus(PRESS)) as first,
+        world_of(kind, tmp_path) as world,
+        connected(world, CENTRE) as centre,
+        connected(world, PRESS) as press,
     ):
-        await first.connected()
-        async with connected(world, PRESS):
-            await first.disconnected()
+        with monkeypatch.context() as patch:
+            patch.setattr("plantfed_shared.bus.connection.Receipts.note", stumble)
+            await centre.send(TOPICS.down("press-01", Kind.STATE), b"")
+            await press.received(acknowledge=False)
+            with pytest.raises(ArithmeticError, match="a mistake"):
+                await press.bus.next_event()
+        assert not press.bus.connection.connected
+        with pytest.raises(NotConnected):
+            await press.bus.publish(TOPICS.up("press-01", Kind.HELLO), b"")
 
 
 @brokers("mosquitto", "mosquitto-tls", "nats")

@@ -9,8 +9,8 @@ from tests.rules.sources import PACKAGES, Source, product
 
 PURE = {
     "plantfed_shared": """
-        bus.address bus.filters bus.memory bus.port bus.receipts bus.reconnect bus.sending
-        bus.transit
+        bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts bus.reconnect
+        bus.sending bus.transit
         codec definition errors initial lattice messages parameters topics transfer wire
     """,
     "plantfed_agent": """

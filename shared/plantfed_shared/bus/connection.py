@@ -11,9 +11,7 @@ loop; all other state belongs to the loop.  What we do ourselves, and why paho d
 import asyncio
 import socket
 import threading
-from asyncio import Future
 from collections.abc import Callable
-from itertools import count
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
@@ -21,18 +19,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from plantfed_shared.bus.inbox import Inbox
 from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     PUBACK_BYTES,
     QOS,
     BrokerAddress,
-    BusEvent,
-    Connected,
     Disconnected,
-    Received,
     Refused,
     SessionSettings,
-    Traffic,
     publish_bytes,
 )
 from plantfed_shared.bus.receipts import Receipts
@@ -50,6 +45,7 @@ HEADROOM_BYTES = 1024
 """What a topic and the packet's own fields may need of a broker's Maximum Packet Size."""
 
 _VERSION_REFUSED = "Unsupported protocol version"
+_TAKEN_OVER = "Session taken over"
 _IDENTITY_REFUSED = {
     "Bad user name or password": "the broker refused the user name or password",
     "Not authorized": "the broker does not authorise this user",
@@ -57,23 +53,6 @@ _IDENTITY_REFUSED = {
     "Bad authentication method": "the broker wants another way to authenticate",
     "Banned": "the broker has banned this client",
 }
-
-
-class Inbox:
-    """What outlives connections: the event queue, the numbering of messages and the counters."""
-
-    def __init__(self, events: "asyncio.Queue[BusEvent]") -> None:
-        self.traffic = Traffic()
-        self.put = events.put_nowait
-        self._tokens = count(1)
-
-    def receive(self, topic: str, payload: bytes, retained: bool, *, mqtt5: bool) -> int:
-        """Hand a message to whoever uses the bus; returns its token."""
-        token = next(self._tokens)
-        self.traffic.messages_in += 1
-        self.traffic.bytes_in += publish_bytes(topic, len(payload), mqtt5=mqtt5)
-        self.put(Received(topic, payload, token, retained))
-        return token
 
 
 class Connection:
@@ -86,7 +65,7 @@ class Connection:
         self, address: BrokerAddress, session: SessionSettings, inbox: Inbox, *, mqtt5: bool
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ended: Future[End] = self._loop.create_future()
+        self.ended: asyncio.Task[End]  # from start() on
         self.ready = False
         self.stood_s = 0.0
         self.max_payload_bytes = MAX_MESSAGE_BYTES
@@ -97,12 +76,16 @@ class Connection:
         self._mqtt5 = mqtt5
         self._ready_at = 0.0
         self._early: list[tuple[str, bytes, bool, int]] = []
+        self._steps: asyncio.Queue[tuple[Callable[..., None], tuple[object, ...]]] = asyncio.Queue()
+        self._end: End | None = None
         self._receipts = Receipts()
-        # Only the thread touches these five.
+        # Only the thread touches these seven.
         self._granted = (IN_FLIGHT, MAX_MESSAGE_BYTES)
         self._why: Disconnected | Refused | None = None
         self._version_refused = False
+        self._taken_over = False
         self._answered = False
+        self._let_in = False
         self._complaint = ""
         # The loop sets this one for the thread.
         self._abandoned = False
@@ -112,7 +95,8 @@ class Connection:
         )
 
     def start(self) -> None:
-        """Connect on the thread; :attr:`ended` tells how it went in the end."""
+        """Connect on the thread; the task :attr:`ended` tells how it went in the end."""
+        self.ended = asyncio.create_task(self._work())
         self._thread.start()
 
     def acknowledge(self, token: int) -> None:
@@ -136,6 +120,25 @@ class Connection:
         self._abandoned = True
         if self.ended.done():
             self._thread.join(CLOSE_WAIT_S)
+            if self._end is None and not self._thread.is_alive():
+                self._client.reinitialise()
+
+    async def _work(self) -> End:
+        """Do what the thread posts.
+
+        In a task, whose end somebody waits for: a mistake in a callback of the loop would only be
+        logged, and we would stay offline in silence.
+        """
+        try:
+            while self._end is None:
+                step, arguments = await self._steps.get()
+                step(*arguments)
+            return self._end
+        finally:
+            self.ready = False
+            self._abandoned = True
+            self._receipts.clear()
+            self.sending.fail()
 
     def _send(self, message: Outgoing) -> int:
         info = self._client.publish(message.topic, message.payload, QOS, message.retain)
@@ -153,7 +156,7 @@ class Connection:
         self._ready_at = self._loop.time()
         self.sending.limit = window
         self.max_payload_bytes = max_payload_bytes
-        self._inbox.put(Connected(max_payload_bytes))
+        self._inbox.connected(max_payload_bytes)
         early, self._early = self._early, []
         for message in early:
             self._receive(*message)
@@ -167,14 +170,11 @@ class Connection:
         self._receipts.note(token, packet_id)
 
     def _finish(self, end: End) -> None:
-        self.ready = False
         if self._ready_at:
             self.stood_s = self._loop.time() - self._ready_at
-        self._receipts.clear()
-        self.sending.fail()
         # Closes the sockets that paho holds on to.
         self._client.reinitialise()
-        self.ended.set_result(end)
+        self._end = end
 
     def _make_client(self) -> paho.Client:
         session = self._session
@@ -219,7 +219,9 @@ class Connection:
         except Exception as error:
             # Whatever a broker may send that paho stumbles over: try again, never hang.
             event = Disconnected(f"the connection to {place} failed: {error!r}")
-        self._post(self._finish, End(event, reached, self._answered, self._version_refused))
+        hung_up = self._let_in and self._why is None and not self._complaint
+        end = End(event, reached, self._answered, self._version_refused, hung_up, self._taken_over)
+        self._post(self._finish, end)
 
     def _on_open(self) -> None:
         address, keepalive_s = self._address, self._session.keepalive_s
@@ -255,6 +257,7 @@ class Connection:
             self._version_refused = name == _VERSION_REFUSED
             self._why = Disconnected(f"the broker does not take us: {name.lower()}")
         else:
+            self._let_in = True
             largest = getattr(grants, "MaximumPacketSize", 2 * MAX_MESSAGE_BYTES)
             self._granted = (
                 min(IN_FLIGHT, getattr(grants, "ReceiveMaximum", IN_FLIGHT)),
@@ -285,7 +288,13 @@ class Connection:
 
     def _on_disconnect(self, flags: paho.DisconnectFlags, reason: ReasonCode) -> None:
         name = reason.getName()
-        if self._why is None and flags.is_disconnect_packet_from_server:
+        if name == _TAKEN_OVER:
+            self._taken_over = True
+            self._why = Disconnected(
+                f"another process is connected to the broker as {self._session.client_id!r}: "
+                "stop it, or give it an id of its own"
+            )
+        elif self._why is None and flags.is_disconnect_packet_from_server:
             self._why = Disconnected(f"the broker ended the connection: {name.lower()}")
         elif self._why is None and name == "Keep alive timeout":
             self._why = Disconnected("the broker has not answered for a whole keep alive")
@@ -297,7 +306,7 @@ class Connection:
 
     def _post(self, method: Callable[..., None], *args: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(method, *args)
+            self._loop.call_soon_threadsafe(self._steps.put_nowait, (method, args))
         except RuntimeError:
             # The loop was closed without close(): nobody is left to tell, only sockets to close.
             self._client.reinitialise()

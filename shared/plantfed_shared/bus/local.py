@@ -3,11 +3,15 @@
 import asyncio
 from asyncio import Future
 from collections.abc import Callable
+from time import time
 
+from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.bus.port import (
     PUBACK_BYTES,
     BusEvent,
+    Connected,
+    Disconnected,
     NotConnected,
     Received,
     SessionSettings,
@@ -24,11 +28,18 @@ class LocalHub:
     Args:
         broker: the broker all buses share.
         clock: its time, in seconds; must run at the pace of the loop's.
+        wall_clock: Unix time in seconds, for :attr:`LocalBus.connection`.
     """
 
-    def __init__(self, broker: MemoryBroker, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time,
+    ) -> None:
         self.broker = broker
         self.clock = clock
+        self.wall_clock = wall_clock
         self._buses: dict[str, LocalBus] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -70,11 +81,17 @@ class LocalBus:
         self._session = session
         self._events: asyncio.Queue[BusEvent] = asyncio.Queue()
         self._traffic = Traffic()
+        self._state = ConnectionState(connected=False, since=hub.wall_clock())
 
     @property
     def traffic(self) -> Traffic:
         """Counters since :meth:`open`, as MQTT 3.1.1 packets."""
         return self._traffic
+
+    @property
+    def connection(self) -> ConnectionState:
+        """Whether there is a connection now, since when, and the last trouble."""
+        return self._state
 
     async def open(self) -> None:
         """Connect; ``Connected`` follows."""
@@ -116,13 +133,20 @@ class LocalBus:
         await self._leave(clean=False)
 
     async def _leave(self, *, clean: bool) -> None:
+        self._state = self._state.ended(self._hub.wall_clock())
         if self._hub.detach(self._session.client_id, self):
             self._hub.broker.disconnect(self._session.client_id, self._hub.clock(), clean=clean)
             self._hub.wake()
 
     def deliver(self, event: BusEvent) -> None:
         """Take one event from the hub."""
-        if isinstance(event, Received):
-            self._traffic.messages_in += 1
-            self._traffic.bytes_in += publish_bytes(event.topic, len(event.payload), mqtt5=False)
+        match event:
+            case Received(topic, payload):
+                self._traffic.messages_in += 1
+                self._traffic.bytes_in += publish_bytes(topic, len(payload), mqtt5=False)
+            case Connected():
+                self._state = self._state.made(self._hub.wall_clock())
+            case Disconnected(reason):
+                trouble = Trouble(reason, TroubleKind.UNAVAILABLE, self._hub.wall_clock())
+                self._state = self._state.failed(trouble)
         self._events.put_nowait(event)

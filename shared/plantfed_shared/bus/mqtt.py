@@ -7,8 +7,12 @@ superseded.
 import asyncio
 import random
 from asyncio import Future
+from collections.abc import Callable
+from time import time
 
-from plantfed_shared.bus.connection import Connection, Inbox
+from plantfed_shared.bus.connection import Connection
+from plantfed_shared.bus.connection_state import ConnectionState
+from plantfed_shared.bus.inbox import Inbox
 from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     BrokerAddress,
@@ -16,7 +20,7 @@ from plantfed_shared.bus.port import (
     SessionSettings,
     Traffic,
 )
-from plantfed_shared.bus.reconnect import Backoff, Dialect, Protocol
+from plantfed_shared.bus.reconnect import Dialect, Flapping, Pauses, Protocol
 from plantfed_shared.bus.sending import Outgoing, fail
 from plantfed_shared.bus.tls import tls_context
 
@@ -29,6 +33,7 @@ class MqttBus:
         session: subscriptions, will and persistence.
         rng: jitter of the reconnection waits.
         protocol: ``auto`` is MQTT 5, or 3.1.1 on a broker that doesn't speak 5.
+        wall_clock: Unix time in seconds, for :attr:`connection`.
     """
 
     def __init__(
@@ -38,13 +43,14 @@ class MqttBus:
         *,
         rng: random.Random,
         protocol: Protocol = "auto",
+        wall_clock: Callable[[], float] = time,
     ) -> None:
         self._address = address
         self._session = session
-        self._backoff = Backoff(rng)
+        self._pauses = Pauses(rng)
+        self._flapping = Flapping(session.client_id)
         self._dialect = Dialect(protocol)
-        self._events: asyncio.Queue[BusEvent] = asyncio.Queue()
-        self._inbox = Inbox(self._events)
+        self._inbox = Inbox(wall_clock)
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -52,6 +58,11 @@ class MqttBus:
     def traffic(self) -> Traffic:
         """Counters since :meth:`open`."""
         return self._inbox.traffic
+
+    @property
+    def connection(self) -> ConnectionState:
+        """Whether there is a connection now, since when, and the last trouble."""
+        return self._inbox.state
 
     async def open(self) -> None:
         """Start connecting in the background.
@@ -61,10 +72,11 @@ class MqttBus:
         """
         tls_context(self._address)
         self._keeper = asyncio.create_task(self._keep_connected())
+        self._keeper.add_done_callback(self._keeper_ended)
 
     async def next_event(self) -> BusEvent:
-        """Wait for the next event."""
-        return await self._events.get()
+        """Wait for the next event; see :meth:`plantfed_shared.bus.port.Bus.next_event`."""
+        return await self._inbox.next_event()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "Future[None]":
         """Hand over one message; see :meth:`plantfed_shared.bus.port.Bus.publish`."""
@@ -94,6 +106,7 @@ class MqttBus:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+        self._inbox.closed()
 
     async def _keep_connected(self) -> None:
         while True:
@@ -104,10 +117,17 @@ class MqttBus:
             connection.start()
             # Unlike a plain await, a wait doesn't cancel the future together with this task.
             await asyncio.wait([connection.ended])
-            end = connection.ended.result()
-            if connection.stood_s > 0.0:
+            stood_s, end = connection.stood_s, connection.ended.result()
+            if stood_s > 0.0:
                 self._dialect.worked()
             if self._dialect.change_after(end):
                 continue
-            self._events.put_nowait(end.event)
-            await asyncio.sleep(self._backoff.wait_after(connection.stood_s))
+            end = self._flapping.judge(end, stood_s)
+            self._inbox.disconnected(end)
+            await asyncio.sleep(self._pauses.after(end, stood_s))
+
+    def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        # It only ends by a mistake in here, and without it we would stay offline in silence.
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None:
+            self._inbox.fail(error)

@@ -16,6 +16,8 @@ from asyncio import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from plantfed_shared.bus.connection_state import ConnectionState
+
 MAX_MESSAGE_BYTES = 48 * 1024
 """Largest payload on any topic: what every broker we know carries with room to spare."""
 
@@ -136,6 +138,14 @@ class Bus(Protocol):
         """Counters since :meth:`open`."""
         ...
 
+    @property
+    def connection(self) -> ConnectionState:
+        """Whether there is a connection now, since when, and the last trouble.
+
+        It tells of the present, so it may be ahead of the events not yet taken.
+        """
+        ...
+
     async def open(self) -> None:
         """Start connecting in the background; returns at once.
 
@@ -145,7 +155,12 @@ class Bus(Protocol):
         ...
 
     async def next_event(self) -> BusEvent:
-        """Wait for the next event, in the order they happened."""
+        """Wait for the next event, in the order they happened.
+
+        Raises:
+            BaseException: whatever ended the bus for good: a mistake in it, of which its user
+                would otherwise hear nothing any more.
+        """
         ...
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "Future[None]":

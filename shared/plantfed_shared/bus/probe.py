@@ -2,8 +2,8 @@
 
 import asyncio
 
-from plantfed_shared.bus.port import Bus, Connected, Disconnected, Refused
-from plantfed_shared.errors import BrokerError, BrokerRefused
+from plantfed_shared.bus.port import Bus, Connected
+from plantfed_shared.errors import BrokerError
 
 PROBE_S = 10.0
 
@@ -18,14 +18,10 @@ async def probe(bus: Bus) -> None:
     await bus.open()
     try:
         async with asyncio.timeout(PROBE_S):
-            while True:
-                match await bus.next_event():
-                    case Connected():
-                        return
-                    case Refused(reason):
-                        raise BrokerRefused(reason, hint="Check [broker] in the settings")
-                    case Disconnected(reason):
-                        raise BrokerError(reason, hint="Is the broker running and the url right?")
+            while not isinstance(await bus.next_event(), Connected):
+                trouble = bus.connection.trouble
+                if trouble is not None:
+                    raise trouble.as_error()
     except TimeoutError:
         raise BrokerError(f"the broker has not answered within {PROBE_S:g} s") from None
     finally:
