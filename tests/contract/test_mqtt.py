@@ -17,7 +17,13 @@ from tests.contract.conftest import needs_mosquitto
 
 from plantfed_shared.bus.connection_state import TroubleKind
 from plantfed_shared.bus.mqtt import MqttBus
-from plantfed_shared.bus.port import BrokerAddress, Disconnected, NotConnected, SessionSettings
+from plantfed_shared.bus.port import (
+    BrokerAddress,
+    Disconnected,
+    NotConnected,
+    NotSent,
+    SessionSettings,
+)
 from plantfed_shared.bus.reconnect import RIVAL_SHORTEST_S
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.topics import COORDINATOR, Kind
@@ -145,7 +151,9 @@ async def test_an_agent_cannot_listen_to_another(
 
 @needs_mosquitto
 @on_loop
-async def test_a_small_broker_says_what_it_takes(tmp_path: Path) -> None:
+async def test_a_small_broker_says_what_it_takes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     process = mosquitto(tmp_path, "max_packet_size 20000", "max_inflight_messages 2")
     async with (
         MqttWorld(process, free_port(tmp_path)).running() as world,
@@ -155,8 +163,14 @@ async def test_a_small_broker_says_what_it_takes(tmp_path: Path) -> None:
         await centre.connected()
         granted = (await press.connected()).max_payload_bytes
         assert granted == 20_000 - 1024
-        with pytest.raises(ValueError, match="at most 18976"):
-            press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), bytes(granted + 1))
+        # Who has not heard of the new limit yet asks again in pieces that fit.
+        with pytest.raises(NotSent, match="at most 18976"):
+            await press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), bytes(granted + 1))
+        press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), bytes(granted + 1))
+        assert [r.getMessage() for r in caplog.records if r.name == "plantfed.bus"] == [
+            f"dropped 18977 bytes on '{TOPICS.up('press-01', Kind.CHUNK)}': "
+            "the broker now takes at most 18976"
+        ]
         sent = [bytes([n]) * granted for n in range(30)]
         futures = [press.bus.publish(TOPICS.up("press-01", Kind.CHUNK), one) for one in sent]
         assert await centre.payloads(30) == sent

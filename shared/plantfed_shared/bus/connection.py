@@ -9,6 +9,7 @@ loop; all other state belongs to the loop.  What we do ourselves, and why paho d
 """
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from plantfed_shared.bus.reconnect import End
 from plantfed_shared.bus.sending import Outgoing, SendWindow
 from plantfed_shared.bus.tls import explain_alert, explain_failure, tls_context
 from plantfed_shared.errors import ConfigError
+
+log = logging.getLogger("plantfed.bus")
 
 CLOSE_WAIT_S = 2.0
 SESSION_EXPIRY_S = 7 * 86400
@@ -68,8 +71,7 @@ class Connection:
         self.ended: asyncio.Task[End]  # from start() on
         self.ready = False
         self.stood_s = 0.0
-        self.max_payload_bytes = MAX_MESSAGE_BYTES
-        self.sending = SendWindow(self._send, IN_FLIGHT)
+        self.sending = SendWindow(self._send, IN_FLIGHT, log.warning)
         self._address = address
         self._session = session
         self._inbox = inbox
@@ -155,7 +157,7 @@ class Connection:
         self.ready = True
         self._ready_at = self._loop.time()
         self.sending.limit = window
-        self.max_payload_bytes = max_payload_bytes
+        self.sending.max_payload_bytes = max_payload_bytes
         self._inbox.connected(max_payload_bytes)
         early, self._early = self._early, []
         for message in early:

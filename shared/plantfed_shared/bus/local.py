@@ -18,6 +18,7 @@ from plantfed_shared.bus.port import (
     Traffic,
     publish_bytes,
 )
+from plantfed_shared.bus.sending import fail
 
 
 class LocalHub:
@@ -114,9 +115,7 @@ class LocalBus:
             future.set_result(None)
             hub.wake()
         else:
-            future.set_exception(NotConnected(f"{client_id} is not connected"))
-            # Marks it as seen: nobody has to wait for it.
-            future.exception()
+            fail(future, NotConnected(f"{client_id} is not connected"))
         return future
 
     def acknowledge(self, token: int) -> None:

@@ -17,6 +17,7 @@ from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     BrokerAddress,
     BusEvent,
+    NotConnected,
     SessionSettings,
     Traffic,
 )
@@ -80,15 +81,14 @@ class MqttBus:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "Future[None]":
         """Hand over one message; see :meth:`plantfed_shared.bus.port.Bus.publish`."""
+        if len(payload) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"{len(payload)} bytes on {topic!r}: at most {MAX_MESSAGE_BYTES}")
         connection = self._connection
-        granted = MAX_MESSAGE_BYTES if connection is None else connection.max_payload_bytes
-        if len(payload) > granted:
-            raise ValueError(f"{len(payload)} bytes on {topic!r}: at most {granted}")
         future: Future[None] = asyncio.get_running_loop().create_future()
         if connection is not None and connection.ready:
             connection.sending.add(Outgoing(topic, payload, retain, future))
         else:
-            fail(future)
+            fail(future, NotConnected("not connected to the broker"))
         return future
 
     def acknowledge(self, token: int) -> None:

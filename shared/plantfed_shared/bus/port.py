@@ -7,8 +7,10 @@ Contract (``tests/contract/test_bus.py`` runs it on every implementation):
 * A message whose delivery was not acknowledged with :meth:`Bus.acknowledge` is delivered again
   after a reconnect, if the session is persistent.
 * ``publish`` proves nothing about delivery: brokers acknowledge what they then drop.
-* While disconnected nothing is queued: the future of ``publish`` fails with :class:`NotConnected`
-  and the protocol says again what still matters once it is connected.
+* A message may not even be sent: while disconnected nothing is queued, a connection may grant
+  shorter messages than the one its sender knew of, and what waits for a slow broker is bounded.
+  Then the future of ``publish`` fails with :class:`NotSent`, and the protocol says again what still
+  matters: after a connect, after a timeout, or when it is asked.
 * Subscriptions and the will are fixed at construction; ``Connected`` follows their (re)activation.
 """
 
@@ -24,8 +26,12 @@ MAX_MESSAGE_BYTES = 48 * 1024
 QOS = 1
 
 
-class NotConnected(Exception):
-    """A message was handed over while there is no connection; it was not sent."""
+class NotSent(Exception):
+    """A message was dropped instead of sent; says why."""
+
+
+class NotConnected(NotSent):
+    """It was handed over while there is no connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +174,11 @@ class Bus(Protocol):
 
         Returns:
             A future that ends when the broker has acknowledged, or fails with
-            :class:`NotConnected`.  Nobody has to wait for it.
+            :class:`NotSent`.  Nobody has to wait for it.
 
         Raises:
-            ValueError: the payload is longer than :data:`MAX_MESSAGE_BYTES`.
+            ValueError: the payload is longer than :data:`MAX_MESSAGE_BYTES`, whatever the broker
+                grants: a mistake of the caller's.
         """
         ...
 
