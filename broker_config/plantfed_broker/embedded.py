@@ -100,6 +100,7 @@ class EmbeddedBroker:
         self.data_dir = self.folder / "data" / self.kind
         self.log_file = log_file or self.folder / "data" / f"{self.kind}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def address(self) -> str:
@@ -140,9 +141,9 @@ class EmbeddedBroker:
         self._check_port_is_free()
         command = self._prepare()
         with ExitStack() as undo:
-            log_start = self._spawn(command)
+            self._spawn(command)
             undo.callback(self.stop)
-            self._wait_until_it_answers(log_start)
+            self._wait_until_it_answers()
             undo.pop_all()
 
     def stop(self) -> None:
@@ -191,8 +192,10 @@ class EmbeddedBroker:
         Raises:
             BrokerError: it has ended; says why.
         """
-        if self._process is not None and self._process.poll() is not None:
-            raise self._ended(0)
+        if self._process is not None:
+            code = self._process.poll()
+            if code is not None:
+                raise self._ended(code)
 
     def _read_settings(self) -> BrokerSettings:
         settings = read_folder(self.folder)
@@ -232,10 +235,10 @@ class EmbeddedBroker:
             pins=[key_pin(certificate) for certificate in certificates],
         )
 
-    def _spawn(self, command: list[str]) -> int:
+    def _spawn(self, command: list[str]) -> None:
         try:
             with self.log_file.open("ab") as log:
-                start = log.tell()
+                self._log_start = log.tell()
                 # A session of its own: Ctrl-C reaches us alone, and we end it in good order.
                 # Tethered: were we killed, the next start would find the port taken.
                 self._process = subprocess.Popen(
@@ -248,19 +251,18 @@ class EmbeddedBroker:
                 )
         except OSError as error:
             raise BrokerError(f"{self.kind} cannot be started: {error}") from error
-        return start
 
-    def _wait_until_it_answers(self, log_start: int) -> None:
+    def _wait_until_it_answers(self) -> None:
         assert self._process is not None
         for _ in range(int(START_TIMEOUT_S / POLL_S)):
             answers = _answers(self._local_host, self._settings.port)
             try:
-                self._process.wait(POLL_S)
+                code = self._process.wait(POLL_S)
             except subprocess.TimeoutExpired:
                 if answers:
                     return
             else:
-                raise self._ended(log_start)
+                raise self._ended(code)
         raise BrokerError(
             f"{self.kind} does not answer on port {self._settings.port} "
             f"after {START_TIMEOUT_S:.0f} s",
@@ -290,9 +292,20 @@ class EmbeddedBroker:
                 f"no broker answers at {url}", hint="Start it, or check host, port, firewall"
             )
 
-    def _ended(self, log_start: int) -> BrokerError:
-        reasons = _reasons(self.log_file, log_start)
-        return BrokerError(f"{self.kind} ended: {reasons}", hint=f"Look into {self.log_file}")
+    def _ended(self, code: int) -> BrokerError:
+        said = _reasons(self.log_file, self._log_start)
+        return BrokerError(
+            f"{self.kind} ended: {_how(code)}; its log: {said}", hint=f"Look into {self.log_file}"
+        )
+
+
+def _how(code: int) -> str:
+    """Say what ``Popen.returncode`` means."""
+    if code >= 0:
+        return f"exit code {code}"
+    # Real-time signals beside the first and the last have no name.
+    names = {number.value: number.name for number in signal.Signals}
+    return f"killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _program(kind: BrokerKind) -> Path | None:
@@ -326,4 +339,5 @@ def _reasons(log_file: Path, start: int) -> str:
         return f"its log cannot be read: {error}"
     marks = ("Error", "[FTL]", "[ERR]", "nats-server:")
     wrong = [LOG_PREFIX.sub("", line) for line in lines if any(mark in line for mark in marks)]
-    return "; ".join(wrong[-2:] or lines[-1:]) or "it said nothing"
+    last = [LOG_PREFIX.sub("", line) for line in lines[-1:]]
+    return "; ".join(wrong[-2:] or last).rstrip(".") or "it says nothing"

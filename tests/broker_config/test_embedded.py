@@ -1,6 +1,7 @@
 """Real brokers on a rendered folder."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -234,7 +235,9 @@ def test_a_taken_port_is_one_clear_line(kind: BrokerKind, tmp_path: Path) -> Non
 def test_a_broker_that_will_not_start_says_why(kind: BrokerKind, tmp_path: Path) -> None:
     site = Site.build(tmp_path, kind, "mtls")
     (tmp_path / "server.key").write_text("nonsense")
-    with pytest.raises(BrokerError, match=rf"^{kind} ended: .*(key|PEM).* Look into ") as caught:
+    with pytest.raises(
+        BrokerError, match=rf"^{kind} ended: exit code \d+; .*(key|PEM).* Look into "
+    ) as caught:
         site.broker.start()
     assert "\n" not in str(caught.value)
     assert site.broker.pid is None
@@ -243,13 +246,44 @@ def test_a_broker_that_will_not_start_says_why(kind: BrokerKind, tmp_path: Path)
 @on_each_broker
 def test_a_broker_that_ended_is_noticed(kind: BrokerKind, tmp_path: Path) -> None:
     with Site.build(tmp_path, kind).broker as broker:
-        pid = broker.pid
-        assert pid is not None
         broker.check()
-        os.kill(pid, 9)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(BrokerError, match=f"{kind} ended"):
+        end(broker, signal.SIGKILL)
+        with pytest.raises(BrokerError, match=f"^{kind} ended: killed by SIGKILL; its log: "):
             broker.check()
+
+
+def test_a_signal_without_a_name_has_its_number() -> None:
+    assert embedded._how(-(signal.SIGRTMIN + 3)) == f"killed by signal {signal.SIGRTMIN + 3}"
+
+
+@on_each_broker
+def test_a_broker_that_ended_by_itself_names_its_exit_code(
+    kind: BrokerKind, tmp_path: Path
+) -> None:
+    with Site.build(tmp_path, kind).broker as broker:
+        end(broker, signal.SIGTERM)
+        with pytest.raises(BrokerError, match=rf"^{kind} ended: exit code \d+; "):
+            broker.check()
+
+
+def test_only_the_log_of_this_run_is_quoted(tmp_path: Path) -> None:
+    site = Site.build(tmp_path, BrokerKind.NATS)
+    with site.broker:
+        pass
+    with site.broker.log_file.open("a") as log:
+        log.write("[1] 2026/11/22 20:00:00.000000 [ERR] the trouble of yesterday\n")
+    with site.broker as broker:
+        end(broker, signal.SIGKILL)
+        with pytest.raises(BrokerError) as caught:
+            broker.check()
+    assert "yesterday" not in str(caught.value)
+
+
+def end(broker: EmbeddedBroker, number: int) -> None:
+    """Send a signal and wait until it has ended the process, without taking its exit code."""
+    assert broker.pid is not None
+    os.kill(broker.pid, number)
+    os.waitid(os.P_PID, broker.pid, os.WEXITED | os.WNOWAIT)
 
 
 @on_each_broker
@@ -298,6 +332,14 @@ def test_a_given_address_comes_first_then_mosquitto_then_pip(
     installed.clear()
     with pytest.raises(BrokerError, match=r"apt install mosquitto, or: pip install .*--broker"):
         resolve_broker(None)
+
+
+def test_nats_does_not_keep_what_was_not_acknowledged_for_long(tmp_path: Path) -> None:
+    site = Site.build(tmp_path, BrokerKind.NATS)
+    with site.broker as broker:
+        config = (broker.folder / "data" / "nats.conf").read_text()
+    # It refuses to start with an option it doesn't know.
+    assert '\n  ack_wait: "10s"\n' in config
 
 
 def test_nats_without_a_password_list_says_how_to_get_it(tmp_path: Path) -> None:
