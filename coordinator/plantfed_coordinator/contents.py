@@ -19,8 +19,7 @@ class Contents:
         """The newest model and where its bytes are."""
         self._keep_up(state)
         name, content = self._offers[state.k]
-        definition = _content(state.terms.encoded)
-        return ModelOffer(name=name, content=content, definition=definition, final=state.final)
+        return ModelOffer(name, content, state.terms.content, state.final)
 
     def model(self, state: FederationState, digest: bytes) -> tuple[int, bytes] | None:
         """(release number, bytes) of a kept model."""

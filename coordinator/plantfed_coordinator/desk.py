@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from plantfed_coordinator.contents import Contents
 from plantfed_coordinator.events import Action, Note, Persist, Publish
-from plantfed_coordinator.records import EpochStarted, Record
+from plantfed_coordinator.liveness import LiveCount
+from plantfed_coordinator.records import EpochStarted, Joined, Left, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
@@ -61,6 +62,7 @@ class Desk:
         self.presence: dict[str, Presence] = {}
         self.contents = Contents()
         self.max_payload_bytes = MAX_MESSAGE_BYTES
+        self._live_count = LiveCount()
         self._new_bits = new_bits
         self._started = now
         self._actions: list[Action] = []
@@ -73,6 +75,8 @@ class Desk:
     def record(self, record: Record) -> None:
         """Change the state by a record that is persisted."""
         self.state.apply(record)
+        if isinstance(record, Joined | Left | EpochStarted):
+            self._live_count.forget()
         self._actions.append(Persist(record))
 
     def renew(self, reason: str, seen: Epoch, definition: bytes | None = None) -> None:
@@ -121,9 +125,29 @@ class Desk:
 
     def presence_of(self, agent: str, now: float) -> Presence:
         """What is known of an agent; begins now where it was not heard of."""
-        return self.presence.setdefault(agent, Presence(now))
+        known = self.presence.get(agent)
+        if known is None:
+            self._live_count.forget()
+            known = self.presence[agent] = Presence(now)
+        return known
 
-    def seen_at(self, agent: str) -> float:
-        """Monotonic seconds; members not heard of since the start count from there."""
+    def hear_of(self, agent: str, now: float) -> Presence:
+        """A member has said something."""
+        presence = self.presence_of(agent, now)
+        if now - presence.last_seen > self._live_within_s:
+            self._live_count.forget()
+        presence.online, presence.last_seen = True, now
+        return presence
+
+    def live_members(self, now: float) -> int:
+        """Members heard of lately; those not heard of since the start count from there."""
+        last_seen = (self._seen_at(agent) for agent in self.state.members)
+        return self._live_count.count(last_seen, self._live_within_s, now)
+
+    @property
+    def _live_within_s(self) -> float:
+        return self.state.terms.definition.schedule.live_within_s
+
+    def _seen_at(self, agent: str) -> float:
         known = self.presence.get(agent)
         return known.last_seen if known else self._started

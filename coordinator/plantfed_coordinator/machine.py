@@ -155,11 +155,11 @@ class FederationMachine:
                 self._take_bye(agent, message, envelope.digest)
         if agent not in self._desk.state.members:
             return  # only members are remembered: anybody can make up ids
-        presence = self._desk.presence_of(agent, now)
         if isinstance(message, Status):
+            presence = self._desk.presence_of(agent, now)
             presence.online, presence.software = message.online, message.software
         else:
-            presence.online, presence.last_seen = True, now
+            presence = self._desk.hear_of(agent, now)
             if isinstance(message, Hello):
                 presence.software = message.software
 

@@ -131,7 +131,7 @@ class Releases:
             # train on the same model again
             late = now >= self._round_since + schedule.deadline_s
             return late or (bool(opened.drawn) and opened.answered >= set(opened.drawn))
-        live = sum(now - self._desk.seen_at(a) <= schedule.live_within_s for a in state.members)
+        live = self._desk.live_members(now)
         if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live):
             return True
         since = self._changed_since

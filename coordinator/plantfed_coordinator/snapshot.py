@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from plantfed_coordinator.consensus import AllMembersMean, Contribution, consensus_of
-from plantfed_coordinator.state import FederationState, Member, Round, Terms
+from plantfed_coordinator.state import FederationState, Member, Round
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.messages import Epoch
+from plantfed_shared.terms import terms_of
 
 SnapshotRows = list[tuple[str, str, bytes | None]]
 """(name, JSON, bytes)."""
@@ -51,7 +52,7 @@ def from_rows(rows: SnapshotRows) -> FederationState:
     found = {name: (text, blob or b"") for name, text, blob in rows}
     try:
         head = json.loads(found["state"][0])
-        terms = Terms(found["definition"][1])
+        terms = terms_of(found["definition"][1])
         versions = {
             int(n.removeprefix("version ")): _integers(blob)
             for n, (_, blob) in found.items()

@@ -4,10 +4,10 @@
 same state, bit for bit.  It trusts its records: they are checked before they are written.
 """
 
+from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
 
 import numpy as np
 
@@ -25,19 +25,16 @@ from plantfed_coordinator.records import (
     Served,
 )
 from plantfed_shared.codec import decode_dense
-from plantfed_shared.definition import FederationDefinition, content_digest
 from plantfed_shared.errors import StorageError
-from plantfed_shared.initial import initial_parameters
 from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     Integers,
-    Lattice,
     SaturationError,
     check_magnitude,
     checksum,
 )
 from plantfed_shared.messages import Epoch
-from plantfed_shared.parameters import flatten
+from plantfed_shared.terms import Terms, terms_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +74,6 @@ class Round:
     answered: frozenset[str] = frozenset()
 
 
-class Terms:
-    """What follows from a definition alone.
-
-    Attributes:
-        definition: of the federation.
-        encoded: its canonical bytes.
-        digest: their content digest.
-    """
-
-    def __init__(self, encoded: bytes) -> None:
-        self.encoded = encoded
-        self.definition = FederationDefinition.from_bytes(encoded)
-        self.digest = content_digest(encoded)
-
-    @cached_property
-    def lattice(self) -> Lattice:
-        """Of the shared vector."""
-        return self.definition.lattice()
-
-    def initial_model(self) -> Integers:
-        """U_0 on the lattice."""
-        specification = self.definition.parameter_specification()
-        shared, _ = specification.split(initial_parameters(self.definition))
-        return self.lattice.from_floats(flatten(shared))
-
-
 @dataclass(slots=True)
 class FederationState:
     """A federation at one point of its journal.
@@ -136,12 +107,16 @@ class FederationState:
     round: Round | None = None
     releases: int = 0
     updates: int = 0
+    _pins: Counter[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._count_pins()
 
     @classmethod
     def begin(cls, record: EpochStarted) -> "FederationState":
         """The state after the first record of a journal."""
-        terms = Terms(record.definition)
-        model = terms.initial_model()
+        terms = terms_of(record.definition)
+        model = terms.initial_model
         consensus = consensus_of(terms.definition.algorithm, model)
         return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
 
@@ -179,11 +154,11 @@ class FederationState:
                 self._start_epoch(record)
             case Joined(agent, incarnation):
                 contribution = Contribution.neutral(self.model)
-                self.members[agent] = Member(incarnation, contribution, pinned=self.k)
+                self._pin(agent, Member(incarnation, contribution, pinned=self.k))
                 self.consensus.join(self.members[agent].contribution)
                 self.retired.pop(agent, None)
             case IncarnationRaised(agent, incarnation):
-                self.members[agent] = replace(
+                raised = replace(
                     self.members[agent],
                     incarnation=incarnation,
                     last_seq=0,
@@ -191,14 +166,13 @@ class FederationState:
                     # it is offered this version and may have it already
                     pinned=self.k,
                 )
-                self._forget_versions()
+                self._pin(agent, raised)
             case Left(agent, barred):
                 self._leave(agent, barred=barred)
             case Admitted(agent):
                 self.barred.discard(agent)
             case Served(agent, k):
-                self.members[agent] = replace(self.members[agent], pinned=k)
-                self._forget_versions()
+                self._pin(agent, replace(self.members[agent], pinned=k))
             case Applied():
                 self._apply_update(record)
             case Released():
@@ -242,7 +216,7 @@ class FederationState:
         if self.round is not None:
             rest = tuple(a for a in self.round.drawn if a != agent)
             self.round = replace(self.round, drawn=rest, answered=self.round.answered - {agent})
-        self._forget_versions()
+        self._unpin(member.pinned)
 
     def _release(self, record: Released) -> None:
         model = self.consensus.release(self.model)
@@ -251,16 +225,16 @@ class FederationState:
                 f"release {record.k} replays to another model than was announced",
                 hint="The journal is damaged; restore a backup",
             )
-        self.k = record.k
+        before, self.k = self.k, record.k
         self.versions[record.k] = model
         self.releases += 1
         self.arrived.clear()
         self.changed = False
         self.round = None
-        self._forget_versions()
+        self._forget_if_unused(before)
 
     def _start_epoch(self, record: EpochStarted) -> None:
-        terms = Terms(record.definition)
+        terms = terms_of(record.definition)
         scale = _unit_ratio(self.terms, terms)
         dual_scale = scale * _penalty_ratio(self.terms, terms)
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
@@ -280,10 +254,29 @@ class FederationState:
         self.versions = {record.k: model}
         self.members, self.consensus = members, consensus
         self.arrived, self.changed, self.round = set(), False, None
+        self._count_pins()
 
-    def _forget_versions(self) -> None:
-        keep = {m.pinned for m in self.members.values()} | {self.k}
-        self.versions = {k: model for k, model in self.versions.items() if k in keep}
+    def _count_pins(self) -> None:
+        self._pins = Counter(m.pinned for m in self.members.values() if m.pinned is not None)
+
+    def _pin(self, agent: str, member: Member) -> None:
+        """Put a new row in a member's place; the version only it had as its base is let go."""
+        old = self.members.get(agent)
+        self.members[agent] = member
+        if member.pinned is not None:
+            self._pins[member.pinned] += 1
+        if old is not None:
+            self._unpin(old.pinned)
+
+    def _unpin(self, k: int | None) -> None:
+        if k is not None:
+            self._pins[k] -= 1
+            self._forget_if_unused(k)
+
+    def _forget_if_unused(self, k: int) -> None:
+        if k != self.k and self._pins[k] <= 0:
+            self.versions.pop(k, None)
+            del self._pins[k]
 
 
 def _unit_ratio(before: Terms, after: Terms) -> Fraction:

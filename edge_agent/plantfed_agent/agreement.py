@@ -1,14 +1,13 @@
 """Whether what the coordinator says agrees with what this agent holds: pure judgements."""
 
-from dataclasses import replace
 from enum import StrEnum
 
-from plantfed_agent.state import AgentState
+from plantfed_agent.state import AgentState, with_changes
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_dense
-from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch, ModelName, State, Update, Welcome
+from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
 
@@ -56,7 +55,7 @@ def agreement(state: AgentState, message: State) -> Agreement:
         return Agreement.AGREES
     if state.outstanding is not None and message.last_seq == state.applied_seq + 1:
         same = message.last_digest == wire.envelope_digest(state.outstanding)
-        if same and message.dual_checksum == _update(state.outstanding).dual_checksum:
+        if same and message.dual_checksum == _update(state.outstanding)[0].dual_checksum:
             return Agreement.APPLIED
     return Agreement.DISAGREES
 
@@ -72,19 +71,18 @@ def dual_after_outstanding(state: AgentState) -> AgentState:
     """The state after its outstanding update was applied; only valid when there is one."""
     if state.outstanding is None:
         return state
-    definition = FederationDefinition.from_bytes(state.definition)
+    terms = terms_of(state.definition)
     dual = state.dual
-    if definition.algorithm.has_duals:
-        lattice = definition.lattice()
-        tail = wire.decode(state.outstanding, Kind.UPDATE).tail
-        dual = state.dual_after(lattice, decode_dense(tail, lattice.size))
-        if checksum(dual) != _update(state.outstanding).dual_checksum:
+    if terms.definition.algorithm.has_duals:
+        update, tail = _update(state.outstanding)
+        dual = state.dual_after(terms.lattice, decode_dense(tail, terms.lattice.size))
+        if checksum(dual) != update.dual_checksum:
             raise ValueError("the dual on disk is not the one the outstanding update was made with")
-    return replace(state, dual=dual, applied_seq=state.applied_seq + 1, outstanding=None)
+    return with_changes(state, dual=dual, applied_seq=state.applied_seq + 1, outstanding=None)
 
 
-def _update(outstanding: bytes) -> Update:
-    message = wire.decode(outstanding, Kind.UPDATE).message
-    if not isinstance(message, Update):
-        raise TypeError(type(message).__name__)
-    return message
+def _update(outstanding: bytes) -> tuple[Update, memoryview]:
+    envelope = wire.decode(outstanding, Kind.UPDATE)
+    if not isinstance(envelope.message, Update):
+        raise TypeError(type(envelope.message).__name__)
+    return envelope.message, envelope.tail

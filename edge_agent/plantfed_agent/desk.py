@@ -1,17 +1,16 @@
 """What the parts of the agent machine work on together: the state, and the actions they ask for."""
 
-from dataclasses import replace
 from typing import Any
 
 from plantfed_agent.events import Action, Note, Persist, Publish
 from plantfed_agent.pace import Pace
-from plantfed_agent.state import AgentState, changed_fields
+from plantfed_agent.state import AgentState, changed_fields, with_changes
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
-from plantfed_shared.definition import FederationDefinition, content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import KIND_OF_MESSAGE, Message, ModelOffer, Status
+from plantfed_shared.terms import Terms, terms_of
 from plantfed_shared.topics import Topics
 
 
@@ -26,7 +25,6 @@ class Desk:
 
     Attributes:
         state: as it is now.
-        definition: parsed from the state, once there is one.
         offer: the newest model announced by the coordinator.
         max_payload_bytes: what the broker grants.
     """
@@ -36,13 +34,15 @@ class Desk:
         self.topics = topics
         self.pace = pace
         self.state = state
-        self.definition: FederationDefinition | None = None
         self.offer: ModelOffer | None = None
         self.max_payload_bytes = MAX_MESSAGE_BYTES
         self._persisted = state
         self._actions: list[Action] = []
-        if state.definition:
-            self.definition = FederationDefinition.from_bytes(state.definition)
+
+    @property
+    def terms(self) -> Terms | None:
+        """The definition in the state and what follows from it, once there is one."""
+        return terms_of(self.state.definition) if self.state.definition else None
 
     def take_actions(self) -> list[Action]:
         """All that was asked for since the last time, what must be persisted first."""
@@ -56,7 +56,7 @@ class Desk:
 
     def change(self, **changes: Any) -> None:
         """Replace fields of the state."""
-        self.state = replace(self.state, **changes)
+        self.state = with_changes(self.state, **changes)
 
     def ask(self, action: Action) -> None:
         """Ask the shell for something."""
@@ -76,9 +76,9 @@ class Desk:
 
     def has_definition(self) -> bool:
         """Whether the definition on disk is the one the coordinator offers."""
-        if self.offer is None or self.definition is None:
+        if self.offer is None or self.terms is None:
             return False
-        return self.offer.definition.digest == content_digest(self.state.definition)
+        return self.offer.definition.digest == self.terms.digest
 
     def lattice(self) -> Lattice:
         """Of the shared vector.
@@ -86,6 +86,6 @@ class Desk:
         Raises:
             PeerError: there is no definition yet.
         """
-        if self.definition is None:
+        if self.terms is None:
             raise PeerError("numbers came before the federation's definition")
-        return self.definition.lattice()
+        return self.terms.lattice

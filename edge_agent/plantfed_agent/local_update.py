@@ -1,19 +1,20 @@
 """From a state to a local round, and from its outcome to the update that is sent: pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from plantfed_agent.state import AgentState
+from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_dense
-from plantfed_shared.definition import Algorithm, FederationDefinition, content_digest
+from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import Floats, Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Update
+from plantfed_shared.terms import Terms
 
 
-def task_of(agent: str, state: AgentState, definition: FederationDefinition) -> TrainingTask:
+def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
     """The round on the model that was fetched last.
 
     Raises:
@@ -21,7 +22,7 @@ def task_of(agent: str, state: AgentState, definition: FederationDefinition) -> 
     """
     if state.model is None:
         raise ValueError("no model to train on")
-    lattice = definition.lattice()
+    lattice = terms.lattice
     dual = np.zeros_like(state.model) if state.dual is None else state.dual
     return TrainingTask(
         agent=agent,
@@ -29,13 +30,13 @@ def task_of(agent: str, state: AgentState, definition: FederationDefinition) -> 
         base=lattice.to_floats(state.model),
         dual=lattice.to_floats(dual),
         head=state.head,
-        definition=definition,
+        definition=terms.definition,
     )
 
 
 def after_round(
     state: AgentState,
-    definition: FederationDefinition,
+    terms: Terms,
     outcome: TrainingOutcome,
     *,
     report_score: bool,
@@ -44,7 +45,7 @@ def after_round(
 
     Args:
         state: as it was when the round began.
-        definition: of the federation.
+        terms: of the federation.
         outcome: of the round on ``state.model``.
         report_score: whether the update carries the score.
 
@@ -54,7 +55,7 @@ def after_round(
     """
     if state.model is None or state.model_name is None:
         raise ValueError("no model was trained on")
-    lattice, algorithm = definition.lattice(), definition.algorithm
+    lattice, algorithm = terms.lattice, terms.definition.algorithm
     base = lattice.to_floats(state.model)
     sent = transmission(lattice, algorithm, state.memory, base, outcome.shared)
     dual = state.dual
@@ -65,13 +66,13 @@ def after_round(
         incarnation=state.incarnation,
         seq=state.applied_seq + 1,
         weight=outcome.n_samples if algorithm.weighting == "rows" else 1,
-        definition=content_digest(state.definition)[:8],
+        definition=terms.digest[:8],
         dual_checksum=0 if dual is None else checksum(dual),
         encoding=0,
         score=outcome.score if report_score else None,
     )
     same_rows = outcome.data_fingerprint == state.data_fingerprint
-    return replace(
+    return with_changes(
         state,
         head=outcome.head,
         memory=sent.memory,

@@ -104,7 +104,8 @@ class Membership:
         match standing_of_model(self._desk.state, offer.name):
             case Standing.SAME | Standing.NEWER:
                 self._desk.offer = offer
-                self._desk.change(newest=offer.name)
+                if offer.name != self._desk.state.newest:
+                    self._desk.change(newest=offer.name)
             case Standing.OLDER | Standing.TWIN:
                 # our hello tells the coordinator that it has lost its past, if it has
                 self._rejoin(now)

@@ -168,12 +168,12 @@ class Rounds:
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
-        state, offer, definition = self._desk.state, self._desk.offer, self._desk.definition
-        if self._membership.link is not Link.JOINED or offer is None or definition is None:
+        state, offer, terms = self._desk.state, self._desk.offer, self._desk.terms
+        if self._membership.link is not Link.JOINED or offer is None or terms is None:
             return False
         if self._job is not None or state.outstanding is not None or self.resting:
             return False
-        if definition.schedule.kind == "sync" and (
+        if terms.definition.schedule.kind == "sync" and (
             self.invitation is None or self.invitation.model != offer.name
         ):
             return False
@@ -235,7 +235,6 @@ class Rounds:
         if not same_structure(self._desk.state.definition, definition):
             self._desk.ask(Stop(_other_structure(definition)))
             return
-        self._desk.definition = definition
         self._desk.change(definition=encoded, memory=None, rounds_on_these_rows=0)
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
@@ -256,17 +255,17 @@ class Rounds:
     # ------------------------------------------------------------------ training
 
     def _train(self) -> None:
-        state, definition = self._desk.state, self._desk.definition
-        if definition is None or state.model is None or state.model_name is None:
+        state, terms = self._desk.state, self._desk.terms
+        if terms is None or state.model is None or state.model_name is None:
             return
         self._tickets += 1
         self._job = _Job(self._tickets, state.model_name, self._membership.welcomes)
-        self._desk.ask(Train(self._tickets, task_of(self._desk.agent, state, definition)))
+        self._desk.ask(Train(self._tickets, task_of(self._desk.agent, state, terms)))
 
     def take_outcome(self, ticket: int, outcome: TrainingOutcome, now: float) -> None:
         """A round is finished: its head and its update are persisted together."""
-        job, definition = self._job, self._desk.definition
-        if job is None or job.ticket != ticket or definition is None:
+        job, terms = self._job, self._desk.terms
+        if job is None or job.ticket != ticket or terms is None:
             return
         self._job, self._proven = None, True
         void = job.welcomes != self._membership.welcomes
@@ -276,7 +275,7 @@ class Rounds:
         self._desk.pace.round_finished(now)
         try:
             self._desk.state = after_round(
-                self._desk.state, definition, outcome, report_score=self._report_score
+                self._desk.state, terms, outcome, report_score=self._report_score
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)

@@ -1,4 +1,4 @@
-"""``plantfed``: the demo."""
+"""``plantfed``: the demo and the simulator."""
 
 # one thread for numpy here and in what is started: before anything imports it
 import os
@@ -23,7 +23,7 @@ def commands() -> None:
     """Federated learning for factories, tried out on one machine.
 
     Exit codes: 0 done, 1 a process was killed or nothing happens any more, 2 wrong command line,
-    69 broker, 74 disk, 78 settings, 130 Ctrl-C; else that of a process which ended early.
+    65 rows, 69 broker, 74 disk, 78 settings, 130 Ctrl-C; else that of a process which ended early.
     """
 
 
@@ -95,6 +95,41 @@ def demo(
         result = run_demo(options, console)
     console.print(summary(result), highlight=False)
     click.echo(f"report: {(out / 'report.html').resolve()}")
+
+
+@commands.command()
+@click.argument("scenario")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of split, start and draws.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Gets the result.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder; gets result.json.",
+)
+def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None) -> None:
+    """Let the real machines run under a virtual clock, as SCENARIO says.
+
+    SCENARIO is a TOML file, or the name of one that comes with PlantFed: flaky, skewed-speeds,
+    tep-20, thin-link.
+    """
+    from rich.console import Console
+
+    from plantfed_lab.simulation.command import SimulateOptions, run_simulate, summary
+
+    options = SimulateOptions(scenario=scenario, seed=seed, json_file=json_file, out=out)
+    result = run_simulate(options, Console())
+    click.echo(summary(result))
 
 
 def main() -> NoReturn:

@@ -152,8 +152,9 @@ def divide_half_even(total: Integers, weight: int) -> Integers:
         total: int64, |x| < 2^62.
         weight: 1 <= weight < 2^32.
     """
-    quotient, remainder = np.divmod(total, weight)
-    twice = 2 * remainder
+    # by one scalar numpy divides many times faster than with divmod
+    quotient = total // weight
+    twice = 2 * (total - quotient * weight)
     up = (twice > weight) | ((twice == weight) & (quotient & 1 == 1))
     result: Integers = quotient + up
     return result

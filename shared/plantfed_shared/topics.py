@@ -13,6 +13,7 @@ underscore, which no agent id can.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from plantfed_shared.errors import ConfigError, PeerError
 
@@ -42,6 +43,12 @@ class Kind(StrEnum):
 
 UP = (Kind.HELLO, Kind.UPDATE, Kind.OFFER, Kind.NEED, Kind.CHUNK, Kind.BYE)
 DOWN = (Kind.WELCOME, Kind.STATE, Kind.START, Kind.NEED, Kind.CHUNK)
+_DIRECTED = {
+    (direction, kind.value): kind
+    for direction, kinds in (("up", UP), ("down", DOWN))
+    for kind in kinds
+}
+_ID = re.compile(ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +160,16 @@ class Topics:
         Raises:
             PeerError: it is none of this federation's topics.
         """
-        levels = topic.removeprefix(self.prefix).split("/")
-        if topic.startswith(self.prefix):
-            address = _address(levels)
-            if address is not None:
-                return address
+        return _parsed(self.prefix, topic)
+
+
+# a raised error is not kept, so that what strangers make up takes no memory
+@lru_cache(maxsize=4096)
+def _parsed(prefix: str, topic: str) -> Address:
+    address = _address(topic[len(prefix) :].split("/")) if topic.startswith(prefix) else None
+    if address is None:
         raise PeerError("not a topic of this federation", where=topic[:200])
+    return address
 
 
 def _address(levels: list[str]) -> Address | None:
@@ -167,12 +178,10 @@ def _address(levels: list[str]) -> Address | None:
             return Address(EVERYBODY, "", Kind.MODEL)
         case [agent, Kind.STATUS.value] if _is_agent(agent):
             return Address(agent, "", Kind.STATUS)
-        case [agent, "up", kind] if _is_agent(agent) and kind in {k.value for k in UP}:
-            return Address(agent, "up", Kind(kind))
-        case [agent, "down", kind] if _is_agent(agent) and kind in {k.value for k in DOWN}:
-            return Address(agent, "down", Kind(kind))
+        case [agent, direction, kind] if _is_agent(agent) and (direction, kind) in _DIRECTED:
+            return Address(agent, direction, _DIRECTED[direction, kind])
     return None
 
 
 def _is_agent(level: str) -> bool:
-    return re.fullmatch(ID_PATTERN, level) is not None and level not in RESERVED_IDS
+    return _ID.fullmatch(level) is not None and level not in RESERVED_IDS

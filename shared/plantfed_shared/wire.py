@@ -17,6 +17,7 @@ The last eight bytes are the message's *envelope digest*.  Golden vectors are in
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -52,7 +53,10 @@ KIND_CODES: dict[Kind, int] = {
 }
 KINDS_WITH_TAIL = frozenset({Kind.UPDATE, Kind.CHUNK})
 _KIND_OF_CODE = {code: kind for kind, code in KIND_CODES.items()}
+_FIELDS = {model: tuple(model.model_fields) for model in KIND_OF_MESSAGE}
 _PREFIX = struct.Struct("<2sBBHB")
+SHORT_BYTES = 512
+"""Decoded messages up to this length may be kept for when they come again."""
 CHUNK_ENVELOPE_BYTES = 64
 """More than a CHUNK has besides its content."""
 
@@ -74,7 +78,7 @@ class Envelope:
 
 def encode(message: Message, tail: bytes = b"") -> bytes:
     """The bytes of a message; equal messages give equal bytes."""
-    fields = [getattr(message, name) for name in type(message).model_fields]
+    fields = [getattr(message, name) for name in _FIELDS[type(message)]]
     header: bytes = msgpack.packb(fields, use_bin_type=True)
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"header of {len(header)} bytes")
@@ -94,6 +98,16 @@ def decode(payload: bytes, kind: Kind) -> Envelope:
     Raises:
         PeerError: it is not exactly one valid message of this kind.
     """
+    return _decode_short(payload, kind) if len(payload) <= SHORT_BYTES else _decode(payload, kind)
+
+
+# of the same manifest there are as many copies as agents, and it is announced again and again
+@lru_cache(maxsize=64)
+def _decode_short(payload: bytes, kind: Kind) -> Envelope:
+    return _decode(payload, kind)
+
+
+def _decode(payload: bytes, kind: Kind) -> Envelope:
     if len(payload) < _PREFIX.size + DIGEST_BYTES:
         raise PeerError(f"{len(payload)} bytes are too few for a message")
     magic, version, code, header_bytes, authentication_bytes = _PREFIX.unpack_from(payload)
@@ -110,13 +124,15 @@ def decode(payload: bytes, kind: Kind) -> Envelope:
     view = memoryview(payload)
     if payload[end:] != _digest(view[:end]):
         raise PeerError("checksum does not fit the message")
-    header = view[_PREFIX.size : _PREFIX.size + header_bytes]
+    header = bytes(view[_PREFIX.size : _PREFIX.size + header_bytes])
     return Envelope(_decode_header(header, kind), view[tail_start:end], envelope_digest(payload))
 
 
-def _decode_header(header: memoryview, kind: Kind) -> Message:
+# an agent reads its own outstanding update several times
+@lru_cache(maxsize=8)
+def _decode_header(header: bytes, kind: Kind) -> Message:
     model = MESSAGE_OF_KIND[kind]
-    names = list(model.model_fields)
+    names = _FIELDS[model]
     fields = _unpack(header)
     if not isinstance(fields, tuple) or len(fields) != len(names):
         raise PeerError(f"{kind} must have {len(names)} fields")
@@ -128,7 +144,7 @@ def _decode_header(header: memoryview, kind: Kind) -> Message:
         raise PeerError(f"{kind}.{place}: {problem['msg']}") from None
 
 
-def _unpack(header: memoryview) -> Any:
+def _unpack(header: bytes) -> Any:
     try:
         return msgpack.unpackb(
             header,

@@ -10,8 +10,8 @@ from tests.rules.sources import PACKAGES, Source, product
 PURE = {
     "plantfed_shared": """
         bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts bus.reconnect
-        bus.sending bus.transit
-        codec definition errors initial lattice messages parameters topics transfer wire
+        bus.sending bus.transit codec definition errors initial lattice messages parameters terms
+        topics transfer wire
     """,
     "plantfed_agent": """
         agreement column_mapping desk events fetching frames kernels kernels.dense kernels.losses
@@ -19,8 +19,8 @@ PURE = {
         scores state table training whole_model
     """,
     "plantfed_coordinator": """
-        admission consensus contents desk events live machine record_rows records releases snapshot
-        state throttle
+        admission consensus contents desk events live liveness machine record_rows records releases
+        snapshot state throttle
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

@@ -6,12 +6,11 @@ them the engine may crash a host; it then starts again from its disk or journal,
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from plantfed_agent import events as agent_events
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
-from plantfed_agent.state import AgentState
+from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator import events as coordinator_events
 from plantfed_coordinator.machine import FederationMachine
@@ -19,6 +18,7 @@ from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.releases import Selector, draw_participants
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Boundary, Simulation
+from plantfed_lab.simulation.stopwatch import Stopwatch
 from plantfed_shared import wire
 from plantfed_shared.bus.port import (
     BusEvent,
@@ -59,8 +59,11 @@ class AgentHost:
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
+        on_stop: told the error with which it has, if it was one.
         starts: so far.
-        seconds_computing: virtual, in finished rounds and in those that a crash has cut off.
+        failed_rounds: that ended with an error.
+        computing: runs during rounds, also those that a crash cuts off.
+        down: runs while no agent does.
     """
 
     def __init__(
@@ -79,9 +82,12 @@ class AgentHost:
         self.machine: AgentMachine | None = None
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
+        self.on_stop: Callable[[PlantfedError], None] = lambda _: None
         self.starts = 0
-        self.seconds_computing = 0.0
-        self._computing_since: float | None = None
+        self.failed_rounds = 0
+        self.computing = Stopwatch()
+        self.down = Stopwatch()
+        self.down.start(simulation.now)
         self._simulation = simulation
         self._topics = topics
 
@@ -95,6 +101,7 @@ class AgentHost:
         if self.stopped is not None:
             return
         self.starts += 1
+        self.down.stop(self._simulation.now)
         self.machine = AgentMachine(
             self.name, self._topics, self.disk, self.pace(), software_version()
         )
@@ -147,7 +154,7 @@ class AgentHost:
         for action in actions:
             if isinstance(action, agent_events.Persist):
                 kept = {name: getattr(action.state, name) for name in action.changed}
-                self.disk = replace(self.disk, **kept)
+                self.disk = with_changes(self.disk, **kept)
         for action in actions:
             if self.machine is None:
                 return
@@ -167,14 +174,16 @@ class AgentHost:
             case agent_events.Stop():
                 self.stopped = action
                 self._end_process(clean=True)
+                if action.error is not None:
+                    self.on_stop(action.error)
 
     def _begin_round(self, ticket: int, task: TrainingTask) -> None:
         machine = self.machine
-        self._computing_since = self._simulation.now
+        self.computing.start(self._simulation.now)
 
         def finish() -> None:
             if self.machine is machine:
-                self._stop_computing()
+                self.computing.stop(self._simulation.now)
                 self.handle(self._outcome(ticket, task))
 
         self._simulation.after(self.compute_s(), finish)
@@ -183,17 +192,15 @@ class AgentHost:
         try:
             return agent_events.RoundDone(ticket, self.train(task))
         except PlantfedError as error:
+            self.failed_rounds += 1
             return agent_events.RoundFailed(ticket, error)
 
     def _end_process(self, *, clean: bool) -> None:
+        now = self._simulation.now
         self.machine = None
-        self._stop_computing()
-        self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=clean)
-
-    def _stop_computing(self) -> None:
-        if self._computing_since is not None:
-            self.seconds_computing += self._simulation.now - self._computing_since
-            self._computing_since = None
+        self.computing.stop(now)
+        self.down.start(now)
+        self._simulation.broker.disconnect(self.client_id, now, clean=clean)
 
 
 class CoordinatorHost:

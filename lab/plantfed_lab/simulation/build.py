@@ -1,0 +1,143 @@
+"""From a scenario and a seed to a simulation that is ready to run."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from plantfed_coordinator.records import EpochStarted
+from plantfed_lab.simulation.absences import Absences
+from plantfed_lab.simulation.draws import Law, stream
+from plantfed_lab.simulation.engine import Simulation
+from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
+from plantfed_lab.simulation.links import Link, LinkQuality, Links
+from plantfed_lab.simulation.recording import Recorder, SimulatedMachine
+from plantfed_lab.simulation.result import MachineConditions
+from plantfed_lab.simulation.scenario import HostSection, LoadedScenario, MachineSection
+from plantfed_lab.simulation.sites import Site, definition_of, sites_of
+from plantfed_shared.bus.memory import MemoryBroker
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.errors import PlantfedError
+from plantfed_shared.messages import Epoch
+from plantfed_shared.topics import COORDINATOR, Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """A federation that is ready to be simulated.
+
+    Attributes:
+        simulation: its clock, broker and hosts.
+        definition: of it.
+        coordinator: its host.
+        machines: sorted by id.
+        recorder: takes down what happens.
+    """
+
+    simulation: Simulation
+    definition: FederationDefinition
+    coordinator: CoordinatorHost
+    machines: tuple[SimulatedMachine, ...]
+    recorder: Recorder
+
+
+def build(loaded: LoadedScenario, seed: int) -> Federation:
+    """Read the rows, draw what is drawn, and enter the first events.
+
+    Raises:
+        ConfigError: the scenario, or a file that it names, is wrong.
+        DataError: a machine has no rows, or they cannot be used.
+    """
+    definition = definition_of(loaded, seed)
+    sites = sites_of(loaded, definition, seed)
+    topics = Topics(definition.federation)
+    links: dict[str, Link] = {}
+    broker = MemoryBroker(stream(seed, "", "broker"), transit=Links(links))
+    simulation = Simulation(broker)
+    coordinator = _coordinator(simulation, topics, definition, seed)
+    links[coordinator.client_id] = _link(loaded.scenario.coordinator, seed, COORDINATOR)
+    simulation.at(0.0, coordinator.start)
+    _plan(simulation, coordinator, loaded.scenario.coordinator, seed, COORDINATOR)
+    machines = tuple(_machine(simulation, topics, site, loaded, seed, links) for site in sites)
+    recorder = Recorder(simulation, machines)
+    coordinator.observe = recorder.take
+    coordinator.keeps_journal = loaded.scenario.coordinator.restarts is not None
+    return Federation(simulation, definition, coordinator, machines, recorder)
+
+
+def _coordinator(
+    simulation: Simulation, topics: Topics, definition: FederationDefinition, seed: int
+) -> CoordinatorHost:
+    bits = stream(seed, COORDINATOR, "epochs")
+    founding = EpochStarted(Epoch(1, bits.getrandbits(64)), 0, definition.to_bytes(), "created")
+    return CoordinatorHost(simulation, topics, founding, lambda: bits.getrandbits(64))
+
+
+def _machine(
+    simulation: Simulation,
+    topics: Topics,
+    site: Site,
+    loaded: LoadedScenario,
+    seed: int,
+    links: dict[str, Link],
+) -> SimulatedMachine:
+    section = loaded.machine(site.id)
+    compute_s = section.compute_s.draw(stream(seed, site.id, "compute"))
+    host = AgentHost(
+        simulation,
+        topics,
+        site.id,
+        site.train,
+        _round_lengths(compute_s, section.slowdown, stream(seed, site.id, "slowdown")),
+    )
+    host.pace = site.pace(section)
+    host.on_stop = lambda error: _fail(site.id, error)
+    link = links[site.id] = _link(section, seed, site.id)
+    simulation.at(section.start_s.draw(stream(seed, site.id, "start")), host.start)
+    absences = _plan(simulation, host, section, seed, site.id)
+    return SimulatedMachine(site, host, link, absences, _conditions(compute_s, section, link))
+
+
+def _round_lengths(compute_s: float, slowdown: Law, draws: random.Random) -> Callable[[], float]:
+    return lambda: compute_s * slowdown.draw(draws)
+
+
+def _link(section: HostSection, seed: int, host: str) -> Link:
+    def rate(law: Law | None, purpose: str) -> float:
+        return inf if law is None else law.draw(stream(seed, host, purpose))
+
+    quality = LinkQuality(
+        uplink_bits_per_s=rate(section.uplink_bits_per_s, "uplink"),
+        downlink_bits_per_s=rate(section.downlink_bits_per_s, "downlink"),
+        latency_s=section.latency_s.draw(stream(seed, host, "latency")),
+        loss=section.loss,
+    )
+    return Link(quality, stream(seed, host, "losses"))
+
+
+def _plan(
+    simulation: Simulation,
+    host: AgentHost | CoordinatorHost,
+    section: HostSection,
+    seed: int,
+    name: str,
+) -> Absences:
+    absences = Absences(simulation, host)
+    absences.plan(section, stream(seed, name, "outages"), stream(seed, name, "failures"))
+    return absences
+
+
+def _conditions(compute_s: float, section: MachineSection, link: Link) -> MachineConditions:
+    quality = link.quality
+    return MachineConditions(
+        compute_s=compute_s,
+        uplink_bits_per_s=quality.uplink_bits_per_s if section.uplink_bits_per_s else None,
+        downlink_bits_per_s=quality.downlink_bits_per_s if section.downlink_bits_per_s else None,
+        latency_s=quality.latency_s,
+        loss=quality.loss,
+    )
+
+
+def _fail(machine: str, error: PlantfedError) -> None:
+    where = f"machine {machine}, {error.where}" if error.where else f"machine {machine}"
+    raise type(error)(error.what, where=where, hint=error.hint)

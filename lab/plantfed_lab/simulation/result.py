@@ -1,0 +1,175 @@
+"""What a simulation found: the content of its ``result.json``, and what its report is made from.
+
+Nothing in it depends on the computer that ran it or on how long that took: the same scenario and
+seed give the same bytes.
+"""
+
+from typing import Any, Literal
+
+from plantfed_lab.results import ModelResult, Part, Traffic
+
+End = Literal["duration", "releases", "updates", "nothing happens any more"]
+
+
+class CurvePoint(Part):
+    """The federation at one moment.
+
+    Attributes:
+        seconds: virtual, since the start.
+        k: number of the newest release.
+        releases: made so far.
+        updates: applied so far.
+        bytes_up: MQTT bytes from all machines so far, acknowledgements included.
+        bytes_down: to all machines.
+        online: machines that are up and have a link.
+        scored: machines that have a model and test rows; the next two are about them.
+        mean_score: of the models the agents would serve now; None where there are none.
+        worst_score: of them.
+    """
+
+    seconds: float
+    k: int
+    releases: int
+    updates: int
+    bytes_up: int
+    bytes_down: int
+    online: int
+    scored: int
+    mean_score: float | None
+    worst_score: float | None
+
+
+class TargetResult(Part):
+    """When the mean score that was wanted was reached.
+
+    Attributes:
+        score: wanted.
+        reached: the first point of the curve at which it was, or None.
+    """
+
+    score: float
+    reached: CurvePoint | None
+
+
+class MachineConditions(Part):
+    """What was drawn for one machine at the start.
+
+    Attributes:
+        compute_s: virtual seconds of a round without slowdown.
+        uplink_bits_per_s: None for no limit.
+        downlink_bits_per_s: None for no limit.
+        latency_s: one way.
+        loss: probability that a packet is lost.
+    """
+
+    compute_s: float
+    uplink_bits_per_s: float | None
+    downlink_bits_per_s: float | None
+    latency_s: float
+    loss: float
+
+
+class MachineResult(Part):
+    """One machine over the whole run.
+
+    Attributes:
+        id: of its agent.
+        conditions: it worked under.
+        updates: applied by the coordinator.
+        rounds: trained.
+        failed_rounds: that ended with an error.
+        mean_staleness: over its updates: releases made between base and arrival; None without any.
+        staleness_counts: its updates by staleness: 0, 1, 2, ... releases.
+        last_update_s: virtual second of its last applied update; None without any.
+        bytes_up: MQTT bytes it sent, acknowledgements included.
+        bytes_down: it received.
+        bytes_again: sent again after a loss, both ways; in none of the other two.
+        messages_up: PUBLISH packets it sent.
+        messages_down: it received.
+        seconds_offline: virtual, without a link.
+        seconds_down: virtual, without a running agent.
+        seconds_computing: virtual, in rounds.
+        starts: of its agent.
+        k: release it serves at the end; None if it never got a model.
+        score: of the model it serves at the end, on its own test rows.
+    """
+
+    id: str
+    conditions: MachineConditions
+    updates: int
+    rounds: int
+    failed_rounds: int
+    mean_staleness: float | None
+    staleness_counts: tuple[int, ...]
+    last_update_s: float | None
+    bytes_up: int
+    bytes_down: int
+    bytes_again: int
+    messages_up: int
+    messages_down: int
+    seconds_offline: float
+    seconds_down: float
+    seconds_computing: float
+    starts: int
+    k: int | None
+    score: float | None
+
+
+class SimulationResult(Part):
+    """A whole simulation.
+
+    Attributes:
+        plantfed: version of the software.
+        scenario: its name.
+        description: of it.
+        seed: of everything that was drawn.
+        data: kind of the rows.
+        federation: id.
+        score_kind: "accuracy", or "minus rmse" in target units; more is better in both.
+        algorithm: settings of the optimisation.
+        schedule: settings of the releases.
+        ended_by: what ended it.
+        seconds: virtual.
+        epoch: counter of the federation's epoch at the end.
+        releases: made.
+        updates: applied.
+        model: at the end.
+        mean_score: of the machines at the end; None where nothing is scored.
+        worst_score: of them.
+        target: when the wanted score was reached; None if none was wanted.
+        bytes: sums over machines, MQTT bytes.
+        bytes_again: sent again after a loss.
+        messages: sums over machines.
+        staleness_counts: updates by staleness: 0, 1, 2, ... releases.
+        curve: from the start to the end.
+        machines: sorted by id.
+    """
+
+    plantfed: str
+    scenario: str
+    description: str
+    seed: int
+    data: str
+    federation: str
+    score_kind: Literal["accuracy", "minus rmse"]
+    algorithm: dict[str, Any]
+    schedule: dict[str, Any]
+    ended_by: End
+    seconds: float
+    epoch: int
+    releases: int
+    updates: int
+    model: ModelResult
+    mean_score: float | None
+    worst_score: float | None
+    target: TargetResult | None
+    bytes: Traffic
+    bytes_again: int
+    messages: Traffic
+    staleness_counts: tuple[int, ...]
+    curve: tuple[CurvePoint, ...]
+    machines: tuple[MachineResult, ...]
+
+    def to_json(self) -> str:
+        """Readable JSON with a newline at its end; equal results give equal bytes."""
+        return self.model_dump_json(indent=2) + "\n"

@@ -1,0 +1,203 @@
+"""The sites of a simulation: what each machine has to learn from, and how good its model is."""
+
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from plantfed_agent.inprocess import carry_out, initial_head
+from plantfed_agent.kernels import kernel_for
+from plantfed_agent.loading import SampleLoader
+from plantfed_agent.pace import Pace
+from plantfed_agent.samples import Samples, SampleSets
+from plantfed_agent.scores import score
+from plantfed_agent.settings import TrainingSection, load_agent_settings
+from plantfed_agent.state import AgentState
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import whole_model
+from plantfed_coordinator.settings import load_definition
+from plantfed_lab.simulation.hosts import NO_LIMIT, Train
+from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
+from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
+from plantfed_shared.definition import FederationDefinition, Settings
+from plantfed_shared.errors import ConfigError
+from plantfed_shared.parameters import Floats
+from plantfed_shared.settings_file import check_settings
+from plantfed_shared.terms import terms_of
+
+PSEUDO_NOISE = 0.01
+"""Standard deviation of a pseudo-change: two bytes on the default lattice, as real ones have."""
+PSEUDO_NOISES = 16
+PSEUDO_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One machine's rows and habits.
+
+    Attributes:
+        id: of its agent.
+        train: does a local round.
+        test: test samples, or None.
+        training: as its agent.toml has it, or None.
+    """
+
+    id: str
+    train: Train
+    test: Samples | None = None
+    training: TrainingSection | None = None
+
+    def pace(self, machine: MachineSection) -> Callable[[], Pace]:
+        """Makes the timers and limits of its agent."""
+        own = self.training
+        interval_s, rounds = machine.min_interval_s, machine.max_rounds_without_new_rows
+        if interval_s is None:
+            interval_s = own.min_interval_s if own else 0.0
+        if rounds is None:
+            rounds = own.max_rounds_without_new_rows if own else NO_LIMIT
+        return lambda: Pace(min_interval_s=interval_s, max_rounds_without_new_rows=rounds)
+
+    def score(self, disk: AgentState) -> float | None:
+        """Of the model its agent would serve now; None without a model or test samples."""
+        if self.test is None or disk.model is None:
+            return None
+        terms = terms_of(disk.definition)
+        definition = terms.definition
+        head = initial_head(definition) if disk.head is None else disk.head
+        shared = terms.lattice.to_floats(disk.model)
+        parameters = whole_model(definition.parameter_specification(), shared, head)
+        return score(kernel_for(definition), definition, parameters, self.test)
+
+
+def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
+    """The federation of a scenario.
+
+    Raises:
+        ConfigError: its file is missing or wrong, or an override is not allowed.
+    """
+    section = loaded.scenario.federation
+    if section.file is not None:
+        base = load_definition(loaded.folder / section.file)
+    else:
+        base = federation_definition(seed)
+    document = base.model_dump(mode="json")
+    document["algorithm"] |= section.algorithm
+    document["schedule"] |= section.schedule
+    if section.lattice_bits is not None:
+        document["lattice_bits"] = section.lattice_bits
+    return check_settings({"federation": document}, _Overridden, str(loaded.path)).federation
+
+
+class _Overridden(Settings):
+    federation: FederationDefinition
+
+
+def sites_of(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:
+    """The machines of a scenario, sorted by id.
+
+    Raises:
+        ConfigError: a settings file is wrong, or there are more machines than plants.
+        DataError: a machine has no rows, or they cannot be used.
+    """
+    make = {"tennessee-eastman": _plants, "files": _from_files, "none": _without_training}
+    sites = make[loaded.scenario.data.kind](loaded, definition, seed)
+    loaded.refuse_unknown_machines([site.id for site in sites])
+    return sites
+
+
+def _plants(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:
+    data, n_machines = loaded.scenario.data, loaded.scenario.machines.count or DEFAULT_MACHINES
+    if n_machines > MAX_PLANTS:
+        raise ConfigError(
+            f"machines.count = {n_machines}: the rows are enough for {MAX_PLANTS} plants, since no "
+            "two share any",
+            where=str(loaded.path),
+            hint="Lower it, or switch training off with data.kind = 'none'",
+        )
+    shipped = federation_definition(seed)
+    if (definition.inputs, definition.classes) != (shipped.inputs, shipped.classes):
+        raise ConfigError(
+            "federation.file has other inputs or classes than the Tennessee Eastman process",
+            where=str(loaded.path),
+            hint="Leave it out, or bring your own rows with data.kind = 'files'",
+        )
+    sites = []
+    for plant in plants(seed, n_machines, data.faults_per_plant):
+        test = Samples(plant.x_test, plant.y_test)
+        sets = SampleSets(Samples(plant.x_train, plant.y_train), test, "rows")
+        sites.append(Site(plant.id, _rounds_on(sets, report_score=True), test))
+    return sorted(sites, key=lambda site: site.id)
+
+
+def _from_files(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:  # noqa: ARG001
+    found: dict[str, tuple[Path, Site]] = {}
+    for path in _agent_files(loaded):
+        settings = load_agent_settings(path)
+        agent = settings.agent.id
+        if agent in found:
+            raise ConfigError(
+                f"agent.id = {agent!r} is also the id in {found[agent][0]}",
+                where=str(path),
+                hint="Give every machine an id of its own",
+            )
+        sets = SampleLoader(settings.data).load(definition)
+        train = _rounds_on(sets, report_score=settings.training.report_score)
+        found[agent] = path, Site(agent, train, sets.test, settings.training)
+    return [found[agent][1] for agent in sorted(found)]
+
+
+def _agent_files(loaded: LoadedScenario) -> list[Path]:
+    paths: list[Path] = []
+    for pattern in loaded.scenario.data.agents:
+        matching = sorted(glob.glob(str(loaded.folder / pattern), recursive=True))  # noqa: PTH207
+        if not matching:
+            raise ConfigError(
+                f"data.agents: no file matches {pattern!r}",
+                where=str(loaded.path),
+                hint=f"Patterns count from {loaded.folder}",
+            )
+        paths += [Path(path) for path in matching]
+    return paths
+
+
+def _without_training(
+    loaded: LoadedScenario, definition: FederationDefinition, seed: int
+) -> list[Site]:
+    count = loaded.scenario.machines.count or DEFAULT_MACHINES
+    digits = len(str(count))
+    pseudo_round = PseudoRounds(definition, seed)
+    return [Site(f"machine-{n:0{digits}d}", pseudo_round) for n in range(1, count + 1)]
+
+
+def _rounds_on(sets: SampleSets, *, report_score: bool) -> Train:
+    def train(task: TrainingTask) -> TrainingOutcome:
+        return carry_out(task, lambda _: sets, report_score=report_score)
+
+    return train
+
+
+class PseudoRounds:
+    """Rounds without training: x = u - w + noise, the solution for no rows at all, and noise.
+
+    Cheap, and its changes are as long on the wire as real ones.
+
+    Args:
+        definition: of the federation.
+        seed: of the noise.
+    """
+
+    def __init__(self, definition: FederationDefinition, seed: int) -> None:
+        size = terms_of(definition.to_bytes()).lattice.size
+        rng = np.random.RandomState(seed)
+        noises = rng.normal(0.0, PSEUDO_NOISE, (PSEUDO_NOISES, size))
+        self._noises: Floats = noises.astype(np.float32)
+        self._head = initial_head(definition)
+
+    def __call__(self, task: TrainingTask) -> TrainingOutcome:
+        """Do a round; the same one again gives the same."""
+        which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
+        shared = task.base - task.dual + self._noises[which]
+        return TrainingOutcome(shared, self._head, 0.0, None, PSEUDO_ROWS, "rows", 0.0)
