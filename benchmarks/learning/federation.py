@@ -1,0 +1,192 @@
+"""One federation on one task: the product's own machines in a simulation, with real training."""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.learning import reference_draws
+from benchmarks.learning.tasks import Task
+from plantfed_agent.inprocess import carry_out, initial_head
+from plantfed_agent.kernels import kernel_for
+from plantfed_agent.row_order import RowOrder, row_order
+from plantfed_agent.scores import score
+from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import whole_model
+from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
+from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.engine import Simulation
+from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
+from plantfed_lab.simulation.links import Link, LinkQuality, Links
+from plantfed_shared.bus.memory import MemoryBroker
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.messages import Epoch
+from plantfed_shared.topics import Topics
+
+FAST = LinkQuality(latency_s=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Computer:
+    """What a machine has to work with.
+
+    Attributes:
+        compute_s: draws how long a round takes, virtual seconds.
+        link: to the broker.
+    """
+
+    compute_s: Callable[[], float] = lambda: 1.0
+    link: LinkQuality = FAST
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How good all machines are at one time: newest release, each with its own head.
+
+    Attributes:
+        seconds: virtual.
+        k: release.
+        updates: applied so far.
+        bytes_up: MQTT bytes from all agents, PUBACKs included.
+        bytes_down: to all agents.
+        accuracy: by machine.
+    """
+
+    seconds: float
+    k: int
+    updates: int
+    bytes_up: int
+    bytes_down: int
+    accuracy: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def mean(self) -> float:
+        """Over all machines."""
+        return float(self.accuracy.mean())
+
+    @property
+    def worst(self) -> float:
+        """Of the machine that is worst off."""
+        return float(self.accuracy.min())
+
+
+class Federation:
+    """A coordinator and one agent per machine of a task.
+
+    Args:
+        task: machines and their rows.
+        definition: of the federation.
+        seed: of the simulation's own chance.
+        computers: by agent id; by default all alike and fast.
+        as_reference: draw participants and rows as the reference does, with its seed.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        definition: FederationDefinition,
+        *,
+        seed: int,
+        computers: dict[str, Computer] | None = None,
+        as_reference: bool = False,
+    ) -> None:
+        self.task, self.definition = task, definition
+        computers = computers or {name: Computer() for name in task.machines}
+        self._links = {
+            name: Link(computer.link, random.Random(f"{seed} {name} loss"))
+            for name, computer in computers.items()
+        }
+        self._simulation = Simulation(MemoryBroker(random.Random(seed), transit=Links(self._links)))
+        self._topics = Topics(definition.federation)
+        bits = count(seed + 1)
+        founding = EpochStarted(Epoch(1, seed), 0, definition.to_bytes(), "created")
+        self._coordinator = CoordinatorHost(
+            self._simulation, self._topics, founding, lambda: next(bits)
+        )
+        self._coordinator.keeps_journal = False
+        self._coordinator.observe = self._observe
+        self.on_release: Callable[[], None] = lambda: None
+        self.updates = 0
+        if as_reference:
+            self._coordinator.select = reference_draws.select
+        self._agents = [
+            AgentHost(
+                self._simulation,
+                self._topics,
+                name,
+                self._trainer(number, name, seed if as_reference else None),
+                computers[name].compute_s,
+            )
+            for number, name in enumerate(task.machines)
+        ]
+        self._coordinator.start()
+        for agent in self._agents:
+            agent.start()
+
+    @property
+    def state(self) -> FederationState:
+        """Of the coordinator."""
+        if self._coordinator.machine is None:
+            raise RuntimeError("the coordinator is down")
+        return self._coordinator.machine.state
+
+    @property
+    def seconds(self) -> float:
+        """Virtual time."""
+        return self._simulation.now
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let virtual time pass; returns whether ``until`` became true."""
+        return self._simulation.run(seconds, until)
+
+    def shared(self) -> NDArray[np.float32]:
+        """The newest release, float32 (shared,)."""
+        return self.state.terms.lattice.to_floats(self.state.model)
+
+    def measure(self) -> Measurement:
+        """Test every machine's head on the newest release."""
+        kernel, definition = kernel_for(self.definition), self.definition
+        specification, shared = definition.parameter_specification(), self.shared()
+        accuracy = []
+        for agent in self._agents:
+            head = initial_head(definition) if agent.disk.head is None else agent.disk.head
+            test = self.task.machines[agent.name].test
+            if test is None:
+                raise ValueError(f"{agent.name} has no test samples")
+            parameters = whole_model(specification, shared, head)
+            accuracy.append(score(kernel, definition, parameters, test))
+        uses = [link.use for link in self._links.values()]
+        return Measurement(
+            seconds=self.seconds,
+            k=self.state.k,
+            updates=self.updates,
+            bytes_up=sum(use.bytes_up for use in uses),
+            bytes_down=sum(use.bytes_down for use in uses),
+            accuracy=np.array(accuracy),
+        )
+
+    def _observe(self, record: Record) -> None:
+        if isinstance(record, Applied):
+            self.updates += 1
+        elif isinstance(record, Released):
+            self.on_release()
+
+    def _trainer(
+        self, number: int, name: str, seed: int | None
+    ) -> Callable[[TrainingTask], TrainingOutcome]:
+        order = row_order if seed is None else self._reference_order(number, seed)
+        sets = self.task.machines[name]
+        return lambda task: carry_out(task, lambda _: sets, report_score=False, row_order=order)
+
+    def _reference_order(self, number: int, reference_seed: int) -> RowOrder:
+        def order(
+            seed: int, agent: str, seq: int, phase: int, n_rows: int, epochs: int, batch: int
+        ) -> Iterable[NDArray[np.int64]]:
+            del seed, agent, seq  # the reference counts rounds of the federation
+            k = self.state.k
+            return reference_draws.batches(n_rows, reference_seed, number, k, phase, epochs, batch)
+
+        return order
