@@ -1,0 +1,21 @@
+"""A plant of one agent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.plant import (
+    Agent,
+    Plant,
+)
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    with Plant(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def agent(plant: Plant) -> Agent:
+    return plant.agents[0]
