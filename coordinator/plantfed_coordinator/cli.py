@@ -5,7 +5,6 @@ import random
 import secrets
 from pathlib import Path
 from time import monotonic, sleep, time
-from typing import NoReturn
 
 import click
 
@@ -28,7 +27,7 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, log_to_stderr, run
+from plantfed_shared.command_line import Findings, log_to_stderr
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.signals import stop_on_signals
@@ -232,12 +231,3 @@ def _utc(unix_time: float) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def main() -> NoReturn:
-    """Entry point of ``plantfed-coordinator``."""
-    run(commands, "plantfed-coordinator")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,23 @@
-"""``python -m plantfed_agent`` is ``plantfed-agent``."""
+"""``plantfed-agent``, ``python -m plantfed_agent``: thin, for Ctrl-C to be heeded early."""
 
-from plantfed_agent.cli import main
+from typing import TYPE_CHECKING, NoReturn
 
-main()
+from plantfed_shared.entry_point import enter
+
+if TYPE_CHECKING:
+    from click import Command
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    enter("plantfed-agent", _command)
+
+
+def _command() -> "Command":
+    from plantfed_agent.cli import commands
+
+    return commands
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,23 @@
-"""``python -m plantfed_lab`` is ``plantfed``."""
+"""``plantfed``, ``python -m plantfed_lab``: thin, for Ctrl-C to be heeded early."""
 
-from plantfed_lab.cli import main
+from typing import TYPE_CHECKING, NoReturn
 
-main()
+from plantfed_shared.entry_point import enter
+
+if TYPE_CHECKING:
+    from click import Command
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    enter("plantfed", _command)
+
+
+def _command() -> "Command":
+    from plantfed_lab.cli import commands
+
+    return commands
+
+
+if __name__ == "__main__":
+    main()

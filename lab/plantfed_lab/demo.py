@@ -180,7 +180,7 @@ def _federate(
 
 def _start_broker(processes: Processes, folder: DemoFolder) -> str:
     """Start ``plantfed-broker serve`` and wait for the line it writes when it is ready."""
-    child = processes.start("broker", "plantfed_broker.cli", ["serve", "--dir", "."], folder.broker)
+    child = processes.start("broker", "plantfed_broker", ["serve", "--dir", "."], folder.broker)
     deadline = monotonic() + START_PATIENCE_S
     while monotonic() < deadline:
         processes.check()

@@ -15,7 +15,7 @@ from tests.contract.client import on_loop, opened
 from plantfed_broker.embedded import BrokerKind
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "plantfed_broker.cli"]
+COMMAND = [sys.executable, "-m", "plantfed_broker"]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("broker_config", "shared"))
 }

@@ -82,7 +82,7 @@ def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: P
     with demo.start(*arguments) as process:
         demo.wait_for("plantfed_agent run", 4)
         demo.wait_for("plantfed_coordinator run", 1)
-        demo.wait_for("plantfed_broker.cli serve", 1)
+        demo.wait_for("plantfed_broker serve", 1)
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
 
