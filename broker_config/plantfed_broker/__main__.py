@@ -1,10 +1,13 @@
 """``plantfed-broker``, ``python -m plantfed_broker``: thin, for Ctrl-C to be heeded early."""
 
-from typing import TYPE_CHECKING, NoReturn
+from __future__ import annotations
 
 from plantfed_shared.entry_point import enter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from click import Command
 
 
@@ -13,7 +16,7 @@ def main() -> NoReturn:
     enter("plantfed-broker", _command)
 
 
-def _command() -> "Command":
+def _command() -> Command:
     from plantfed_broker.cli import commands
 
     return commands

@@ -11,7 +11,7 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from plantfed_shared.command_line import missing_extra  # noqa: E402
-from plantfed_shared.entry_point import interrupt_ends_at_once  # noqa: E402
+from plantfed_shared.entry_point import InterruptEndsAtOnce  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
 
 MAX_AGENTS = 200
@@ -79,7 +79,7 @@ def demo(
 ) -> None:
     """Let plants of the Tennessee Eastman process learn together, each a process of its own."""
     # what a demo needs takes a second to load; --help and --version don't
-    with interrupt_ends_at_once():
+    with InterruptEndsAtOnce():
         try:
             from rich.console import Console
 

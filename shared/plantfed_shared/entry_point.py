@@ -1,24 +1,27 @@
 """Where every command begins, before anything that takes time to import.
 
-Until the handler below stands, Ctrl-C gives a traceback: only light modules may be imported here.
+Until the handler below stands, Ctrl-C gives a traceback: not even ``typing`` is imported here.
 """
+
+from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
+
     from click import Command
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def enter(program: str, load: Callable[[], "Command"]) -> NoReturn:
+def enter(program: str, load: Callable[[], Command]) -> NoReturn:
     """Import a command, run it and exit; Ctrl-C at any time gives no traceback.
 
     Args:
@@ -26,7 +29,7 @@ def enter(program: str, load: Callable[[], "Command"]) -> NoReturn:
         load: imports the command.
     """
     try:
-        with interrupt_ends_at_once():
+        with InterruptEndsAtOnce():
             command = load()
             from plantfed_shared.command_line import run
         run(command, program)
@@ -37,17 +40,17 @@ def enter(program: str, load: Callable[[], "Command"]) -> NoReturn:
         _end_at_once_on_interrupt()
 
 
-@contextmanager
-def interrupt_ends_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process without a word while modules are imported.
+class InterruptEndsAtOnce:
+    """Context manager: Ctrl-C ends the process without a word while modules are imported.
 
     Not by an exception: modules in C turn one that comes while they are imported into another.
     """
-    ours = _end_at_once_on_interrupt()
-    try:
-        yield
-    finally:
-        if ours:
+
+    def __enter__(self) -> None:
+        self._ours = _end_at_once_on_interrupt()
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
