@@ -62,7 +62,8 @@ BAD_ROWS: dict[str, tuple[Callable[[str], str], tuple[str, ...]]] = {
     "an unknown label": (lambda t: replace_cell(t, 9, 3, "pink"), ("row 9", "'pink'", "red")),
     "a missing column": (lambda t: t.replace("a,b,c", "a,bb,c", 1), ("'b'",)),
     "a missing cell": (lambda t: t + "1,2\n", ("2 cells", "4")),
-    "no rows": (lambda t: t.splitlines()[0] + "\n", ("fewer rows",)),
+    "no rows": (lambda t: t.splitlines()[0] + "\n", ("has no rows",)),
+    "an empty file": (lambda t: "", ("is empty", "header")),
 }
 
 

@@ -11,6 +11,7 @@ PURE = {
     "plantfed_shared": """
         bus.address bus.filters bus.memory bus.port bus.receipts bus.reconnect bus.sending
         codec definition errors initial lattice messages parameters topics transfer wire
+        wording
     """,
     "plantfed_agent": """
         agreement column_mapping desk events fetching frames kernels kernels.dense kernels.losses
