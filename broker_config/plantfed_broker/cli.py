@@ -14,6 +14,7 @@ from plantfed_broker.settings import SETTINGS_FILE, Variant, read_folder
 from plantfed_shared.command_line import missing_extra
 from plantfed_shared.errors import StorageError
 from plantfed_shared.version import software_version
+from plantfed_shared.wording import counted
 
 try:
     from plantfed_broker.embedded import BrokerKind, EmbeddedBroker
@@ -70,7 +71,8 @@ def render(
     before = read_folder(out) if (out / SETTINGS_FILE).exists() else None
     render_federation(out, federation, root, host, port, variant, bind=bind)
     settings = read_folder(out)
-    click.echo(f"{out}: broker of {federation} at {settings.url}, {len(settings.agents)} agents")
+    n_agents = counted(len(settings.agents), "agent")
+    click.echo(f"{out}: broker of {federation} at {settings.url}, {n_agents}")
     if before and before.agents and before.url != settings.url:
         click.echo(
             f"{PROGRAM}: write the new address into agent.toml of every agent; "
