@@ -29,6 +29,7 @@ from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.errors import BrokerError, ConfigError, PlantfedError, StorageError
+from plantfed_shared.wording import counted
 
 TICK_S = 0.25
 READ_EVERY_S = 1.0
@@ -74,7 +75,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     with fresh_folder(options.out) as folder:
         members = plants(options.seed, options.agents)
         definition = _definition(options)
-        click.echo(f"{options.out}: settings and rows of {options.agents} plants")
+        click.echo(f"{options.out}: settings and rows of {counted(options.agents, 'plant')}")
         fill_folder(folder, members, definition, options.broker)
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
         click.echo("computing what local training and one global model reach with as many rounds")
@@ -171,7 +172,7 @@ def _federate(
         _wait_for_coordinator(processes, reader)
         for agent in agents:
             processes.start(agent, "plantfed_agent", [*run, "agent.toml"], folder.agent(agent))
-        click.echo(f"processes: broker ({kind}), coordinator, {len(agents)} agents")
+        click.echo(f"processes: broker ({kind}), coordinator, {counted(len(agents), 'agent')}")
         with display_for(console) as display:
             _watch(processes, reader, display)
         _wait_for_last_model(processes, folder, agents)
