@@ -74,7 +74,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     _check_json(options.json_file)
     with fresh_folder(options.out) as folder:
         members = plants(options.seed, options.agents)
-        definition = _definition(options)
+        definition = _definition(options, folder.federation)
         click.echo(f"{options.out}: settings and rows of {counted(options.agents, 'plant')}")
         fill_folder(folder, members, definition, options.broker)
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
@@ -93,7 +93,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     return result
 
 
-def _definition(options: DemoOptions) -> FederationDefinition:
+def _definition(options: DemoOptions, federation: str) -> FederationDefinition:
     schedule = Schedule(
         kind=options.schedule,
         participation=SYNC_PARTICIPATION,
@@ -101,7 +101,7 @@ def _definition(options: DemoOptions) -> FederationDefinition:
         max_releases=options.releases,
         seed=options.seed,
     )
-    return federation_definition(options.seed, schedule)
+    return federation_definition(options.seed, schedule, federation)
 
 
 def _check_broker(url: str | None) -> None:
