@@ -8,7 +8,7 @@ from markupsafe import Markup
 from plantfed_lab.charts import accuracy_chart, learning_chart, staleness_chart
 from plantfed_lab.results import AgentResult, DemoResult
 from plantfed_lab.templating import fill
-from plantfed_lab.verdict import SAME_POINTS, verdict
+from plantfed_lab.verdict import SAME_POINTS, headline, too_short
 
 FLOAT32_BYTES = 4
 
@@ -42,7 +42,8 @@ def render_report(result: DemoResult) -> str:
     return fill(
         "report.html.j2",
         r=result,
-        headline=verdict(result),
+        headline=headline(result),
+        too_short=too_short(result),
         ways=_ways(agents),
         gained=gained,
         lost=lost,

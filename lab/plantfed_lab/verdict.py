@@ -13,7 +13,12 @@ ENOUGH_UPDATES = 20
 
 
 def verdict(result: DemoResult) -> str:
-    """How accurate the machines are, compared to each alone, and whether the run was too short."""
+    """The headline, and where it is due that the run was too short."""
+    return f"{headline(result)} {too_short(result)}".rstrip()
+
+
+def headline(result: DemoResult) -> str:
+    """How accurate the machines are, compared to each alone."""
     n, points = len(result.agents), 100 * (result.accuracy.personal - result.accuracy.local)
     who = f"{n} machines that learn together" if n > 1 else "One machine in a federation of one"
     does = "recognise" if n > 1 else "recognises"
@@ -23,17 +28,20 @@ def verdict(result: DemoResult) -> str:
     found = f"{who} {does} {share}"
     if points > SAME_POINTS:
         return f"{found}: {points:.1f} points more than {others} ({alone})."
-    short = too_short(result)
     if points < -SAME_POINTS:
-        ending = short or "Learning together has not paid off in this run."
-        return f"{found}: {-points:.1f} points less than {others} ({alone}). {ending}"
-    return f"{found}, the same as {others} ({alone}): no difference in this run. {short}".rstrip()
+        ending = "" if too_short(result) else " Learning together has not paid off in this run."
+        return f"{found}: {-points:.1f} points less than {others} ({alone}).{ending}"
+    return f"{found}, the same as {others} ({alone}): no difference in this run."
 
 
 def too_short(result: DemoResult) -> str:
-    """That there were too few releases to say anything, and how many would do; else nothing."""
-    each = result.updates / len(result.agents)
-    if each >= ENOUGH_UPDATES or len(result.agents) == 1:
+    """Where learning together is not ahead: that it had too few releases, and how many would do.
+
+    Else, and for one machine, which has nobody to learn from, an empty text.
+    """
+    each, n = result.updates / len(result.agents), len(result.agents)
+    ahead = 100 * (result.accuracy.personal - result.accuracy.local) > SAME_POINTS
+    if ahead or each >= ENOUGH_UPDATES or n == 1:
         return ""
     # to the next ten
     releases = ceil(result.releases * ENOUGH_UPDATES / max(each, 1) / 10) * 10

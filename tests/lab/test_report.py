@@ -3,13 +3,13 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
-from tests.lab.synthetic import made_up_result
+from tests.lab.synthetic import made_up_agent, made_up_result
 
-from plantfed_lab.charts import LONG_TAIL, MANY_MACHINES
+from plantfed_lab.charts import LONG_TAIL, MANY_MACHINES, MANY_NAMES, accuracy_chart
 from plantfed_lab.report import render_report
-from plantfed_lab.results import DemoResult
+from plantfed_lab.results import DemoResult, Package
 from plantfed_lab.summary import summary
-from plantfed_lab.verdict import ENOUGH_UPDATES, verdict
+from plantfed_lab.verdict import ENOUGH_UPDATES, headline, too_short, verdict
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -62,7 +62,7 @@ def test_the_report_is_one_well_formed_page_with_every_agent(n_agents: int, sche
     for agent in result.agents:
         assert agent.id in page.text
     assert result.model.checksum in page.text
-    assert verdict(result) in " ".join(page.text.split())
+    assert headline(result) in " ".join(page.text.split())
 
 
 def test_the_report_loads_nothing_from_anywhere() -> None:
@@ -91,6 +91,24 @@ def test_equal_results_give_equal_reports() -> None:
     assert render_report(made_up_result()) == render_report(made_up_result())
 
 
+@pytest.mark.parametrize(("n_agents", "rotated"), [(MANY_NAMES, 0), (MANY_NAMES + 1, 11)])
+def test_names_of_machines_are_upright_where_they_fit(n_agents: int, rotated: int) -> None:
+    plot = accuracy_chart(made_up_result(n_agents).agents)
+    assert plot.count("rotate(-45") == rotated
+
+
+def test_figures_have_units_and_separators() -> None:
+    agent = made_up_agent(1, gain=0.1)
+    heavy = agent.model_copy(update={"bytes_down": 1_374_000, "messages_up": 2_345})
+    small = Package(name="annotated-types", version="0.8.0", megabytes=0.04)
+    changes = {"agents": (heavy,), "packages": (small,)}
+    html = render_report(made_up_result(1).model_copy(update=changes))
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert {"1,374", "2,345", "below 0.1"} <= set(cells)
+    assert html.count(">accuracy</text>") == 2
+    assert "100 %</text>" in html
+
+
 def test_rare_late_updates_share_a_bar() -> None:
     assert f"{LONG_TAIL} or more" in render_report(made_up_result())
 
@@ -113,7 +131,9 @@ def test_a_run_that_was_too_short_is_called_so_with_figures(gain: float) -> None
     assert "about 20. Try --releases 80 or more." in said
     assert "has not paid off" not in said
     assert said in " ".join(printed(result).split())
-    assert said in " ".join(Page(render_report(result)).text.split())
+    text = " ".join(Page(render_report(result)).text.split())
+    assert headline(result) in text
+    assert too_short(result) in text
 
 
 def test_one_machine_has_nobody_to_learn_from_however_long_it_runs() -> None:
