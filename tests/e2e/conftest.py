@@ -1,9 +1,10 @@
-"""A plant of one agent."""
+"""A plant of one agent, and a demo not yet started."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.demos import Demo
 from tests.e2e.plant import (
     Agent,
     Plant,
@@ -19,3 +20,11 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 @pytest.fixture
 def agent(plant: Plant) -> Agent:
     return plant.agents[0]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    one = Demo(tmp_path / "demo")
+    yield one
+    for process in one.processes():
+        process.kill()
