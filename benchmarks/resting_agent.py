@@ -114,7 +114,7 @@ def _running_agent() -> Iterator[tuple[psutil.Process, DemoFolder, Callable[[], 
         fill_folder(folder, members, definition, None)
         with Processes(folder.logs) as processes:
             broker = processes.start(
-                "broker", "plantfed_broker.cli", ["serve", "--dir", "."], folder.broker
+                "broker", "plantfed_broker", ["serve", "--dir", "."], folder.broker
             )
             _wait(lambda: "mqtt" in last_line(broker.log), "the broker", processes.check)
             run = ("run", "--config")

@@ -1,7 +1,6 @@
 """Renders what a message broker needs for one federation, and starts an embedded one."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing would be imported before Ctrl-C is heeded
 if TYPE_CHECKING:
     from plantfed_broker.embedded import BrokerKind, EmbeddedBroker, resolve_broker
     from plantfed_broker.folder import add_agent, remove_agent, render_federation

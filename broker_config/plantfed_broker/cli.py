@@ -11,9 +11,10 @@ from types import FrameType
 import click
 
 from plantfed_broker.settings import SETTINGS_FILE, Variant, read_folder
-from plantfed_shared.command_line import missing_extra, run
+from plantfed_shared.command_line import missing_extra
 from plantfed_shared.errors import StorageError
 from plantfed_shared.version import software_version
+from plantfed_shared.wording import counted
 
 try:
     from plantfed_broker.embedded import BrokerKind, EmbeddedBroker
@@ -36,14 +37,14 @@ RELOAD = {
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(software_version())
-def command() -> None:
+def commands() -> None:
     """The message broker of a federation: its settings, its users, and one to try things with.
 
     Exit codes: 0 done, 2 wrong command line, 69 broker can't be started, 74 disk, 78 settings.
     """
 
 
-@command.command()
+@commands.command()
 @click.option("--federation", required=True, metavar="ID", help="Of the federation.")
 @click.option("--root", default="plantfed", show_default=True, help="First levels of all topics.")
 @click.option("--host", help="Name or address of the broker for its clients.  [localhost]")
@@ -70,7 +71,8 @@ def render(
     before = read_folder(out) if (out / SETTINGS_FILE).exists() else None
     render_federation(out, federation, root, host, port, variant, bind=bind)
     settings = read_folder(out)
-    click.echo(f"{out}: broker of {federation} at {settings.url}, {len(settings.agents)} agents")
+    n_agents = counted(len(settings.agents), "agent")
+    click.echo(f"{out}: broker of {federation} at {settings.url}, {n_agents}")
     if before and before.agents and before.url != settings.url:
         click.echo(
             f"{PROGRAM}: write the new address into agent.toml of every agent; "
@@ -85,7 +87,7 @@ def render(
         )
 
 
-@command.command("add-agent")
+@commands.command("add-agent")
 @click.argument("agent_id", metavar="ID")
 @click.option("--dir", "folder", type=FOLDER, default=".", help="Rendered folder.  [.]")
 @click.option("--out", type=FOLDER, help="Gets what goes to the machine.  [DIR/agents/ID]")
@@ -97,7 +99,7 @@ def add_agent_command(agent_id: str, folder: Path, out: Path | None, *, replace:
     _say_reload(folder, restart=replace)
 
 
-@command.command("remove-agent")
+@commands.command("remove-agent")
 @click.argument("agent_id", metavar="ID")
 @click.option("--dir", "folder", type=FOLDER, default=".", help="Rendered folder.  [.]")
 def remove_agent_command(agent_id: str, folder: Path) -> None:
@@ -113,7 +115,7 @@ def _say_reload(folder: Path, *, restart: bool) -> None:
     click.echo(f"`{PROGRAM} serve` notices by itself; a mosquitto under systemd needs: {told}")
 
 
-@command.command()
+@commands.command()
 @click.option("--dir", "folder", type=FOLDER, default=".", help="Rendered folder.  [.]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Instead of the folder's.")
 @click.option("--broker", "url", metavar="URL", help="Use this running broker, start none.")
@@ -162,12 +164,3 @@ def _asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def main() -> None:
-    """Entry point."""
-    run(command, PROGRAM)
-
-
-if __name__ == "__main__":
-    main()

@@ -22,6 +22,7 @@ from plantfed_broker import mosquitto, nats
 from plantfed_broker.certificates import key_pin
 from plantfed_broker.files import PRIVATE, make_folder, write_file
 from plantfed_broker.folder import nats_passwords, valid_certificates
+from plantfed_broker.serving import Serving
 from plantfed_broker.settings import BrokerSettings, broker_url, read_folder
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.errors import BrokerError
@@ -101,6 +102,7 @@ class EmbeddedBroker:
         self.log_file = log_file or self.folder / "data" / f"{self.kind}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._serving: Serving | None = None
 
     @property
     def address(self) -> str:
@@ -131,32 +133,33 @@ class EmbeddedBroker:
         """Start it and wait until its port answers.
 
         Raises:
-            BrokerError: the port is taken, the broker ended or does not answer; says why.
+            BrokerError: the folder is served already, the port is taken, the broker ended or does
+                not answer; says why.
             StorageError: the folder cannot be written.
         """
         if self._url is not None:
             self._check_external(self._url)
             return
         self._settings = self._read_settings()
-        self._check_port_is_free()
-        command = self._prepare()
         with ExitStack() as undo:
-            self._spawn(command)
             undo.callback(self.stop)
+            self._serving = Serving(self.folder, self.address)
+            self._check_port_is_free()
+            self._spawn(self._prepare())
             self._wait_until_it_answers()
             undo.pop_all()
 
     def stop(self) -> None:
         """Ask it to end, insist after a while; does nothing if it has not been started."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._end_serving()
 
     def kill(self) -> None:
         """End it without any warning, as tests do."""
@@ -164,6 +167,12 @@ class EmbeddedBroker:
         if process is not None:
             process.kill()
             process.wait()
+        self._end_serving()
+
+    def _end_serving(self) -> None:
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.end()
 
     def reload(self) -> None:
         """Take in what ``add-agent`` and ``remove-agent`` changed.

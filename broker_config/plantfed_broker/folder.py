@@ -84,7 +84,7 @@ def render_federation(
         "variant": variant,
         "agents": before.agents if before else (),
     }
-    settings = check_settings(chosen, BrokerSettings, "plantfed-broker render")
+    settings = check_settings(chosen, BrokerSettings, where="")
     if before:
         _refuse_another(out, before, settings)
     make_folder(out)

@@ -5,7 +5,6 @@ import random
 import secrets
 from pathlib import Path
 from time import monotonic, sleep, time
-from typing import NoReturn
 
 import click
 
@@ -28,13 +27,14 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, log_to_stderr, run
+from plantfed_shared.command_line import Findings, log_to_stderr
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.wording import counted
 
 ORDER_PATIENCE_S = 5.0
 
@@ -82,7 +82,7 @@ def check(config: Path, as_json: bool) -> None:
     findings.say("settings", f"{config} is in order")
     definition = load_definition(settings.coordinator.federation_file)
     size = definition.lattice().size
-    findings.say("federation", f"{definition.federation}, {size} shared numbers")
+    findings.say("federation", f"{definition.federation}, {counted(size, 'shared number')}")
     state_dir = settings.coordinator.state_dir
     old = read_definition(state_dir)
     if old is not None:
@@ -113,7 +113,7 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
         return
     click.echo(
         f"{overview.federation}: epoch {overview.epoch}, release {overview.k}, "
-        f"{overview.updates} updates, checksum {overview.checksum}"
+        f"{counted(overview.updates, 'update')}, checksum {overview.checksum}"
     )
     click.echo(f"{'member':24} {'online':7} {'updates':>8} {'behind':>7} {'score':>7} {'KB up':>8}")
     for m in overview.members:
@@ -232,12 +232,3 @@ def _utc(unix_time: float) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def main() -> NoReturn:
-    """Entry point of ``plantfed-coordinator``."""
-    run(commands, "plantfed-coordinator")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,26 @@
-"""``python -m plantfed_agent`` is ``plantfed-agent``."""
+"""``plantfed-agent``, ``python -m plantfed_agent``: thin, for Ctrl-C to be heeded early."""
 
-from plantfed_agent.cli import main
+from __future__ import annotations
 
-main()
+from plantfed_shared.entry_point import enter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from click import Command
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    enter("plantfed-agent", _command)
+
+
+def _command() -> Command:
+    from plantfed_agent.cli import commands
+
+    return commands
+
+
+if __name__ == "__main__":
+    main()

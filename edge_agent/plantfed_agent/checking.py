@@ -6,6 +6,7 @@ from plantfed_agent.settings import AgentSettings
 from plantfed_agent.sources import files_of
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
+from plantfed_shared.wording import counted
 
 
 def check_rows(settings: AgentSettings) -> str:
@@ -23,7 +24,9 @@ def check_rows(settings: AgentSettings) -> str:
     else:
         encoded = state.definition
     if not encoded:
-        return f"{len(files)} files found; they are read once the federation's definition is here"
+        found = counted(len(files), "file")
+        return f"{found} found, to be read once the federation's definition is here"
     sets = SampleLoader(settings.data).load(FederationDefinition.from_bytes(encoded))
     test = 0 if sets.test is None else len(sets.test)
-    return f"{len(files)} files, {len(sets.train)} samples to train and {test} to test"
+    train = counted(len(sets.train), "sample")
+    return f"{counted(len(files), 'file')}, {train} to train and {test:,} to test"

@@ -11,7 +11,6 @@ import json  # noqa: E402
 import random  # noqa: E402
 from contextlib import closing  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import NoReturn  # noqa: E402
 
 import click  # noqa: E402
 
@@ -25,7 +24,7 @@ from plantfed_agent.sources import files_of, fingerprint  # noqa: E402
 from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
 from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
 from plantfed_shared.bus.probe import probe  # noqa: E402
-from plantfed_shared.command_line import Findings, log_to_stderr, run  # noqa: E402
+from plantfed_shared.command_line import Findings, log_to_stderr  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
@@ -209,12 +208,3 @@ def _bus(settings: AgentSettings) -> MqttBus:
 
 def _fingerprint(settings: AgentSettings) -> str:
     return fingerprint([*files_of(settings.data.train), *files_of(settings.data.test)])
-
-
-def main() -> NoReturn:
-    """Entry point of ``plantfed-agent``."""
-    run(commands, "plantfed-agent")
-
-
-if __name__ == "__main__":
-    main()

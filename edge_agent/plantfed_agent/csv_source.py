@@ -16,6 +16,7 @@ import numpy as np
 from plantfed_agent.column_mapping import ColumnsToRead
 from plantfed_agent.table import Table, TextColumn, positions_of
 from plantfed_shared.errors import DataError
+from plantfed_shared.wording import counted
 
 SEPARATORS = (",", ";", "\t")
 
@@ -39,6 +40,8 @@ def read_csv(path: str, wanted: ColumnsToRead) -> Table:
 
 def _read(rows: "_Rows", wanted: ColumnsToRead) -> Table:
     header = [name.strip() for name in next(rows, [])]
+    if not header:
+        raise DataError("is empty", where=rows.path, hint="Give it a header line and rows")
     rows.n_cells = len(header)
     number_at = positions_of(rows.path, header, wanted.numbers)
     text_at = positions_of(rows.path, header, wanted.texts)
@@ -95,7 +98,7 @@ class _Rows:
             raise DataError(f"is not CSV: {error}", where=self._place()) from None
         if self.n_cells and len(cells) != self.n_cells:
             raise DataError(
-                f"{len(cells)} cells where the header has {self.n_cells}",
+                f"{counted(len(cells), 'cell')} where the header has {self.n_cells}",
                 where=self._place(),
                 hint="Repair or remove the line",
             )

@@ -6,8 +6,9 @@ array per column.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 from zlib import error as ZlibError
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from plantfed_agent.column_mapping import ColumnsToRead
 from plantfed_agent.table import Table, number_column, positions_of, text_column
 from plantfed_shared.errors import DataError
+from plantfed_shared.wording import counted
+
+NPY_START, ZIP_START = b"\x93NUMPY", b"PK"
 
 
 def read_npz(path: str, wanted: ColumnsToRead) -> Table:
@@ -25,14 +29,13 @@ def read_npz(path: str, wanted: ColumnsToRead) -> Table:
         DataError: names file, column and, if it is one, row and value.
     """
     try:
+        _refuse_others(path)
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError("is one array, not an .npz file", where=path)
             columns = _columns(path, file, {*wanted.numbers, *wanted.texts})
     except OSError as error:
-        raise DataError(f"cannot be read: {error}", where=path) from None
-    except (ValueError, EOFError, BadZipFile, ZlibError) as error:
-        raise DataError(f"is not a readable .npz file: {error}", where=path) from None
+        raise DataError(f"cannot be read: {error.strerror or error}", where=path) from None
+    except (EOFError, BadZipFile, ZlibError) as error:
+        raise DataError(f"is a damaged .npz file: {error}", where=path) from None
     return Table(
         source=path,
         n_rows=_length(path, columns),
@@ -41,16 +44,54 @@ def read_npz(path: str, wanted: ColumnsToRead) -> Table:
     )
 
 
-def _columns(
-    path: str, file: Mapping[str, NDArray[Any]], wanted: set[str]
-) -> dict[str, NDArray[Any]]:
+def _refuse_others(path: str) -> None:
+    """NumPy would take them for pickled objects, and advise to load those.
+
+    Raises:
+        DataError: it is no zip archive with all of its end, which an .npz file is.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(len(NPY_START))
+        if is_zipfile(file):
+            return
+    if not start:
+        what = "is empty"
+    elif start == NPY_START:
+        what = "is a single array (.npy), not an .npz file"
+    elif start.startswith(ZIP_START):
+        what = "is an .npz file without its end"
+    else:
+        what = "is not an .npz file"
+    raise DataError(what, where=path, hint="Write it with numpy.savez, whole")
+
+
+def _array(path: str, file: Mapping[str, Any], name: str) -> NDArray[Any]:
+    try:
+        array = file[name]
+    except ValueError:
+        # NumPy's own words would advise to load pickled objects, which can be programs
+        array = None
+    # NumPy gives the bytes of what is no array
+    if not isinstance(array, np.ndarray):
+        raise DataError(
+            f"{name!r} is no array of numbers or texts, or is damaged",
+            where=path,
+            hint="Write it with numpy.savez, without Python objects",
+        )
+    return array
+
+
+def _columns(path: str, file: Mapping[str, Any], wanted: set[str]) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     in_matrix: list[str] = []
     if "columns" in file and "x" in file:
-        matrix, in_matrix = file["x"], [str(name) for name in file["columns"]]
+        matrix = _array(path, file, "x")
+        in_matrix = [str(name) for name in _array(path, file, "columns")]
         if matrix.ndim != 2 or matrix.shape[1] != len(in_matrix):
             raise DataError(
-                f"x has shape {matrix.shape} but columns has {len(in_matrix)} names", where=path
+                f"x has shape {matrix.shape} but columns has {counted(len(in_matrix), 'name')}",
+                where=path,
             )
         inside = [name for name in in_matrix if name in wanted]
         for name, at in zip(inside, positions_of(path, in_matrix, inside), strict=True):
@@ -58,7 +99,7 @@ def _columns(
     beside = [name for name in file if name not in ("x", "columns") or not in_matrix]
     missing = sorted(wanted - set(columns))
     positions_of(path, in_matrix + beside, missing)
-    columns.update({name: file[name] for name in missing})
+    columns.update({name: _array(path, file, name) for name in missing})
     return columns
 
 

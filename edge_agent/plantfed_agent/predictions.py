@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from plantfed_agent.column_mapping import columns_to_read
 from plantfed_agent.personal_model import PersonalModel
-from plantfed_agent.samples import features
+from plantfed_agent.samples import features, too_few_rows
 from plantfed_agent.settings import DataSection
 from plantfed_agent.sources import read_table
-from plantfed_shared.errors import DataError
 from plantfed_shared.parameters import Floats
 
 
@@ -46,8 +45,7 @@ def predict_file(model: PersonalModel, section: DataSection, path: str) -> list[
     table = read_table(path, wanted, section.format)
     x, last_rows = features(table, model.definition, mapping)
     if not len(x):
-        rows = model.definition.window.rows
-        raise DataError(f"fewer rows than one sample needs: {rows}", where=path)
+        raise too_few_rows(model.definition.window, path)
     numbers = (last_rows + 1).tolist()
     return sorted(_predictions(model, numbers, model.predict(x)), key=lambda p: p.row)
 

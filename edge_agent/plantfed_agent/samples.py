@@ -112,15 +112,21 @@ def join(parts: Sequence[Samples], definition: FederationDefinition, where: str)
         DataError: there is not a single sample.
     """
     if sum(len(part) for part in parts) == 0:
-        rows = definition.window.rows
-        raise DataError(
-            f"fewer rows than one sample needs: {rows} consecutive rows of one group",
-            where=where,
-            hint="Collect more rows, or check the group column",
-        )
+        raise too_few_rows(definition.window, where)
     if len(parts) == 1:
         return parts[0]
     return Samples(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
+
+
+def too_few_rows(window: Window, where: str) -> DataError:
+    """The error where files give not a single sample."""
+    if window.rows == 1:
+        return DataError("has no rows", where=where, hint="Collect some, or check the path")
+    return DataError(
+        f"fewer rows than one sample needs: {window.rows} consecutive rows of one group",
+        where=where,
+        hint="Collect more rows, or check the group column",
+    )
 
 
 def _groups(table: Table, mapping: ColumnMapping) -> list[RowNumbers]:

@@ -1,5 +1,26 @@
-"""``python -m plantfed_lab`` is ``plantfed``."""
+"""``plantfed``, ``python -m plantfed_lab``: thin, for Ctrl-C to be heeded early."""
 
-from plantfed_lab.cli import main
+from __future__ import annotations
 
-main()
+from plantfed_shared.entry_point import enter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from click import Command
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    enter("plantfed", _command)
+
+
+def _command() -> Command:
+    from plantfed_lab.cli import commands
+
+    return commands
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,8 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
 }
 MANY_MACHINES = 40
+MANY_NAMES = 10
+"""More machine names do not fit beside each other."""
 LONG_TAIL = 20
 """Updates at least so many releases old share one bar."""
 SMOOTHED_OVER = 30
@@ -63,7 +65,8 @@ def accuracy_chart(agents: Sequence[AgentResult]) -> str:
         else:
             _grouped(axes, ways, [a.id for a in agents])
         axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.set_ylabel("accuracy")
         axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         return _svg(axes, "accuracy", "Accuracy of every machine, trained in three ways")
 
@@ -81,7 +84,8 @@ def learning_chart(reported: Sequence[ReportedScore], local: float, of_global: f
             of_global, color=GLOBAL, linewidth=1.4, linestyle=":", label="global, at the end"
         )
         axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.set_ylabel("accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("release")
         axes.legend(loc="lower right", fontsize=9)
@@ -107,13 +111,17 @@ def _grouped(axes: Axes, ways: Mapping[str, tuple[list[float], str]], names: Seq
     for number, (label, (values, colour)) in enumerate(ways.items()):
         axes.bar(at + (number - 1) * width, values, width, color=colour, label=label)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_xticks(at, names, rotation=45, ha="right", rotation_mode="anchor")
+    if len(names) > MANY_NAMES:
+        axes.set_xticks(at, names, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(at, names)
     axes.tick_params(axis="x", length=0)
 
 
 def _ranked(axes: Axes, ways: Mapping[str, tuple[list[float], str]]) -> None:
     for label, (values, colour) in ways.items():
         axes.plot(range(1, len(values) + 1), sorted(values), color=colour, label=label, linewidth=2)
+    axes.set_xlim(1, None)
     axes.set_xlabel("machines, each curve from its worst to its best")
 
 

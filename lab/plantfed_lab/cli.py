@@ -7,14 +7,18 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 from pathlib import Path  # noqa: E402
-from typing import NoReturn  # noqa: E402
 
 import click  # noqa: E402
 
-from plantfed_shared.command_line import run  # noqa: E402
+from plantfed_shared.command_line import missing_extra  # noqa: E402
+from plantfed_shared.entry_point import InterruptEndsAtOnce  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
 
 MAX_AGENTS = 200
+OF_THE_EXTRA = frozenset(
+    {"cryptography", "jinja2", "markupsafe", "matplotlib", "packaging", "psutil", "rich"}
+)
+"""Modules that only ``pip install 'plantfed[lab]'`` brings."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,11 +79,18 @@ def demo(
 ) -> None:
     """Let plants of the Tennessee Eastman process learn together, each a process of its own."""
     # what a demo needs takes a second to load; --help and --version don't
-    from rich.console import Console
+    with InterruptEndsAtOnce():
+        try:
+            from rich.console import Console
 
-    from plantfed_lab.demo import DemoOptions, run_demo
-    from plantfed_lab.processes import signals_interrupt
-    from plantfed_lab.summary import summary
+            from plantfed_lab.demo import DemoOptions, run_demo
+            from plantfed_lab.processes import signals_interrupt
+            from plantfed_lab.summary import summary
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] not in OF_THE_EXTRA:
+                raise
+            # the command is installed with every part, what it needs only with its own
+            missing_extra("plantfed", "lab")
 
     options = DemoOptions(
         agents=agents,
@@ -130,12 +141,3 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     options = SimulateOptions(scenario=scenario, seed=seed, json_file=json_file, out=out)
     result = run_simulate(options, Console())
     click.echo(summary(result))
-
-
-def main() -> NoReturn:
-    """Entry point of ``plantfed``."""
-    run(commands, "plantfed")
-
-
-if __name__ == "__main__":
-    main()

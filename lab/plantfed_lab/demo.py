@@ -29,6 +29,7 @@ from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.errors import BrokerError, ConfigError, PlantfedError, StorageError
+from plantfed_shared.wording import counted
 
 TICK_S = 0.25
 READ_EVERY_S = 1.0
@@ -73,8 +74,8 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     _check_json(options.json_file)
     with fresh_folder(options.out) as folder:
         members = plants(options.seed, options.agents)
-        definition = _definition(options)
-        click.echo(f"{options.out}: settings and rows of {options.agents} plants")
+        definition = _definition(options, folder.federation)
+        click.echo(f"{options.out}: settings and rows of {counted(options.agents, 'plant')}")
         fill_folder(folder, members, definition, options.broker)
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
         click.echo("computing what local training and one global model reach with as many rounds")
@@ -92,7 +93,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     return result
 
 
-def _definition(options: DemoOptions) -> FederationDefinition:
+def _definition(options: DemoOptions, federation: str) -> FederationDefinition:
     schedule = Schedule(
         kind=options.schedule,
         participation=SYNC_PARTICIPATION,
@@ -100,7 +101,7 @@ def _definition(options: DemoOptions) -> FederationDefinition:
         max_releases=options.releases,
         seed=options.seed,
     )
-    return federation_definition(options.seed, schedule)
+    return federation_definition(options.seed, schedule, federation)
 
 
 def _check_broker(url: str | None) -> None:
@@ -171,7 +172,7 @@ def _federate(
         _wait_for_coordinator(processes, reader)
         for agent in agents:
             processes.start(agent, "plantfed_agent", [*run, "agent.toml"], folder.agent(agent))
-        click.echo(f"processes: broker ({kind}), coordinator, {len(agents)} agents")
+        click.echo(f"processes: broker ({kind}), coordinator, {counted(len(agents), 'agent')}")
         with display_for(console) as display:
             _watch(processes, reader, display)
         _wait_for_last_model(processes, folder, agents)
@@ -180,7 +181,7 @@ def _federate(
 
 def _start_broker(processes: Processes, folder: DemoFolder) -> str:
     """Start ``plantfed-broker serve`` and wait for the line it writes when it is ready."""
-    child = processes.start("broker", "plantfed_broker.cli", ["serve", "--dir", "."], folder.broker)
+    child = processes.start("broker", "plantfed_broker", ["serve", "--dir", "."], folder.broker)
     deadline = monotonic() + START_PATIENCE_S
     while monotonic() < deadline:
         processes.check()

@@ -5,10 +5,13 @@ OUT/coordinator/   coordinator.toml, federation.toml, its password, state/
 OUT/agents/ID/     agent.toml, its password, its own rows, state/
 OUT/logs/          what every process wrote
 OUT/result.json, OUT/report.html
+OUT/.plantfed-demo  that it is one, and the id of its federation
 """
 
 import fcntl
 import json
+import re
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -24,6 +27,7 @@ from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, StorageError
 
 MARKER = ".plantfed-demo"
+PROCESS = "tennessee-eastman"
 HOST = "127.0.0.1"
 
 
@@ -33,9 +37,12 @@ class DemoFolder:
 
     Attributes:
         path: of all of it.
+        federation: id of its federation, no other demo's: they may share a broker, on which
+            topics and client ids are made of it.
     """
 
     path: Path
+    federation: str
 
     @property
     def broker(self) -> Path:
@@ -79,7 +86,7 @@ def fresh_folder(path: Path) -> Iterator[DemoFolder]:
             _empty(path)
             for name in ("coordinator", "agents", "logs"):
                 (path / name).mkdir()
-            yield DemoFolder(path)
+            yield DemoFolder(path, _federation(path / MARKER))
     except OSError as error:
         raise StorageError(f"cannot be used: {error}", where=f"--out {path}") from error
 
@@ -143,6 +150,18 @@ def _lock(descriptor: int, path: Path) -> None:
             where=f"--out {path}",
             hint="Wait for it, or name another folder",
         ) from None
+
+
+def _federation(marker: Path) -> str:
+    """The id in the marker of a folder, which a second demo in it keeps.
+
+    It takes up what the first has left on a shared broker, which knows no end of a federation.
+    """
+    federation = marker.read_text(encoding="utf-8").strip()
+    if not re.fullmatch(rf"{PROCESS}-[0-9a-f]{{8}}", federation):
+        federation = f"{PROCESS}-{secrets.token_hex(4)}"
+        marker.write_text(f"{federation}\n", encoding="utf-8")
+    return federation
 
 
 def _empty(path: Path) -> None:

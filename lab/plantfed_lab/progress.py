@@ -17,6 +17,7 @@ from rich.text import Text
 
 from plantfed_coordinator.views import MemberView, read_overview
 from plantfed_shared.errors import StorageError
+from plantfed_shared.wording import counted
 
 LINE_EVERY_S = 5.0
 SHOWN_LATE = 3
@@ -210,8 +211,9 @@ def panel(progress: Progress) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     head.add_row(bar, f"{share:4.0%}", f"{progress.seconds:.0f} s")
     accuracy = "-" if progress.mean_score is None else f"{progress.mean_score:.3f}"
+    updates = counted(progress.updates, "update")
     rows = {
-        "releases": f"{progress.releases} of {progress.wanted}, {progress.updates} updates",
+        "releases": f"{progress.releases} of {progress.wanted}, {updates}",
         "agents": f"{progress.online} online, {progress.members} of {progress.agents} joined",
         "accuracy": f"{accuracy}  (mean of what the agents report, their own test rows)",
         "bytes": f"{_megabytes(progress.bytes_up)} up, {_megabytes(progress.bytes_down)} down",

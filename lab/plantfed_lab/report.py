@@ -8,9 +8,8 @@ from markupsafe import Markup
 from plantfed_lab.charts import accuracy_chart, learning_chart, staleness_chart
 from plantfed_lab.results import AgentResult, DemoResult
 from plantfed_lab.templating import fill
+from plantfed_lab.verdict import SAME_POINTS, headline, too_short
 
-SAME_POINTS = 0.5
-"""Differences below so many percentage points are called none."""
 FLOAT32_BYTES = 4
 
 
@@ -44,6 +43,7 @@ def render_report(result: DemoResult) -> str:
         "report.html.j2",
         r=result,
         headline=headline(result),
+        too_short=too_short(result),
         ways=_ways(agents),
         gained=gained,
         lost=lost,
@@ -65,22 +65,6 @@ def render_report(result: DemoResult) -> str:
             "staleness": Markup(staleness_chart(result.staleness_counts)),  # noqa: S704
         },
     )
-
-
-def headline(result: DemoResult) -> str:
-    """What came out, in one sentence that doesn't flatter."""
-    n, points = len(result.agents), 100 * (result.accuracy.personal - result.accuracy.local)
-    who = f"{n} machines that learn together" if n > 1 else "One machine in a federation of one"
-    share = f"{100 * result.accuracy.personal:.1f} % of their test rows"
-    alone = f"{100 * result.accuracy.local:.1f} %"
-    if points > SAME_POINTS:
-        return f"{who} recognise {share}: {points:.1f} points more than each alone ({alone})."
-    if points < -SAME_POINTS:
-        return (
-            f"{who} recognise {share}: {-points:.1f} points less than each alone ({alone}). "
-            "Learning together has not paid off in this run."
-        )
-    return f"{who} recognise {share}, as each alone does ({alone}): no difference in this run."
 
 
 def _ways(agents: tuple[AgentResult, ...]) -> list[Way]:

@@ -4,10 +4,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from plantfed_lab.results import DemoResult
+from plantfed_lab.verdict import verdict
+from plantfed_shared.wording import counted
 
 
 def summary(result: DemoResult) -> RenderableType:
-    """Mean and worst accuracy of the three ways to train, and what it cost."""
+    """Mean and worst accuracy of the three ways to train, what that says, and what it cost."""
     table = Table(title=None, show_edge=False, pad_edge=False)
     for name in ("accuracy", "mean", "worst machine"):
         table.add_column(name, justify="left" if name == "accuracy" else "right")
@@ -18,6 +20,7 @@ def summary(result: DemoResult) -> RenderableType:
     }
     for name, values in ways.items():
         table.add_row(name, f"{sum(values) / len(values):.3f}", f"{min(values):.3f}")
-    run = f"{result.releases} releases, {result.updates} updates in {result.seconds:.0f} s"
+    releases, updates = counted(result.releases, "release"), counted(result.updates, "update")
+    run = f"{releases}, {updates} in {result.seconds:.0f} s"
     cost = f"{result.bytes.up / 1e6:.1f} MB up, {result.bytes.down / 1e6:.1f} MB down"
-    return Group("", table, "", run, cost, f"model {result.model.checksum}")
+    return Group("", table, "", verdict(result), "", run, cost, f"model {result.model.checksum}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from plantfed_shared.wording import counted
+
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -24,6 +26,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["toml"] = _toml
+    environment.filters["counted"] = counted
     return environment
 
 

@@ -7,10 +7,8 @@ from typing import NoReturn
 
 import click
 
+from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import ConfigError, PlantfedError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def run(command: click.Command, program: str) -> NoReturn:

@@ -33,6 +33,11 @@ def read_settings(path: Path, model: type[Model]) -> Model:
 def check_settings(document: dict[str, Any], model: type[Model], where: str) -> Model:
     """Validate already parsed settings.
 
+    Args:
+        document: the settings.
+        model: what they must be.
+        where: they come from; empty for a command line, whose error begins with its program.
+
     Raises:
         ConfigError: names ``where``, the key, the value and what is allowed.
     """

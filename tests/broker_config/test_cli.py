@@ -15,7 +15,7 @@ from tests.contract.client import on_loop, opened
 from plantfed_broker.embedded import BrokerKind
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "plantfed_broker.cli"]
+COMMAND = [sys.executable, "-m", "plantfed_broker"]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("broker_config", "shared"))
 }
@@ -54,6 +54,8 @@ def test_render_add_and_remove_say_what_to_do_next(tmp_path: Path) -> None:
         "plantfed-broker: agent 'press-01' exists. "
         "Give it new credentials with: plantfed-broker add-agent press-01 --replace\n",
     )
+    shown = run("render", "--federation", "hall-7", "--host", "broker.plant", "--out", folder)
+    assert shown.stdout.endswith(", 1 agent\n")
     moved = run("render", "--federation", "hall-7", "--host", "10.0.0.7", "--out", folder)
     assert "agent.toml of every agent; it still says mqtt://broker.plant:1883" in moved.stderr
     shown = run("remove-agent", "press-01", "--dir", folder)
@@ -85,14 +87,51 @@ async def test_serve_lets_a_new_agent_in_by_itself(kind: BrokerKind, tmp_path: P
             await late.connected_again()
 
 
-def test_a_taken_port_exits_69(tmp_path: Path) -> None:
-    Site.build(tmp_path, BrokerKind.NATS)
+def test_a_port_taken_by_a_stranger_exits_69(tmp_path: Path) -> None:
+    Site.build(tmp_path / "one", BrokerKind.NATS)
+    Site.build(tmp_path / "other", BrokerKind.NATS)
     port = str(free_port())
-    with serving("--dir", str(tmp_path), "--port", port):
-        second = run("serve", "--dir", str(tmp_path), "--port", port)
+    with serving("--dir", str(tmp_path / "one"), "--port", port):
+        second = run("serve", "--dir", str(tmp_path / "other"), "--port", port)
     assert second.returncode == 69
-    assert second.stderr.startswith(f"plantfed-broker: port {port} is taken")
+    assert second.stderr.startswith(f"plantfed-broker: port {port} is taken by another program")
     assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("same_port", [True, False])
+def test_a_folder_that_is_served_already_is_told_from_a_stranger(
+    tmp_path: Path, same_port: bool
+) -> None:
+    site = Site.build(tmp_path, BrokerKind.NATS)
+    words = [] if same_port else ["--port", str(free_port())]
+    with serving("--dir", str(tmp_path)) as (first, _):
+        second = run("serve", "--dir", str(tmp_path), *words)
+        assert second.returncode == 69
+        assert second.stderr == (
+            f"plantfed-broker: {tmp_path}: plantfed-broker serves this folder already at "
+            f"{site.broker.address} by process {first.pid}. Use it, or end it first\n"
+        )
+        first.kill()  # the lock goes with the process, however it ends
+        first.wait()
+        with serving("--dir", str(tmp_path), "--port", str(free_port())) as (_, line):
+            assert "mqtt://" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--federation", "Pr+"], "federation id 'Pr+' is not allowed. Use 1 to 63 of a-z"),
+        (["--federation", "a", "--root", "a/#"], "topic root 'a/#' is not allowed. Use one or"),
+        (["--federation", "a", "--host", "a b"], "host = 'a b': write the name or the IP address"),
+        (["--federation", "a", "--bind", "here"], "bind = 'here': write an IP address"),
+    ],
+)
+def test_what_cannot_be_rendered_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    shown = run("render", *words, "--out", str(tmp_path / "broker"))
+    assert (shown.returncode, shown.stdout) == (78, "")
+    assert shown.stderr.startswith(f"plantfed-broker: {said}")
+    assert shown.stderr.count("\n") == 1
+    assert not (tmp_path / "broker").exists()
 
 
 def test_a_given_broker_is_named_and_left_alone(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ CLASSES = ("red", "green", "blue")
 PROGRAMS = {
     "agent": "plantfed_agent",
     "coordinator": "plantfed_coordinator",
-    "broker": "plantfed_broker.cli",
+    "broker": "plantfed_broker",
 }
 MARK = "PLANTFED_TEST_PLANT"
 """Environment variable that tells the processes of one test from all others."""

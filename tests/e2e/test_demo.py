@@ -1,80 +1,11 @@
 """A whole demo as a reader runs it: separate processes, a real broker, and what it leaves."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import psutil
 import pytest
-
-MARK = "PLANTFED_TEST_DEMO"
-"""Environment variable that tells the processes of one test from all others."""
-
-
-class Demo:
-    """One demo, not yet started; its processes carry a mark."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.mark = uuid4().hex
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-P", "-m", "plantfed_lab", "demo", "--out", str(self.out)]
-        return subprocess.Popen(
-            [*command, *arguments],
-            env={**os.environ, MARK: self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def processes(self) -> list[psutil.Process]:
-        return [p for p in psutil.process_iter() if self._is_ours(p)]
-
-    def wait_for(self, words: str, n_processes: int) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            commands = [" ".join(command_line(p)) for p in self.processes()]
-            if sum(words in command for command in commands) >= n_processes:
-                return
-            assert time.monotonic() < deadline, commands
-            time.sleep(0.05)
-
-    def assert_nothing_is_left(self) -> None:
-        deadline = time.monotonic() + 20
-        while left := self.processes():
-            assert time.monotonic() < deadline, [command_line(p) for p in left]
-            time.sleep(0.05)
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return (
-                process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get(MARK) == self.mark
-            )
-        except psutil.Error:
-            return False
-
-
-def command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    one = Demo(tmp_path / "demo")
-    yield one
-    for process in one.processes():
-        process.kill()
+from tests.e2e.demos import Demo, command_line
 
 
 def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: Path) -> None:
@@ -82,7 +13,7 @@ def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: P
     with demo.start(*arguments) as process:
         demo.wait_for("plantfed_agent run", 4)
         demo.wait_for("plantfed_coordinator run", 1)
-        demo.wait_for("plantfed_broker.cli serve", 1)
+        demo.wait_for("plantfed_broker serve", 1)
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
 

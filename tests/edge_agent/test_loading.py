@@ -59,6 +59,14 @@ def test_too_few_rows_name_the_files(tmp_path):
         loader(file).load(classifier(window={"rows": 5}))
 
 
+def test_headers_alone_are_no_rows_but_one_among_others_is_fine(tmp_path):
+    headers = [write_csv(tmp_path / f"{n}.csv", 0) for n in range(2)]
+    with pytest.raises(DataError, match=r"1\.csv: has no rows\. Collect some"):
+        loader(*headers).load(classifier())
+    full = write_csv(tmp_path / "full.csv", 4)
+    assert len(loader(*headers, full, test_fraction=0.0).load(classifier()).train) == 4
+
+
 def test_a_failed_reading_is_tried_again(tmp_path):
     file = write_csv(tmp_path / "rows.csv", 10)
     good = file.read_text()

@@ -1,5 +1,7 @@
 import re
 import sys
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -148,11 +150,53 @@ def test_a_column_that_occurs_twice_is_an_error_only_if_wanted(tmp_path):
         read_table(str(path), ColumnsToRead(("c",), ()))
 
 
-def test_an_empty_csv_file_has_no_columns(tmp_path):
+@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
+def test_an_empty_csv_file_is_called_so(tmp_path, text):
     path = tmp_path / "rows.csv"
-    path.write_text("")
-    with pytest.raises(DataError, match="the file has: none"):
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows\.csv: is empty\. Give it a header line"):
         read_table(str(path), WANTED)
+
+
+def whole_npz() -> bytes:
+    file = BytesIO()
+    np.savez(file, a=np.zeros(9), b=np.zeros(9), label=np.array(["ok"] * 9))
+    return file.getvalue()
+
+
+def archive(content: bytes) -> bytes:
+    file = BytesIO()
+    with ZipFile(file, "w") as written:
+        for name in ("a", "b", "label"):
+            written.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def single_array() -> bytes:
+    file = BytesIO()
+    np.save(file, np.zeros(9))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"a,b,label\n1,2,ok\n", "is not an .npz file"),
+        (b"\x80\x04N.", "is not an .npz file"),
+        (b"\0" * 999, "is not an .npz file"),
+        (single_array(), "is a single array (.npy), not an .npz file"),
+        (whole_npz()[:-30], "is an .npz file without its end"),
+        (whole_npz().replace(b"\x93NUMPY", b"\x93MUMPY"), "is a damaged .npz file"),
+        (archive(b"no array"), "'a' is no array of numbers or texts"),
+    ],
+)
+def test_what_is_no_npz_file_is_called_so_and_pickle_is_never_advised(tmp_path, content, words):
+    path = tmp_path / "rows.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"rows\.npz: {re.escape(words)}") as refused:
+        read_table(str(path), WANTED)
+    assert "pickle" not in str(refused.value)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
@@ -189,10 +233,10 @@ def test_an_npz_column_may_be_called_x(tmp_path):
         ({"a": np.zeros(2), "b": np.zeros(3)}, "different length: .* rows"),
         (
             {"x": np.zeros((2, 2)), "columns": np.array(["a"])},
-            r"x has shape \(2, 2\) but .* 1 name",
+            r"x has shape \(2, 2\) but .* 1 name$",
         ),
         ({"a": np.zeros(2, complex), "b": np.zeros(2)}, "holds complex128 instead of numbers"),
-        ({"a": np.array([object()])}, "not a readable .npz file"),
+        ({"a": np.array([object()])}, "'a' is no array of numbers or texts"),
     ],
 )
 def test_npz_errors_name_the_column(tmp_path, arrays, words):

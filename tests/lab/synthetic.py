@@ -14,8 +14,10 @@ from plantfed_lab.results import (
 )
 
 
-def made_up_result(n_agents: int = 5, gain: float = 0.1, schedule: str = "async") -> DemoResult:
-    agents = tuple(made_up_agent(number, gain) for number in range(1, n_agents + 1))
+def made_up_result(
+    n_agents: int = 5, gain: float = 0.1, schedule: str = "async", updates: int = 0
+) -> DemoResult:
+    agents = tuple(made_up_agent(number, gain, updates) for number in range(1, n_agents + 1))
     return DemoResult(
         plantfed="1.2.3",
         versions={"python": "3.11.7"},
@@ -48,10 +50,10 @@ def made_up_result(n_agents: int = 5, gain: float = 0.1, schedule: str = "async"
     )
 
 
-def made_up_agent(number: int, gain: float) -> AgentResult:
+def made_up_agent(number: int, gain: float, updates: int = 0) -> AgentResult:
     return AgentResult(
         id=f"plant-{number:02d}",
-        updates=number,
+        updates=updates or number,
         rounds=number,
         staleness=number / 2,
         bytes_up=1000 * number,

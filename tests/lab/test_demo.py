@@ -15,6 +15,7 @@ from plantfed_lab.demo_folder import MARKER, fill_folder, fresh_folder
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 from plantfed_shared.definition import Schedule
 from plantfed_shared.errors import ConfigError, PlantfedError
+from plantfed_shared.topics import Topics
 
 
 def refusal(*arguments: str | Path) -> PlantfedError:
@@ -67,6 +68,23 @@ def test_what_an_earlier_demo_left_is_removed(tmp_path: Path) -> None:
     with fresh_folder(tmp_path / "demo") as folder:
         assert not list((folder.path / "agents").iterdir())
         assert not (folder.path / "report.html").exists()
+
+
+def test_every_folder_has_a_federation_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "other", "one"):
+        with fresh_folder(tmp_path / name) as folder:
+            found.append(folder.federation)
+    assert found[0] == found[2] != found[1]
+    for federation in found:
+        assert Topics(federation).federation.startswith("tennessee-eastman-")
+
+
+@pytest.mark.parametrize("marker", ["", "Pr+\n", "tennessee-eastman-0123456789\n"])
+def test_a_marker_that_holds_no_id_is_given_one(tmp_path: Path, marker: str) -> None:
+    (tmp_path / MARKER).write_text(marker)
+    with fresh_folder(tmp_path) as folder:
+        assert (tmp_path / MARKER).read_text() == f"{folder.federation}\n" != marker
 
 
 def test_two_demos_in_one_folder_are_refused(tmp_path: Path) -> None:

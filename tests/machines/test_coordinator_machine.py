@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.federation_world import small_definition
+from tests.machines.coordinator_desk import TOPICS, Desk, code_of
 
 from plantfed_coordinator.events import (
     BusConnected,
@@ -15,9 +16,7 @@ from plantfed_coordinator.events import (
     Publish,
     TimerDue,
 )
-from plantfed_coordinator.machine import FederationMachine
-from plantfed_coordinator.records import Applied, EpochStarted, Left, Record, Released, Served
-from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model, encode_dense
 from plantfed_shared.definition import content_digest
@@ -28,98 +27,14 @@ from plantfed_shared.messages import (
     Code,
     Content,
     Epoch,
-    Hello,
-    Message,
     ModelName,
     Need,
     Offer,
     Range,
-    Start,
     State,
-    Update,
     Welcome,
 )
-from plantfed_shared.topics import Kind, Topics
-
-TOPICS = Topics("toy")
-KINDS = {Hello: Kind.HELLO, Update: Kind.UPDATE, Need: Kind.NEED, Bye: Kind.BYE, Offer: Kind.OFFER}
-
-
-class Desk:
-    """A machine, and what it answers to one message at a time."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.definition = small_definition(**changes)
-        first = EpochStarted(Epoch(1, 5), 0, self.definition.to_bytes(), "created")
-        self.records: list[Record] = []
-        self.now = 0.0
-        state = FederationState.begin(first)
-        self.machine = FederationMachine(state, TOPICS, lambda: 77, self.now)
-        self.size = state.terms.lattice.size
-
-    @property
-    def state(self) -> FederationState:
-        return self.machine.state
-
-    def handle(self, event: Any) -> list[tuple[str, Message, bytes]]:
-        sent = []
-        for action in self.machine.handle(event, self.now):
-            match action:
-                case Persist(record):
-                    self.records.append(record)
-                case Publish(topic, payload, _):
-                    address = TOPICS.parse(topic)
-                    envelope = wire.decode(payload, address.kind)
-                    sent.append((address.agent, envelope.message, bytes(envelope.tail)))
-        return sent
-
-    def say(self, agent: str, message: Message, tail: bytes = b"") -> list[Message]:
-        kind = Kind.CHUNK if isinstance(message, Chunk) else KINDS[type(message)]
-        event = MessageArrived(TOPICS.up(agent, kind), wire.encode(message, tail))
-        return [m for to, m, _ in self.handle(event) if to == agent]
-
-    def hello(self, agent: str, **claims: Any) -> Message:
-        return self.say(agent, hello(**claims))[0]
-
-    def update(self, agent: str, change: np.ndarray | None = None, **fields: Any) -> Update:
-        """A valid update of this agent, except for what ``fields`` say."""
-        member = self.state.members[agent]
-        change = np.ones(self.size, dtype=np.int64) if change is None else change
-        dual = member.contribution.dual + change
-        name = ModelName(self.state.epoch, self.state.k, checksum(self.state.model))
-        values: dict[str, Any] = {
-            "base": name,
-            "incarnation": member.incarnation,
-            "seq": member.last_seq + 1,
-            "weight": 1,
-            "definition": self.state.terms.digest[:8],
-            "dual_checksum": checksum(dual),
-            "encoding": 0,
-            "score": 0.5,
-        }
-        return Update(**{**values, **fields})
-
-    def answer(self, agent: str, update: Update, tail: bytes | None = None) -> State:
-        tail = encode_dense(np.ones(self.size, dtype=np.int64)) if tail is None else tail
-        (state,) = [m for m in self.say(agent, update, tail) if isinstance(m, State)]
-        return state
-
-
-def hello(**claims: Any) -> Hello:
-    fresh: dict[str, Any] = {
-        "epoch": None,
-        "incarnation": 0,
-        "applied_seq": 0,
-        "outstanding": None,
-        "dual_checksum": 0,
-        "newest": None,
-        "software": "test",
-    }
-    return Hello(**{**fresh, **claims})
-
-
-def code_of(state: State) -> Code | None:
-    return state.verdict.code if state.verdict else None
+from plantfed_shared.topics import Kind
 
 
 def test_a_new_agent_is_welcomed_with_the_model_as_it_is() -> None:
@@ -266,50 +181,6 @@ def test_an_old_incarnation_is_refused() -> None:
     assert code_of(desk.answer("a", update)) is Code.OLD_INCARNATION
 
 
-def test_an_update_from_a_lost_future_begins_a_new_epoch() -> None:
-    desk = Desk()
-    desk.hello("a")
-    answer = desk.answer("a", desk.update("a", seq=7))
-    assert code_of(answer) is Code.GAP
-    assert answer.epoch == Epoch(2, 77)
-
-
-@pytest.mark.parametrize("counter", [2**32 - 1, 2**31, 2**31 - 1, 2**16 + 1])
-@pytest.mark.parametrize(
-    "newest", [None, ModelName(Epoch(1, 5), 9, 1), ModelName(Epoch(2, 1), 0, 0)]
-)
-def test_an_absurd_epoch_is_not_followed(counter: int, newest: ModelName | None) -> None:
-    desk = Desk()
-    desk.hello("a", epoch=Epoch(counter, 1), incarnation=3, newest=newest)
-    assert desk.state.epoch.counter <= 3
-    desk.hello("b")
-
-
-@pytest.mark.parametrize("incarnation", [2**31 - 1, 2**31, 2**32 - 1])
-def test_an_absurd_incarnation_stops_nothing(incarnation: int) -> None:
-    desk = Desk()
-    for _ in range(2):
-        desk.say("a", hello(epoch=Epoch(1, 5), incarnation=min(incarnation, 2**31 - 1)))
-    model = hello(epoch=Epoch(1, 5)).model_copy(update={"incarnation": incarnation})
-    desk.say("c", model)
-    assert isinstance(desk.hello("b"), Welcome)
-
-
-def test_a_hello_from_a_lost_future_begins_a_new_epoch() -> None:
-    for claims in (
-        {"incarnation": 1, "applied_seq": 4},
-        {"incarnation": 2},
-        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 3, 1)},
-        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 0, 1)},
-        {"incarnation": 1, "epoch": Epoch(1, 6)},
-        {"incarnation": 1, "epoch": Epoch(4, 6)},
-    ):
-        desk = Desk()
-        desk.hello("a")
-        desk.hello("a", **{"epoch": Epoch(1, 5), **claims})
-        assert desk.state.epoch.counter > 1, claims
-
-
 def test_strangers_leave_no_trace() -> None:
     desk = Desk()
     for number in range(50):
@@ -441,95 +312,3 @@ def test_the_manifest_is_published_at_every_connect_and_again_while_nothing_happ
     desk.now = desk.machine.next_timer()
     assert len(desk.handle(TimerDue())) == 1
     assert desk.machine.next_timer() > desk.now + 30
-
-
-class TestSynchronous:
-    def desk(self, mode: str = "fedapm") -> Desk:
-        schedule = {"kind": "sync", "participation": 0.5, "min_members": 4, "deadline_s": 100.0}
-        algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
-        desk = Desk(schedule=schedule, algorithm=algorithm)
-        for agent in ("a", "b", "c", "d"):
-            desk.hello(agent)
-        return desk
-
-    def test_no_round_before_enough_members_and_then_the_drawn_are_invited(self) -> None:
-        desk = self.desk()
-        assert desk.state.round is not None
-        assert len(desk.state.round.drawn) == 2
-        invited = desk.state.round.drawn[0]
-        answers = desk.say(invited, hello(epoch=Epoch(1, 5), incarnation=1))
-        assert any(isinstance(m, Start) for m in answers)
-
-    def test_the_round_closes_with_the_last_answer_and_the_next_one_opens(self) -> None:
-        desk = self.desk()
-        assert desk.state.round is not None
-        first, second = desk.state.round.drawn
-        desk.answer(first, desk.update(first))
-        assert desk.state.k == 0
-        desk.answer(second, desk.update(second))
-        assert desk.state.k == 1
-        assert desk.state.round.k == 1
-
-    def test_the_round_closes_at_its_deadline_with_one_answer(self) -> None:
-        desk = self.desk()
-        assert desk.state.round is not None
-        first, _ = desk.state.round.drawn
-        desk.answer(first, desk.update(first))
-        desk.now = 101.0
-        desk.handle(TimerDue())
-        assert desk.state.k == 1
-
-    def test_a_drawn_member_that_leaves_does_not_hold_up_the_others(self) -> None:
-        desk = self.desk()
-        assert desk.state.round is not None
-        first, second = desk.state.round.drawn
-        desk.answer(first, desk.update(first))
-        desk.say(second, Bye(incarnation=1))
-        assert desk.state.k == 1
-
-    def test_without_any_answer_others_are_drawn(self) -> None:
-        desk = self.desk()
-        desk.now = 101.0
-        desk.handle(TimerDue())
-        assert desk.state.k == 0
-        assert desk.state.round is not None
-        assert desk.state.round.attempt == 1
-
-    @pytest.mark.parametrize(("mode", "code"), [("fedapm", Code.APPLIED), ("fedalt", Code.LATE)])
-    def test_an_answer_of_one_who_was_not_drawn(self, mode: str, code: Code) -> None:
-        desk = self.desk(mode)
-        assert desk.state.round is not None
-        (other, *_) = sorted(set("abcd") - set(desk.state.round.drawn))
-        checksum_after = 0 if mode == "fedalt" else None
-        fields = {} if checksum_after is None else {"dual_checksum": checksum_after}
-        assert code_of(desk.answer(other, desk.update(other, **fields))) is code
-
-
-def test_edited_settings_start_an_epoch_and_duals_follow_rho() -> None:
-    desk = Desk()
-    desk.hello("a")
-    desk.answer(
-        "a",
-        desk.update("a", np.full(desk.size, 8, dtype=np.int64)),
-        encode_dense(np.full(desk.size, 8, dtype=np.int64)),
-    )
-    z_before = desk.state.members["a"].contribution.z.copy()
-    algorithm = {**desk.definition.algorithm.model_dump(), "penalty": 0.4}
-    edited = small_definition(algorithm=algorithm).to_bytes()
-    desk.machine.start_epoch(edited, "settings were edited")
-    contribution = desk.state.members["a"].contribution
-    assert (contribution.dual == 4).all()  # rho doubled, so w = pi / rho is halved
-    assert (contribution.z == z_before - 4).all()
-    assert isinstance(desk.hello("a", epoch=Epoch(1, 5), incarnation=1, applied_seq=1), Welcome)
-
-
-def test_a_finer_lattice_keeps_every_number() -> None:
-    desk = Desk()
-    desk.hello("a")
-    desk.answer("a", desk.update("a"))
-    before = desk.state.terms.lattice.to_floats(desk.state.model)
-    z_before = desk.state.terms.lattice.to_floats(desk.state.members["a"].contribution.z)
-    desk.machine.start_epoch(small_definition(lattice_bits=20).to_bytes(), "finer")
-    lattice = desk.state.terms.lattice
-    assert (lattice.to_floats(desk.state.model) == before).all()
-    assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from benchmarks.learning.reference_draws import batches, select
 from numpy.typing import NDArray
 from tests.federation_world import Agent, World
 from tests.free_ports import free_port
 
+from benchmarks.learning.reference_draws import batches, select
 from plantfed_agent.agent_store import AgentStore
 from plantfed_agent.inprocess import InProcessTrainer, carry_out, initial_head
 from plantfed_agent.kernels import kernel_for

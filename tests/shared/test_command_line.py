@@ -9,7 +9,8 @@ import click
 import pytest
 
 from plantfed_shared import errors
-from plantfed_shared.command_line import INTERRUPTED, run
+from plantfed_shared.command_line import run
+from plantfed_shared.entry_point import INTERRUPTED
 
 
 def outcome(

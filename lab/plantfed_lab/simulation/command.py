@@ -14,7 +14,7 @@ from plantfed_lab.results import write_text
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import Moment, simulate
 from plantfed_lab.simulation.scenario import load_scenario
-from plantfed_shared.command_line import INTERRUPTED
+from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import StorageError
 
 

@@ -1,0 +1,88 @@
+"""Epochs: a lost future, an absurd one, and settings that were edited."""
+
+import numpy as np
+import pytest
+from tests.federation_world import small_definition
+from tests.machines.coordinator_desk import Desk, code_of, hello
+
+from plantfed_shared.codec import encode_dense
+from plantfed_shared.messages import (
+    Code,
+    Epoch,
+    ModelName,
+    Welcome,
+)
+
+
+def test_an_update_from_a_lost_future_begins_a_new_epoch() -> None:
+    desk = Desk()
+    desk.hello("a")
+    answer = desk.answer("a", desk.update("a", seq=7))
+    assert code_of(answer) is Code.GAP
+    assert answer.epoch == Epoch(2, 77)
+
+
+@pytest.mark.parametrize("counter", [2**32 - 1, 2**31, 2**31 - 1, 2**16 + 1])
+@pytest.mark.parametrize(
+    "newest", [None, ModelName(Epoch(1, 5), 9, 1), ModelName(Epoch(2, 1), 0, 0)]
+)
+def test_an_absurd_epoch_is_not_followed(counter: int, newest: ModelName | None) -> None:
+    desk = Desk()
+    desk.hello("a", epoch=Epoch(counter, 1), incarnation=3, newest=newest)
+    assert desk.state.epoch.counter <= 3
+    desk.hello("b")
+
+
+@pytest.mark.parametrize("incarnation", [2**31 - 1, 2**31, 2**32 - 1])
+def test_an_absurd_incarnation_stops_nothing(incarnation: int) -> None:
+    desk = Desk()
+    for _ in range(2):
+        desk.say("a", hello(epoch=Epoch(1, 5), incarnation=min(incarnation, 2**31 - 1)))
+    model = hello(epoch=Epoch(1, 5)).model_copy(update={"incarnation": incarnation})
+    desk.say("c", model)
+    assert isinstance(desk.hello("b"), Welcome)
+
+
+def test_a_hello_from_a_lost_future_begins_a_new_epoch() -> None:
+    for claims in (
+        {"incarnation": 1, "applied_seq": 4},
+        {"incarnation": 2},
+        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 3, 1)},
+        {"incarnation": 1, "newest": ModelName(Epoch(1, 5), 0, 1)},
+        {"incarnation": 1, "epoch": Epoch(1, 6)},
+        {"incarnation": 1, "epoch": Epoch(4, 6)},
+    ):
+        desk = Desk()
+        desk.hello("a")
+        desk.hello("a", **{"epoch": Epoch(1, 5), **claims})
+        assert desk.state.epoch.counter > 1, claims
+
+
+def test_edited_settings_start_an_epoch_and_duals_follow_rho() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.answer(
+        "a",
+        desk.update("a", np.full(desk.size, 8, dtype=np.int64)),
+        encode_dense(np.full(desk.size, 8, dtype=np.int64)),
+    )
+    z_before = desk.state.members["a"].contribution.z.copy()
+    algorithm = {**desk.definition.algorithm.model_dump(), "penalty": 0.4}
+    edited = small_definition(algorithm=algorithm).to_bytes()
+    desk.machine.start_epoch(edited, "settings were edited")
+    contribution = desk.state.members["a"].contribution
+    assert (contribution.dual == 4).all()  # rho doubled, so w = pi / rho is halved
+    assert (contribution.z == z_before - 4).all()
+    assert isinstance(desk.hello("a", epoch=Epoch(1, 5), incarnation=1, applied_seq=1), Welcome)
+
+
+def test_a_finer_lattice_keeps_every_number() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.answer("a", desk.update("a"))
+    before = desk.state.terms.lattice.to_floats(desk.state.model)
+    z_before = desk.state.terms.lattice.to_floats(desk.state.members["a"].contribution.z)
+    desk.machine.start_epoch(small_definition(lattice_bits=20).to_bytes(), "finer")
+    lattice = desk.state.terms.lattice
+    assert (lattice.to_floats(desk.state.model) == before).all()
+    assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()
