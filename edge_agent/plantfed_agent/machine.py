@@ -120,9 +120,10 @@ class AgentMachine:
             case Manifest(offer=offer):
                 self._membership.take_offer(offer, now)
             case State() as message:
+                was_joined = self._membership.link is Link.JOINED
                 self._membership.take_state(message, now)
                 if message.offer is not None:
-                    self._rounds.content_may_be_gone(message.offer)
+                    self._rounds.content_may_be_gone(message.offer, was_joined=was_joined)
                 if message.verdict is not None:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:

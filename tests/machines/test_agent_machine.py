@@ -470,3 +470,23 @@ def test_a_round_of_an_earlier_epoch_is_void() -> None:
     machine.handle(RoundDone(task.ticket, outcome), world.now)
     assert machine.state.outstanding is None
     assert machine.state.head is None
+
+
+def test_a_dual_that_does_not_fit_its_update_is_replaced_by_the_coordinators() -> None:
+    """The disk has lost a bit of w while a verdict was on its way."""
+    world = World(small_definition(), 2)
+    agent = world.agents["m00"]
+    world.run(30)
+    assert world.run(60, until=lambda: agent.disk.outstanding is not None)
+    behind = agent.disk.applied_seq
+    assert world.run(1, until=lambda: world.state().members["m00"].last_seq == behind + 1)
+    agent.crash()
+    assert agent.disk.applied_seq == behind
+    assert agent.disk.dual is not None
+    flipped = agent.disk.dual.copy()
+    flipped[0] ^= 1
+    agent.disk = replace(agent.disk, dual=flipped)
+    agent.start()
+    assert world.run(5, until=lambda: everybody_agrees(world))
+    assert agent.disk.incarnation == 2
+    check_all(world)
