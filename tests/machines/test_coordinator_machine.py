@@ -29,6 +29,7 @@ from plantfed_shared.messages import (
     Content,
     Epoch,
     Hello,
+    Manifest,
     Message,
     ModelName,
     Need,
@@ -37,6 +38,7 @@ from plantfed_shared.messages import (
     Start,
     State,
     Update,
+    Verdict,
     Welcome,
 )
 from plantfed_shared.topics import Kind, Topics
@@ -148,6 +150,28 @@ def test_an_agent_that_agrees_gets_state_with_the_newest_model() -> None:
     assert (state.incarnation, state.last_seq, state.verdict) == (1, 0, None)
 
 
+def test_an_agent_that_missed_a_verdict_is_told_and_one_with_another_update_is_welcomed() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    sent = wire.encode(update, encode_dense(np.ones(desk.size, dtype=np.int64)))
+    desk.answer("a", update)
+    digest = wire.envelope_digest(sent)
+    claims: dict[str, Any] = {"epoch": Epoch(1, 5), "incarnation": 1}
+    state = desk.hello("a", **claims, outstanding=digest)
+    assert isinstance(state, State)
+    assert state.verdict == Verdict(digest, Code.APPLIED, "")
+    assert state.last_digest == digest
+    for outstanding in (digest ^ 1, None):
+        other = Desk()
+        other.hello("a")
+        other.answer("a", other.update("a"))
+        welcome = other.hello("a", **claims, outstanding=outstanding)
+        assert isinstance(welcome, Welcome)
+        assert welcome.incarnation == 2
+        assert welcome.dual is not None
+
+
 def test_an_update_is_persisted_before_it_is_answered() -> None:
     desk = Desk()
     desk.hello("a")
@@ -220,6 +244,35 @@ def test_a_change_that_would_leave_the_lattice_is_rejected_not_wrapped() -> None
     change = np.full(desk.size, 2**30 - 1, dtype=np.int64)
     update = desk.update("a", change)
     assert code_of(desk.answer("a", update, encode_dense(change))) is Code.REJECTED
+
+
+def test_a_base_counts_only_with_the_name_of_a_kept_version() -> None:
+    desk = Desk()
+    for agent in ("a", "b", "c"):
+        desk.hello(agent)
+    pinned = desk.update("c").base
+    desk.answer("a", desk.update("a"))
+    desk.answer("b", desk.update("b"))
+    assert (pinned.k, desk.state.k, sorted(desk.state.versions)) == (0, 1, [0, 1])
+    for other in (
+        pinned._replace(checksum=pinned.checksum ^ 1),
+        pinned._replace(epoch=Epoch(0, 5)),
+        pinned._replace(k=1),
+    ):
+        assert code_of(desk.answer("c", desk.update("c", base=other))) is Code.BASE_GONE
+    assert desk.state.members["c"].last_seq == 0
+
+
+def test_the_sum_of_all_weights_stays_within_the_lattice() -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "weighting": "rows"}
+    desk = Desk(algorithm=algorithm)
+    desk.hello("a")
+    desk.hello("b")
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 1))) is Code.REJECTED
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 2))) is Code.APPLIED
+    assert code_of(desk.answer("b", desk.update("b", weight=2))) is Code.REJECTED
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 2))) is Code.APPLIED
+    assert desk.state.consensus.weight == 2**32 - 1
 
 
 def test_a_change_longer_than_allowed_is_rejected() -> None:
@@ -308,6 +361,27 @@ def test_a_hello_from_a_lost_future_begins_a_new_epoch() -> None:
         desk.hello("a")
         desk.hello("a", **{"epoch": Epoch(1, 5), **claims})
         assert desk.state.epoch.counter > 1, claims
+
+
+def test_only_a_retained_manifest_is_proof_of_a_newer_past() -> None:
+    """One that comes later is from a second coordinator that runs now."""
+    for retained in (True, False):
+        desk = Desk()
+        offer = desk.machine._desk.contents.offer(desk.state)
+        for k, counter in ((0, 1), (5, 1)):
+            seen = offer._replace(name=ModelName(Epoch(counter, 5), k, offer.name.checksum))
+            payload = wire.encode(Manifest(offer=seen))
+            desk.handle(MessageArrived(TOPICS.manifest, payload, retained))
+        assert desk.state.epoch == (Epoch(2, 77) if retained else Epoch(1, 5))
+        assert desk.state.k == (1 if retained else 0)
+
+
+def test_an_agent_that_was_removed_proves_nothing() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.handle(OperatorOrder(Order.REMOVE, "a"))
+    desk.hello("a", epoch=Epoch(9, 9), incarnation=7)
+    assert desk.state.epoch == Epoch(1, 5)
 
 
 def test_strangers_leave_no_trace() -> None:
