@@ -309,6 +309,29 @@ def test_a_late_answer_does_not_keep_an_agent_from_the_next_attempt() -> None:
     assert world.run(300, until=lambda: world.state().k > before + 3)
 
 
+def test_a_late_answer_to_another_update_does_not_uninvite() -> None:
+    schedule = {**small_definition().schedule.model_dump(), "kind": "sync", "participation": 1.0}
+    world = World(small_definition(schedule=schedule), 2)
+    agent = world.agents["m00"]
+    machine = agent.machine
+    assert machine is not None
+    rounds = machine._rounds
+    assert world.run(60, until=lambda: rounds.invitation is not None and rounds.work == "fetching")
+    assert machine.state.epoch is not None
+    answer = State(
+        epoch=machine.state.epoch,
+        incarnation=machine.state.incarnation,
+        last_seq=machine.state.applied_seq,
+        last_digest=None,
+        dual_checksum=machine.state.dual_checksum,
+        verdict=Verdict(1, Code.LATE, ""),
+        offer=None,
+    )
+    agent.handle(MessageArrived(world.topics.down("m00", Kind.STATE), encode(answer)))
+    before = agent.disk.rounds
+    assert world.run(5, until=lambda: agent.disk.rounds > before)
+
+
 def test_no_verdict_is_taken_for_another_message() -> None:
     """I4: a late answer to an update that was dropped says nothing about the one after it."""
     world = World(small_definition(), 2)
