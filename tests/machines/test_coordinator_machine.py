@@ -447,6 +447,52 @@ def test_without_enough_arrivals_a_release_comes_after_a_while() -> None:
     assert sum(isinstance(r, Released) for r in desk.records) == 1
 
 
+def test_the_time_to_a_release_counts_from_the_first_change() -> None:
+    desk = Desk(schedule={"arrivals": 4})
+    for agent in "abcd":
+        desk.hello(agent)
+    for desk.now, agent in ((10.0, "a"), (60.0, "b"), (69.0, "c")):
+        desk.answer(agent, desk.update(agent))
+    assert desk.state.k == 0
+    desk.now = 70.0
+    assert desk.machine.next_timer() <= desk.now
+    desk.handle(TimerDue())
+    assert desk.state.k == 1
+    desk.now = 100.0
+    desk.answer("a", desk.update("a"))
+    desk.now = 159.0
+    desk.handle(TimerDue())
+    assert desk.state.k == 1
+    desk.now = 160.0
+    desk.handle(TimerDue())
+    assert desk.state.k == 2
+
+
+def test_the_time_to_a_release_begins_anew_with_the_coordinator() -> None:
+    desk = Desk(schedule={"arrivals": 4})
+    for agent in "abcd":
+        desk.hello(agent)
+    desk.answer("a", desk.update("a"))
+    again = FederationMachine(desk.state, TOPICS, lambda: 77, 100.0)
+    assert again.next_timer() <= 160.0
+    again.handle(TimerDue(), 159.0)
+    assert again.state.k == 0
+    again.handle(TimerDue(), 160.0)
+    assert again.state.k == 1
+
+
+def test_who_has_left_is_no_arrival() -> None:
+    desk = Desk(schedule={"arrivals": 2})
+    for agent in "abc":
+        desk.hello(agent)
+    desk.answer("a", desk.update("a"))
+    desk.say("a", Bye(incarnation=1))
+    desk.answer("b", desk.update("b"))
+    assert desk.state.k == 0
+    desk.answer("c", desk.update("c"))
+    assert desk.state.k == 1
+
+
 def test_bye_erases_and_a_later_hello_joins_anew() -> None:
     desk = Desk()
     desk.hello("a")
