@@ -414,6 +414,20 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     assert not any(isinstance(r, Served) and r.k == 0 for r in desk.records)
 
 
+def test_the_version_offered_to_a_returning_agent_is_kept_for_it() -> None:
+    desk = Desk()
+    for agent in "abc":
+        desk.hello(agent)
+    for agent in "bc":
+        desk.answer(agent, desk.update(agent))
+    assert isinstance(desk.hello("a"), Welcome)  # it has lost its disk
+    late = desk.update("a")
+    for agent in "bc":
+        desk.answer(agent, desk.update(agent))
+    assert (late.base.k, desk.state.k) == (1, 2)
+    assert code_of(desk.answer("a", late)) is Code.APPLIED
+
+
 def test_a_model_arrives_as_its_name_says() -> None:
     desk = Desk()
     desk.hello("a")
