@@ -37,7 +37,7 @@ from plantfed_shared.transfer import WINDOW_BYTES
 from plantfed_shared.wire import decode, encode
 
 TOPICS = Topics("toy")
-DEFINITION = small_definition(model={"hidden": [300, 300]})
+DEFINITION = small_definition(model={"hidden": [700, 600]})
 SIZE = DEFINITION.lattice().size
 PIECE = 40_000
 
@@ -175,6 +175,27 @@ def test_no_hello_while_the_dual_of_a_welcome_is_on_its_way() -> None:
     line.send_piece(content, len(content) // PIECE * PIECE)
     assert line.machine.link == "joined"
     assert line.machine.state.dual is not None
+
+
+def test_a_link_slower_than_the_first_patience_is_not_filled_with_repetitions() -> None:
+    line = Line()
+    content = line.model(5)
+    queue = list(needs(line.hear(line.welcome(5))))
+    sent, free_at = 0, line.now
+    while line.machine.state.model_name is None:
+        pieces = [
+            offset
+            for start, stop in queue.pop(0).ranges
+            for offset in range(start, min(stop, len(content)), PIECE)
+        ]
+        for offset in pieces:
+            free_at = max(free_at, line.now) + 20.0  # one piece at a time crosses
+            while (due := line.machine.next_timer()) is not None and due < free_at:
+                queue += needs(line.tick())
+            line.now = free_at
+            queue += needs(line.send_piece(content, offset))
+            sent += 1
+    assert sent * PIECE < 3 * len(content)
 
 
 def test_a_definition_this_version_cannot_read_is_not_asked_for_without_end() -> None:
