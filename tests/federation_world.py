@@ -245,6 +245,7 @@ class World:
         self.topics = Topics(definition.federation)
         self._jobs: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self._coming_back: set[int] = set()
         self.coordinator = Coordinator(self, definition)
         make = train or (lambda name: PullToTarget(seed, name))
         names = [f"m{i:02d}" for i in range(agents)]
@@ -298,13 +299,21 @@ class World:
         self._timers()
         for agent in self.agents.values():
             if agent.machine is None and agent.stopped is None:
-                self._restart(agent.start, lambda agent=agent: agent.machine is None)
+                self._restart(agent)
         if self.coordinator.machine is None:
-            self._restart(self.coordinator.start, lambda: self.coordinator.machine is None)
+            self._restart(self.coordinator)
 
-    def _restart(self, start: Callable[[], None], is_down: Callable[[], bool]) -> None:
-        if not any(job is start for _, _, job in self._jobs):
-            self.after(self.rng.uniform(0.1, 5.0), lambda: start() if is_down() else None)
+    def _restart(self, program: Agent | Coordinator) -> None:
+        """Once for each time it is found down."""
+
+        def start() -> None:
+            self._coming_back.remove(id(program))
+            if program.machine is None:
+                program.start()
+
+        if id(program) not in self._coming_back:
+            self._coming_back.add(id(program))
+            self.after(self.rng.uniform(0.1, 5.0), start)
 
     def _timers(self) -> None:
         coordinator = self.coordinator.machine
