@@ -520,6 +520,22 @@ def test_bye_erases_and_a_later_hello_joins_anew() -> None:
     assert welcome.incarnation == 2
 
 
+@pytest.mark.parametrize(("left", "claimed", "given"), [(3, 0, 4), (3, 1, 4), (0, 4, 5), (3, 6, 7)])
+def test_an_incarnation_is_higher_than_any_before(left: int, claimed: int, given: int) -> None:
+    """Also than those of an earlier membership, and those only the agent still knows of."""
+    desk = Desk()
+    for _ in range(left):
+        desk.hello("a")
+    desk.say("a", Bye(incarnation=left))
+    assert not desk.state.members
+    welcome = desk.hello("a", incarnation=claimed)
+    assert isinstance(welcome, Welcome)
+    assert welcome.incarnation == given
+    again = desk.hello("a", incarnation=given + 2)
+    assert isinstance(again, Welcome)
+    assert again.incarnation == given + 3
+
+
 def test_the_operator_keeps_an_agent_out_until_it_is_admitted() -> None:
     desk = Desk()
     desk.hello("a")
