@@ -54,9 +54,13 @@ class Fetch:
         Raises:
             PeerError: it lies outside the content.
         """
-        self._patience_s = FIRST_PATIENCE_S
         self.due = now + self._patience_s
-        return self._assembly.accept(chunk.offset, piece)
+        window_complete = self._assembly.accept(chunk.offset, piece)
+        if window_complete:
+            # halved, not forgotten: where one chunk takes longer than the first patience, all that
+            # is asked for twice would lie before it in the broker's queue, more and more of it
+            self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
+        return window_complete
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.

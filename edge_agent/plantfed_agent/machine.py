@@ -120,10 +120,12 @@ class AgentMachine:
             case Manifest(offer=offer):
                 self._membership.take_offer(offer, now)
             case State() as message:
+                was_joined = self._membership.link is Link.JOINED
+                outstanding = self._desk.state.outstanding
                 self._membership.take_state(message, now)
                 if message.offer is not None:
-                    self._rounds.content_may_be_gone(message.offer)
-                if message.verdict is not None:
+                    self._rounds.content_may_be_gone(message.offer, was_joined=was_joined)
+                if message.verdict is not None and self._desk.state.outstanding is not outstanding:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:
                 self._membership.take_welcome(message, now)

@@ -94,6 +94,10 @@ class Membership:
 
     def take_offer(self, offer: ModelOffer, now: float) -> None:
         """A model is announced, in a manifest or by a STATE."""
+        if self.welcome is not None and offer.name.epoch != self.welcome.epoch:
+            if offer.name.epoch.counter > self.welcome.epoch.counter:
+                self._join(now)  # what we were welcomed to is over
+            return
         if standing_of_epoch(self._desk.state, offer.name.epoch) is Standing.NEWER:
             self._desk.offer = offer
             self._rejoin(now)
@@ -139,9 +143,13 @@ class Membership:
         if not self._knows_newer(welcome.offer):
             self._desk.offer = welcome.offer
         self._desk.pace.resend.stop()
-        self._desk.pace.hello.start(now, at_least_s=HELLO_LONGEST_S)
+        self.wait_for_dual(now)
         if welcome.dual is None and welcome.dual_checksum == 0:
             self.finish_welcome(welcome, None)
+
+    def wait_for_dual(self, now: float) -> None:
+        """Another hello now would be given yet another incarnation."""
+        self._desk.pace.hello.start(now, at_least_s=HELLO_LONGEST_S)
 
     def finish_welcome(self, welcome: Welcome, dual: Integers | None) -> None:
         """Begin the new incarnation with the coordinator's dual."""
@@ -171,10 +179,10 @@ class Membership:
         if self.link is Link.JOINED:
             self._join(now)
 
-    def _join(self, now: float) -> None:
+    def _join(self, now: float, disagreements: int = 0) -> None:
         self.link = Link.JOINING
         self.welcome = None
-        self._disagreements = 0
+        self._disagreements = disagreements
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
@@ -242,8 +250,7 @@ class Membership:
             self._desk.state = dual_after_outstanding(self._desk.state)
         except ValueError as error:
             self._desk.note(f"{error}; asking for the coordinator's", warning=True)
-            self._join(now)
-            self._disagreements = MAX_DISAGREEMENTS
+            self._join(now, MAX_DISAGREEMENTS)
             return False
         self._desk.pace.resend.stop()
         return True

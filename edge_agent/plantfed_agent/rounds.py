@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
 from plantfed_agent.events import Publish, Stop, Train
-from plantfed_agent.fetching import Fetch, Purpose
+from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, Purpose
 from plantfed_agent.local_update import after_round, task_of
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, THINNEST_LINK_BYTES_PER_S
@@ -196,10 +196,16 @@ class Rounds:
 
     # ------------------------------------------------------------------ fetching
 
-    def content_may_be_gone(self, offer: ModelOffer) -> None:
-        """A STATE with an offer answers a NEED that can't be served any more."""
+    def content_may_be_gone(self, offer: ModelOffer, *, was_joined: bool) -> None:
+        """A STATE with an offer answers a NEED that can't be served any more.
+
+        While joining it answers the HELLO, and says nothing of a model that is half here: on a link
+        that is cut now and then, beginning anew at every reconnect would never end.
+        """
         fetch = self._fetch
-        if fetch is not None and fetch.purpose is Purpose.MODEL and fetch.content != offer.content:
+        if fetch is None or fetch.name is None or fetch.content == offer.content:
+            return
+        if was_joined or fetch.name.epoch != offer.name.epoch:
             self._fetch = None
 
     def take_chunk(self, chunk: Chunk, piece: memoryview, now: float) -> None:
@@ -212,12 +218,23 @@ class Rounds:
         if fetch is None or fetch.content.digest != chunk.digest:
             return
         window_complete = fetch.accept(chunk, piece, now)
+        if fetch.purpose is Purpose.DUAL and self._membership.welcome is not None:
+            self._membership.wait_for_dual(now)
         whole = fetch.finished()
         if whole is None:
             if window_complete:
                 self._desk.send(fetch.need(now))
             return
         self._fetch = None
+        try:
+            self._take_content(fetch, whole, now)
+        except PeerError:
+            # it is what was promised, so that it may never be right: not at network speed
+            due = now + LONGEST_PATIENCE_S
+            self._fetch = Fetch(fetch.purpose, fetch.content, fetch.name, due)
+            raise
+
+    def _take_content(self, fetch: Fetch, whole: bytes, now: float) -> None:
         welcome = self._membership.welcome
         if fetch.purpose is Purpose.DEFINITION:
             self._take_definition(whole)

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 from tests.federation_world import small_definition
-from tests.machines.coordinator_desk import Desk, code_of, hello
+from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
 
+from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order
+from plantfed_shared import wire
 from plantfed_shared.codec import encode_dense
 from plantfed_shared.messages import (
     Code,
     Epoch,
+    Manifest,
     ModelName,
     Welcome,
 )
@@ -86,3 +89,24 @@ def test_a_finer_lattice_keeps_every_number() -> None:
     lattice = desk.state.terms.lattice
     assert (lattice.to_floats(desk.state.model) == before).all()
     assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()
+
+
+def test_only_a_retained_manifest_is_proof_of_a_newer_past() -> None:
+    """One that comes later is from a second coordinator that runs now."""
+    for retained in (True, False):
+        desk = Desk()
+        offer = desk.machine._desk.contents.offer(desk.state)
+        for k, counter in ((0, 1), (5, 1)):
+            seen = offer._replace(name=ModelName(Epoch(counter, 5), k, offer.name.checksum))
+            payload = wire.encode(Manifest(offer=seen))
+            desk.handle(MessageArrived(TOPICS.manifest, payload, retained))
+        assert desk.state.epoch == (Epoch(2, 77) if retained else Epoch(1, 5))
+        assert desk.state.k == (1 if retained else 0)
+
+
+def test_an_agent_that_was_removed_proves_nothing() -> None:
+    desk = Desk()
+    desk.hello("a")
+    desk.handle(OperatorOrder(Order.REMOVE, "a"))
+    desk.hello("a", epoch=Epoch(9, 9), incarnation=7)
+    assert desk.state.epoch == Epoch(1, 5)

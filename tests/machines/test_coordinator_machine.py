@@ -16,6 +16,7 @@ from plantfed_coordinator.events import (
     Publish,
     TimerDue,
 )
+from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model, encode_dense
@@ -32,6 +33,7 @@ from plantfed_shared.messages import (
     Offer,
     Range,
     State,
+    Verdict,
     Welcome,
 )
 from plantfed_shared.topics import Kind
@@ -61,6 +63,28 @@ def test_an_agent_that_agrees_gets_state_with_the_newest_model() -> None:
     assert isinstance(state, State)
     assert state.offer is not None
     assert (state.incarnation, state.last_seq, state.verdict) == (1, 0, None)
+
+
+def test_an_agent_that_missed_a_verdict_is_told_and_one_with_another_update_is_welcomed() -> None:
+    desk = Desk()
+    desk.hello("a")
+    update = desk.update("a")
+    sent = wire.encode(update, encode_dense(np.ones(desk.size, dtype=np.int64)))
+    desk.answer("a", update)
+    digest = wire.envelope_digest(sent)
+    claims: dict[str, Any] = {"epoch": Epoch(1, 5), "incarnation": 1}
+    state = desk.hello("a", **claims, outstanding=digest)
+    assert isinstance(state, State)
+    assert state.verdict == Verdict(digest, Code.APPLIED, "")
+    assert state.last_digest == digest
+    for outstanding in (digest ^ 1, None):
+        other = Desk()
+        other.hello("a")
+        other.answer("a", other.update("a"))
+        welcome = other.hello("a", **claims, outstanding=outstanding)
+        assert isinstance(welcome, Welcome)
+        assert welcome.incarnation == 2
+        assert welcome.dual is not None
 
 
 def test_an_update_is_persisted_before_it_is_answered() -> None:
@@ -137,6 +161,35 @@ def test_a_change_that_would_leave_the_lattice_is_rejected_not_wrapped() -> None
     assert code_of(desk.answer("a", update, encode_dense(change))) is Code.REJECTED
 
 
+def test_a_base_counts_only_with_the_name_of_a_kept_version() -> None:
+    desk = Desk()
+    for agent in ("a", "b", "c"):
+        desk.hello(agent)
+    pinned = desk.update("c").base
+    desk.answer("a", desk.update("a"))
+    desk.answer("b", desk.update("b"))
+    assert (pinned.k, desk.state.k, sorted(desk.state.versions)) == (0, 1, [0, 1])
+    for other in (
+        pinned._replace(checksum=pinned.checksum ^ 1),
+        pinned._replace(epoch=Epoch(0, 5)),
+        pinned._replace(k=1),
+    ):
+        assert code_of(desk.answer("c", desk.update("c", base=other))) is Code.BASE_GONE
+    assert desk.state.members["c"].last_seq == 0
+
+
+def test_the_sum_of_all_weights_stays_within_the_lattice() -> None:
+    algorithm = {**small_definition().algorithm.model_dump(), "weighting": "rows"}
+    desk = Desk(algorithm=algorithm)
+    desk.hello("a")
+    desk.hello("b")
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 1))) is Code.REJECTED
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 2))) is Code.APPLIED
+    assert code_of(desk.answer("b", desk.update("b", weight=2))) is Code.REJECTED
+    assert code_of(desk.answer("a", desk.update("a", weight=2**32 - 2))) is Code.APPLIED
+    assert desk.state.consensus.weight == 2**32 - 1
+
+
 def test_a_change_longer_than_allowed_is_rejected() -> None:
     algorithm = {**small_definition().algorithm.model_dump(), "max_norm": 1e-5}
     desk = Desk(algorithm=algorithm)
@@ -211,6 +264,20 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     assert not any(isinstance(r, Served) and r.k == 0 for r in desk.records)
 
 
+def test_the_version_offered_to_a_returning_agent_is_kept_for_it() -> None:
+    desk = Desk()
+    for agent in "abc":
+        desk.hello(agent)
+    for agent in "bc":
+        desk.answer(agent, desk.update(agent))
+    assert isinstance(desk.hello("a"), Welcome)  # it has lost its disk
+    late = desk.update("a")
+    for agent in "bc":
+        desk.answer(agent, desk.update(agent))
+    assert (late.base.k, desk.state.k) == (1, 2)
+    assert code_of(desk.answer("a", late)) is Code.APPLIED
+
+
 def test_a_model_arrives_as_its_name_says() -> None:
     desk = Desk()
     desk.hello("a")
@@ -244,6 +311,52 @@ def test_without_enough_arrivals_a_release_comes_after_a_while() -> None:
     assert sum(isinstance(r, Released) for r in desk.records) == 1
 
 
+def test_the_time_to_a_release_counts_from_the_first_change() -> None:
+    desk = Desk(schedule={"arrivals": 4})
+    for agent in "abcd":
+        desk.hello(agent)
+    for desk.now, agent in ((10.0, "a"), (60.0, "b"), (69.0, "c")):
+        desk.answer(agent, desk.update(agent))
+    assert desk.state.k == 0
+    desk.now = 70.0
+    assert desk.machine.next_timer() <= desk.now
+    desk.handle(TimerDue())
+    assert desk.state.k == 1
+    desk.now = 100.0
+    desk.answer("a", desk.update("a"))
+    desk.now = 159.0
+    desk.handle(TimerDue())
+    assert desk.state.k == 1
+    desk.now = 160.0
+    desk.handle(TimerDue())
+    assert desk.state.k == 2
+
+
+def test_the_time_to_a_release_begins_anew_with_the_coordinator() -> None:
+    desk = Desk(schedule={"arrivals": 4})
+    for agent in "abcd":
+        desk.hello(agent)
+    desk.answer("a", desk.update("a"))
+    again = FederationMachine(desk.state, TOPICS, lambda: 77, 100.0)
+    assert again.next_timer() <= 160.0
+    again.handle(TimerDue(), 159.0)
+    assert again.state.k == 0
+    again.handle(TimerDue(), 160.0)
+    assert again.state.k == 1
+
+
+def test_who_has_left_is_no_arrival() -> None:
+    desk = Desk(schedule={"arrivals": 2})
+    for agent in "abc":
+        desk.hello(agent)
+    desk.answer("a", desk.update("a"))
+    desk.say("a", Bye(incarnation=1))
+    desk.answer("b", desk.update("b"))
+    assert desk.state.k == 0
+    desk.answer("c", desk.update("c"))
+    assert desk.state.k == 1
+
+
 def test_bye_erases_and_a_later_hello_joins_anew() -> None:
     desk = Desk()
     desk.hello("a")
@@ -255,6 +368,22 @@ def test_bye_erases_and_a_later_hello_joins_anew() -> None:
     welcome = desk.hello("a", epoch=Epoch(1, 5), incarnation=1, applied_seq=1)
     assert isinstance(welcome, Welcome)
     assert welcome.incarnation == 2
+
+
+@pytest.mark.parametrize(("left", "claimed", "given"), [(3, 0, 4), (3, 1, 4), (0, 4, 5), (3, 6, 7)])
+def test_an_incarnation_is_higher_than_any_before(left: int, claimed: int, given: int) -> None:
+    """Also than those of an earlier membership, and those only the agent still knows of."""
+    desk = Desk()
+    for _ in range(left):
+        desk.hello("a")
+    desk.say("a", Bye(incarnation=left))
+    assert not desk.state.members
+    welcome = desk.hello("a", incarnation=claimed)
+    assert isinstance(welcome, Welcome)
+    assert welcome.incarnation == given
+    again = desk.hello("a", incarnation=given + 2)
+    assert isinstance(again, Welcome)
+    assert again.incarnation == given + 3
 
 
 def test_the_operator_keeps_an_agent_out_until_it_is_admitted() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation_world import PullToTarget, World, small_definition
@@ -11,6 +12,7 @@ from tests.machines.invariants import check_all, check_sums, everybody_agrees
 
 from plantfed_agent.local_update import transmission
 from plantfed_agent.state import AgentState
+from plantfed_coordinator.consensus import AllMembersMean, Contribution
 from plantfed_coordinator.records import (
     Admitted,
     Applied,
@@ -24,7 +26,14 @@ from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import encode_dense
 from plantfed_shared.definition import Algorithm
-from plantfed_shared.lattice import Lattice, Relaxation, checksum, divide_half_even
+from plantfed_shared.lattice import (
+    MAX_MAGNITUDE,
+    Lattice,
+    Relaxation,
+    SaturationError,
+    checksum,
+    divide_half_even,
+)
 from plantfed_shared.messages import Epoch, ModelName
 
 MODES = ["fedapm", "fedalt", "fedsim", "fedbuff", "fedasync"]
@@ -102,6 +111,24 @@ def test_a_member_that_leaves_is_as_if_it_had_never_been_there(
     assert (state.next_model() == divide_half_even(total, len(rest))).all()
     state.apply(Admitted(f"m{gone}"))
     assert f"m{gone}" not in state.members
+
+
+def test_neither_dual_nor_z_ever_leaves_the_lattice() -> None:
+    """Each alone: what one of them has too much the base can hide in the other."""
+    consensus = AllMembersMean(1)
+
+    def after(dual: int, base: int, relaxed: int) -> Contribution:
+        vectors = [np.array([x], dtype=np.int64) for x in (dual, dual, base, relaxed)]
+        old = Contribution(1, vectors[0], vectors[1])
+        return consensus.next_contribution(old, vectors[2], vectors[3], 1)
+
+    most = MAX_MAGNITUDE - 1
+    assert after(most - 1, -most, 1).dual == most
+    with pytest.raises(SaturationError):
+        after(most, -most, 1)
+    assert after(0, most - 2, 1).z == most
+    with pytest.raises(SaturationError):
+        after(0, most - 1, 1)
 
 
 def test_nobody_left_leaves_the_model_as_it_is() -> None:

@@ -265,6 +265,16 @@ class CoordinatorHost:
         self.machine = None
         self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=False)
 
+    def edit(self, definition: bytes) -> None:
+        """Put other settings in force, as an operator does with a start.
+
+        Args:
+            definition: canonical bytes, of the same structure.
+        """
+        if self.machine is not None:
+            self._carry_out(self.machine.start_epoch(definition, "the settings were edited"))
+            self._simulation.watch_timer(self)
+
     def receive(self, event: BusEvent) -> None:
         """Take in what the broker delivers."""
         match event:

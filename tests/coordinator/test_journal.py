@@ -1,0 +1,211 @@
+"""The journal on a real disk: what is read is what was written, with and without snapshots."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.federation_world import small_definition
+
+from plantfed_coordinator.events import OperatorOrder, Order
+from plantfed_coordinator.journal import (
+    FILE_NAME,
+    SNAPSHOT_EVERY,
+    Journal,
+    give_order,
+    load_state,
+    order_is_done,
+    read_records,
+)
+from plantfed_coordinator.records import (
+    Admitted,
+    Applied,
+    EpochStarted,
+    IncarnationRaised,
+    Joined,
+    Left,
+    Record,
+    Released,
+    RoundOpened,
+    Served,
+)
+from plantfed_coordinator.snapshot import to_rows
+from plantfed_coordinator.state import FederationState
+from plantfed_shared.codec import encode_dense
+from plantfed_shared.errors import StorageError
+from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import Epoch
+from plantfed_shared.store import Database, reading
+
+FIRST = EpochStarted(Epoch(1, 2**64 - 1), 0, small_definition().to_bytes(), "created")
+
+
+@contextmanager
+def journal_in(folder: Path) -> Iterator[Journal]:
+    journal = Journal(folder, lambda: 0.0)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def applied(state: FederationState, agent: str, seq: int) -> Applied:
+    change = np.arange(state.terms.lattice.size, dtype=np.int64) + seq
+    return Applied(agent, 1, seq, 2**64 - seq, state.k, 1, 0.5, encode_dense(change))
+
+
+class Story:
+    """A federation whose records are written as they happen."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.state = FederationState.begin(FIRST)
+        self.records: list[Record] = [FIRST]
+        journal.append([FIRST], {})
+
+    def tell(self, *records: Record) -> None:
+        for record in records:
+            self.state.apply(record)
+        self.records += records
+        self.journal.append(records, {})
+
+    def update(self, agent: str) -> None:
+        self.tell(applied(self.state, agent, self.state.members[agent].last_seq + 1))
+
+    def release(self) -> None:
+        self.tell(Released(self.state.k + 1, checksum(self.state.next_model())))
+
+
+def test_every_kind_of_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1), Joined("b", 1), RoundOpened(0, 0, ("a", "b")))
+        story.update("a")
+        story.update("a")
+        story.release()
+        story.tell(Served("b", 1), IncarnationRaised("b", 2**31), Left("a", True), Admitted("a"))
+        story.tell(EpochStarted(Epoch(2, 2**63), 2, FIRST.definition, "edited"))
+        assert list(read_records(journal._database)) == story.records
+
+
+def test_the_state_is_the_same_with_and_without_a_snapshot(tmp_path: Path) -> None:
+    """Also a second snapshot, after a start, and what was told after it."""
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1), Joined("b", 1))
+        for _ in range(3):
+            story.update("a")
+            story.release()
+        journal.snapshot_if_due(story.state, now=True)
+        story.update("b")
+    for _ in range(3):
+        with journal_in(tmp_path) as journal:
+            loaded = journal.load()
+            assert loaded is not None
+            assert to_rows(loaded) == to_rows(story.state)
+            story.journal = journal
+            story.update("a")
+            story.release()
+            journal.snapshot_if_due(story.state, now=True)
+            story.update("a")
+            by_snapshot = load_state(journal._database)
+            by_replay = load_state(journal._database, from_snapshot=False)
+            assert by_snapshot is not None
+            assert by_replay is not None
+            assert by_snapshot.replayed == 1
+            assert by_replay.replayed == len(story.records)
+            assert to_rows(by_snapshot.state) == to_rows(by_replay.state) == to_rows(story.state)
+
+
+def test_a_snapshot_is_written_after_enough_records_and_two_are_kept(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1))
+        at: list[int] = []
+        for _ in range(3 * SNAPSHOT_EVERY):
+            story.tell(Admitted("nobody"))
+            journal.snapshot_if_due(story.state)
+            rows = journal._database.execute("SELECT DISTINCT journal_id FROM snapshot ORDER BY 1")
+            if [i for (i,) in rows] != at:
+                at = [i for (i,) in rows]
+                assert at[-1] == len(story.records)
+        assert at == [2 * SNAPSHOT_EVERY, 3 * SNAPSHOT_EVERY]
+
+
+def test_records_since_the_snapshot_count_also_after_a_start(tmp_path: Path) -> None:
+    """Else a coordinator that is restarted often never writes one, and each start is longer."""
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(*[Admitted("nobody")] * (SNAPSHOT_EVERY - 2))
+        journal.snapshot_if_due(story.state)
+    with journal_in(tmp_path) as journal:
+        journal.load()
+        story.journal = journal
+        story.tell(Admitted("nobody"))
+        journal.snapshot_if_due(story.state)
+        loaded = load_state(journal._database)
+        assert loaded is not None
+        assert loaded.replayed == 0
+
+
+def test_a_damaged_journal_is_noticed(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1))
+        story.update("a")
+        released = Released(1, checksum(story.state.next_model()) ^ 1)
+        journal.append([released], {})
+        with pytest.raises(StorageError, match="release 1"):
+            journal.load()
+
+
+def test_a_snapshot_whose_sums_are_not_those_of_its_members_is_refused(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1))
+        member = story.state.members["a"]
+        twice = replace(member.contribution, weight=2)
+        story.state.members["a"] = replace(member, contribution=twice)
+        journal.snapshot_if_due(story.state, now=True)
+        with pytest.raises(StorageError, match="sums"):
+            journal.load()
+
+
+def test_a_failed_commit_leaves_nothing_behind(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        with pytest.raises(StorageError):
+            journal.append([Joined("a", 1), Joined(b"not text", 1)], {})  # type: ignore[arg-type]
+        loaded = journal.load()
+        assert loaded is not None
+        assert not loaded.members
+        story.tell(Joined("c", 1))
+        journal.snapshot_if_due(story.state, now=True)
+        again = journal.load()
+        assert again is not None
+        assert to_rows(again) == to_rows(story.state)
+
+
+def test_an_order_is_pending_until_it_is_done(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        Story(journal)
+        first = give_order(tmp_path, OperatorOrder(Order.REMOVE, "a"))
+        second = give_order(tmp_path, OperatorOrder(Order.ADMIT, "a"))
+        assert journal.pending_orders() == [
+            (first, OperatorOrder(Order.REMOVE, "a")),
+            (second, OperatorOrder(Order.ADMIT, "a")),
+        ]
+        assert not order_is_done(tmp_path, first)
+        journal.order_done(first)
+        assert order_is_done(tmp_path, first)
+        assert [number for number, _ in journal.pending_orders()] == [second]
+
+
+def test_the_file_is_one_database(tmp_path: Path) -> None:
+    with journal_in(tmp_path) as journal:
+        Story(journal)
+        with reading(tmp_path / FILE_NAME) as other:
+            assert isinstance(other, Database)
+            assert list(read_records(other)) == [FIRST]
