@@ -16,7 +16,7 @@ from typing import Any  # noqa: E402
 import click  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from benchmarks import coordinator, demo, footprint, host, wire  # noqa: E402
+from benchmarks import coordinator, demo, footprint, host, simulator, wire  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "footprint": footprint.run,
     "coordinator": coordinator.run,
     "wire": wire.run,
+    "simulator": simulator.run,
     "demo": demo.run,
 }
 MIN_WIDTH = 100

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import coordinator, demo, footprint, installed_size, timing, wire
+from benchmarks import coordinator, demo, footprint, installed_size, simulator, timing, wire
 from benchmarks import report as reports
 from benchmarks import resting_agent as resting
 from plantfed_lab.results import DemoResult
@@ -51,6 +51,15 @@ def test_the_wire_is_measured():
     assert column(report.grids[0], "format")[0] == "PlantFed"
     assert column(report.grids[0], "ratio encode")[0] == 1
     assert min(column(report.grids[0], "encode us") + column(report.grids[0], "decode us")) > 0
+
+
+def test_the_simulator_is_measured():
+    report = simulator.measure((simulator.Case(machines=3, slices=2, updates=4),))
+    check(report)
+    (best,) = column(report.grids[0], "updates per CPU s, best slice")
+    (worst,) = column(report.grids[0], "worst slice")
+    assert best >= worst > 0
+    assert [goal.unit for goal in report.goals] == ["ms"]
 
 
 def test_all_formats_carry_the_same_change():

@@ -1,0 +1,35 @@
+"""Small scenarios for tests, as files."""
+
+from pathlib import Path
+
+from plantfed_lab.simulation.result import SimulationResult
+from plantfed_lab.simulation.run import simulate
+from plantfed_lab.simulation.scenario import load_scenario
+
+QUICK = """
+[scenario]
+name = "quick"
+updates = 60
+
+[data]
+kind = "none"
+
+[machines]
+count = 6
+compute_s = { kind = "lognormal", median = 30, sigma = 0.6 }
+slowdown = { kind = "pareto", minimum = 1, shape = 1.5 }
+uplink_bits_per_s = 64e3
+downlink_bits_per_s = 64e3
+latency_s = 0.3
+loss = 0.02
+"""
+
+
+def write(folder: Path, text: str = QUICK) -> Path:
+    path = folder / "scenario.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def simulated(folder: Path, text: str = QUICK, seed: int = 0) -> SimulationResult:
+    return simulate(load_scenario(str(write(folder, text))), seed, lambda _: None)

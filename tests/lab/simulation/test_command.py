@@ -1,0 +1,192 @@
+"""``plantfed simulate`` as a reader uses it: its files, its lines, one line for what is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.lab.simulation.scenarios import QUICK, write
+
+from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
+from plantfed_lab.tennessee_eastman import federation_definition, plants
+
+DATA, STORAGE, SETTINGS, INTERRUPTED = 65, 74, 78, 130
+HEAD = '[agent]\nid = "{id}"\nfederation = "f"\n\n[broker]\nurl = "mqtt://127.0.0.1:1883"\n'
+ENDLESS = QUICK.replace("updates = 60", "duration_s = 1e9")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "plantfed_lab", "simulate", *map(str, arguments)]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=100,
+    )
+
+
+def assert_one_line(outcome: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert outcome.returncode == code, outcome
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 1, outcome.stderr
+    assert lines[0].startswith("plantfed: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    scenario = write(tmp_path)
+    first = run(scenario, "--json", tmp_path / "a.json", PYTHONHASHSEED="1")
+    again = run(
+        scenario, "--json", tmp_path / "b.json", "--out", tmp_path / "o", PYTHONHASHSEED="2"
+    )
+    other = run(scenario, "--json", tmp_path / "c.json", "--seed", 1)
+    assert (first.returncode, again.returncode, other.returncode) == (0, 0, 0), first.stderr
+    found = (tmp_path / "a.json").read_bytes()
+    assert found == (tmp_path / "b.json").read_bytes()
+    assert found == (tmp_path / "o" / "result.json").read_bytes()
+    assert found != (tmp_path / "c.json").read_bytes()
+    result = json.loads(found)
+    assert result["updates"] == 60
+    assert "60 updates" in first.stdout
+    assert result["model"]["checksum"] in first.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("count = 6", "colour = 6", ("unknown key 'machines.colour'", "Allowed here", "compute_s")),
+        ("updates = 60", "update = 60", ("unknown key 'scenario.update'", "updates")),
+        ("updates = 60", "", ("scenario", "would never end", "duration_s")),
+        (
+            "uplink_bits_per_s = 64e3",
+            "uplink_bits_per_s = -5",
+            ("machines.uplink_bits_per_s.value = -5", "greater than or equal to 0"),
+        ),
+        (
+            "uplink_bits_per_s = 64e3",
+            "uplink_bits_per_s = 0",
+            ("machines.uplink_bits_per_s = 0", "must be above 0"),
+        ),
+        (
+            "sigma = 0.6",
+            "spread = 0.6",
+            ("unknown key 'machines.compute_s.spread'", "Allowed here", "sigma"),
+        ),
+        ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than 1")),
+        ("loss = 0.02", '[[machine]]\nid = "press"', ("'press'", "none of the 6", "machine-1")),
+        ('kind = "none"', 'kind = "cmapss"', ("data.kind = 'cmapss'", "tennessee-eastman")),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nfile = "federation.toml"',
+            ("federation.toml", "no such file"),
+        ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { colour = 1 }',
+            ("unknown key 'federation.algorithm.colour'", "learning_rate"),
+        ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { penalty = -1 }',
+            ("federation.algorithm.penalty = -1", "greater than 0"),
+        ),
+        (
+            'kind = "none"\n\n[machines]\ncount = 6',
+            "\n[machines]\ncount = 401",
+            ("machines.count = 401", "400 plants", "'none'"),
+        ),
+        (
+            'kind = "none"\n\n[machines]\ncount = 6',
+            'kind = "files"\nagents = ["sites/*/agent.toml"]\n\n[machines]',
+            ("no file matches 'sites/*/agent.toml'", "data.agents"),
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_scenario(
+    old: str, new: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert old in QUICK
+    path = write(tmp_path, QUICK.replace(old, new))
+    assert_one_line(run(path), SETTINGS, ".toml", *words)
+
+
+def test_an_unknown_scenario_names_those_there_are() -> None:
+    words = ("'tep'", "flaky, skewed-speeds, tep-20, thin-link")
+    assert_one_line(run("tep"), SETTINGS, *words)
+    assert_one_line(run("sites/tep.toml"), SETTINGS, "sites/tep.toml", "no such file")
+
+
+def sites(folder: Path) -> str:
+    """Three plants as they lie on their machines, and a scenario of them."""
+    write_federation_file(folder / "federation.toml", federation_definition())
+    for plant in plants(0, 3):
+        site = folder / plant.id
+        site.mkdir()
+        head = HEAD.format(id=plant.id)
+        write_agent_file(site / "agent.toml", head, write_plant(site, plant), 2)
+    text = QUICK.replace('kind = "none"', 'kind = "files"\nagents = ["*/agent.toml"]')
+    text = text.replace("count = 6\n", "").replace("updates = 60", "updates = 6")
+    return text + '\n[federation]\nfile = "federation.toml"\n'
+
+
+def test_ones_own_files_are_simulated_as_the_agents_read_them(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    outcome = run(path, "--json", tmp_path / "r.json")
+    assert outcome.returncode == 0, outcome.stderr
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [m["id"] for m in result["machines"]] == ["plant-01", "plant-02", "plant-03"]
+    # max_rounds_without_new_rows of each agent.toml
+    assert [m["updates"] for m in result["machines"]] == [2, 2, 2]
+    assert all(m["score"] > 0 for m in result["machines"])
+
+
+def test_a_machine_without_rows(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    (tmp_path / "plant-02" / "train.npz").unlink()
+    assert_one_line(run(path), DATA, "plant-02/train.npz")
+    empty = np.zeros((0, 52))
+    with np.load(tmp_path / "plant-02" / "test.npz") as rows:
+        columns = rows["columns"]
+    np.savez(
+        tmp_path / "plant-02" / "train.npz", x=empty, columns=columns, state=np.array([], "U6")
+    )
+    assert_one_line(run(path), DATA, "plant-02/train.npz")
+
+
+def test_two_machines_with_one_id(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    settings = tmp_path / "plant-02" / "agent.toml"
+    settings.write_text(settings.read_text().replace("plant-02", "plant-01"))
+    assert_one_line(run(path), SETTINGS, "plant-02/agent.toml", "'plant-01'", "plant-01/agent.toml")
+
+
+def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    path = write(tmp_path, ENDLESS)
+    assert_one_line(run(path, "--json", tmp_path / "no" / "r.json"), STORAGE, "no/r.json")
+
+
+def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(write(tmp_path, ENDLESS)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("  0%")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert errors.startswith("plantfed: stopped at virtual second")
+    assert len(errors.splitlines()) == 1
