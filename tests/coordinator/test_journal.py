@@ -119,6 +119,31 @@ def test_the_state_is_the_same_with_and_without_a_snapshot(tmp_path: Path) -> No
             assert to_rows(by_snapshot.state) == to_rows(by_replay.state) == to_rows(story.state)
 
 
+def test_a_snapshot_forgets_nothing(tmp_path: Path) -> None:
+    """Field by field: what writing forgets, writing again would not show."""
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(*[Joined(agent, 1) for agent in "abcde"])
+        story.update("a")
+        story.release()
+        story.tell(Served("a", 1), Left("d", False), Left("e", True))
+        story.tell(RoundOpened(1, 3, ("a", "b")))
+        story.update("a")
+        journal.snapshot_if_due(story.state, now=True)
+        loaded, state = journal.load(), story.state
+        assert loaded is not None
+        assert loaded.retired == state.retired == {"d": 1, "e": 1}
+        assert loaded.barred == state.barred == {"e"}
+        assert loaded.arrived == state.arrived == {"a"}
+        assert loaded.round == state.round
+        assert state.round is not None
+        assert state.round.answered == {"a"}
+        assert sorted(loaded.versions) == sorted(state.versions) == [0, 1]
+        assert all((loaded.versions[k] == state.versions[k]).all() for k in (0, 1))
+        for name in ("epoch", "k", "changed", "releases"):
+            assert getattr(loaded, name) == getattr(state, name)
+
+
 def test_a_snapshot_is_written_after_enough_records_and_two_are_kept(tmp_path: Path) -> None:
     with journal_in(tmp_path) as journal:
         story = Story(journal)

@@ -177,6 +177,16 @@ def test_no_hello_while_the_dual_of_a_welcome_is_on_its_way() -> None:
     assert line.machine.state.dual is not None
 
 
+def test_a_dual_that_is_not_the_one_of_the_welcome_is_not_taken() -> None:
+    line = Line()
+    content = encode_dense(integers_of(1))
+    dual = Content(content_digest(content), len(content))
+    line.hear(line.welcome(5, dual=dual, dual_checksum=checksum(integers_of(2))))
+    actions = [a for o in range(0, len(content), PIECE) for a in line.send_piece(content, o)]
+    assert [a for a in actions if isinstance(a, Note) and a.warning]
+    assert (line.machine.link, line.machine.state.dual) == ("joining", None)
+
+
 def test_a_link_slower_than_the_first_patience_is_not_filled_with_repetitions() -> None:
     line = Line()
     content = line.model(5)

@@ -332,6 +332,24 @@ def test_a_late_answer_to_another_update_does_not_uninvite() -> None:
     assert world.run(5, until=lambda: agent.disk.rounds > before)
 
 
+def test_nothing_is_begun_while_an_update_is_outstanding() -> None:
+    """Another round would take its place, and it could be applied all the same."""
+    world = World(small_definition(), 2)
+    agent = world.agents["m00"]
+    assert world.run(60, until=lambda: agent.disk.outstanding is not None)
+    world.coordinator.crash()
+    machine, outstanding = agent.machine, agent.disk.outstanding
+    assert machine is not None
+    assert machine._desk.offer is not None
+    offer = machine._desk.offer
+    name = offer.name._replace(k=offer.name.k + 1)
+    newer = Manifest(offer=offer._replace(name=name, content=Content(bytes(16), 99)))
+    actions = machine.handle(MessageArrived(world.topics.manifest, encode(newer)), world.now)
+    assert machine._desk.offer.name == name
+    assert actions == []
+    assert (machine.work, machine.state.outstanding) == ("outstanding", outstanding)
+
+
 def test_no_verdict_is_taken_for_another_message() -> None:
     """I4: a late answer to an update that was dropped says nothing about the one after it."""
     world = World(small_definition(), 2)
