@@ -82,7 +82,7 @@ def dual_after_outstanding(state: AgentState) -> AgentState:
 
 
 def _update(outstanding: bytes) -> tuple[Update, memoryview]:
-    envelope = wire.decode(outstanding, Kind.UPDATE)
+    envelope = wire.decode_own(outstanding, Kind.UPDATE)
     if not isinstance(envelope.message, Update):
         raise TypeError(type(envelope.message).__name__)
     return envelope.message, envelope.tail

@@ -101,8 +101,10 @@ class AgentMachine:
 
     def next_timer(self) -> float | None:
         """When ``TimerDue`` is wanted at the latest."""
-        due = (self._desk.pace.hello.due, self._rounds.next_timer())
-        return min((d for d in due if d is not None), default=None)
+        hello, rounds = self._desk.pace.hello.due, self._rounds.next_timer()
+        if hello is None or rounds is None:
+            return rounds if hello is None else hello
+        return min(hello, rounds)
 
     def _take(self, event: MessageArrived, now: float) -> None:
         try:

@@ -90,7 +90,8 @@ class Rounds:
 
     def next_timer(self) -> float | None:
         """When something is due by time alone."""
-        due = [self._desk.pace.resend.due]
+        resend = self._desk.pace.resend.due
+        due = [] if resend is None else [resend]
         if self._membership.link is not Link.OFFLINE and self._fetch is not None:
             due.append(self._fetch.due)
         if self._membership.link is Link.JOINED and self.work is Work.IDLE:
@@ -98,7 +99,7 @@ class Rounds:
                 due.append(self._desk.pace.next_refresh_at)
             elif self._can_train():
                 due.append(self._desk.pace.next_round_at)
-        return min((d for d in due if d is not None), default=None)
+        return min(due, default=None)
 
     def take_timers(self, now: float) -> None:
         """Send again what has not been answered."""

@@ -1,7 +1,8 @@
 """What an agent keeps through restarts, and the pure steps on it."""
 
 from dataclasses import dataclass, fields
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,8 @@ def changed_fields(before: AgentState, after: AgentState) -> frozenset[str]:
     """Names of the fields that are not the same object or value."""
     if before is after:
         return frozenset()
-    return frozenset(
-        name
-        for name, old, new in zip(FIELD_NAMES, _values(before), _values(after), strict=True)
-        if old is not new and _differs(old, new)
-    )
+    replaced = compress(FIELD_NAMES, map(is_not, _values(before), _values(after)))
+    return frozenset(n for n in replaced if _differs(getattr(before, n), getattr(after, n)))
 
 
 def _differs(before: object, after: object) -> bool:

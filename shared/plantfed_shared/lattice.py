@@ -125,11 +125,13 @@ def _steps(sizes: tuple[int, ...], bits: tuple[int, ...]) -> NDArray[np.float64]
 
 
 def _to_integers(scaled: NDArray[np.float64]) -> Integers:
-    # NaN compares false, so it must be the inside of the range that is asked for
-    if not bool(np.all(np.abs(scaled) < MAX_MAGNITUDE)):
+    low, high = (float(scaled.min()), float(scaled.max())) if scaled.size else (0.0, 0.0)
+    # NaN compares false, so it must be the inside of the range that is asked for; rounding keeps
+    # the order, so the two ends speak for all
+    if not (np.rint(low) > -MAX_MAGNITUDE and np.rint(high) < MAX_MAGNITUDE):
         raise SaturationError("a value is not finite or too large for the lattice")
     rounded: Integers = np.rint(scaled).astype(np.int64)
-    return check_magnitude(rounded)
+    return rounded
 
 
 def check_magnitude(integers: Integers) -> Integers:
@@ -165,8 +167,8 @@ def checksum(integers: Integers) -> int:
 
     Linear: c(x + y) = c(x) + c(y) mod 2^64, so that a sparse change costs O(entries).
     """
-    products = integers.astype(np.uint64) * _odd_numbers(integers.size)
-    return int(np.add.reduce(products, dtype=np.uint64))
+    unsigned = integers.astype(np.int64, copy=False).view(np.uint64)
+    return int(np.add.reduce(unsigned * _odd_numbers(integers.size), dtype=np.uint64))
 
 
 @lru_cache(maxsize=8)

@@ -107,7 +107,16 @@ def _decode_short(payload: bytes, kind: Kind) -> Envelope:
     return _decode(payload, kind)
 
 
-def _decode(payload: bytes, kind: Kind) -> Envelope:
+def decode_own(encoded: bytes, kind: Kind) -> Envelope:
+    """The message in bytes that this program has encoded itself: their digest is not checked.
+
+    Raises:
+        PeerError: it is no message of this kind.
+    """
+    return _decode(encoded, kind, check_digest=False)
+
+
+def _decode(payload: bytes, kind: Kind, *, check_digest: bool = True) -> Envelope:
     if len(payload) < _PREFIX.size + DIGEST_BYTES:
         raise PeerError(f"{len(payload)} bytes are too few for a message")
     magic, version, code, header_bytes, authentication_bytes = _PREFIX.unpack_from(payload)
@@ -122,7 +131,7 @@ def _decode(payload: bytes, kind: Kind) -> Envelope:
     if tail_start < end and kind not in KINDS_WITH_TAIL:
         raise PeerError(f"a {kind} message has no tail")
     view = memoryview(payload)
-    if payload[end:] != _digest(view[:end]):
+    if check_digest and payload[end:] != _digest(view[:end]):
         raise PeerError("checksum does not fit the message")
     header = bytes(view[_PREFIX.size : _PREFIX.size + header_bytes])
     return Envelope(_decode_header(header, kind), view[tail_start:end], envelope_digest(payload))

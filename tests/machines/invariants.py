@@ -27,6 +27,12 @@ def check_sums(state: FederationState) -> None:
     assert state.consensus.weight == sum(m.contribution.weight for m in state.members.values())
 
 
+def check_versions(state: FederationState) -> None:
+    """Exactly the newest release and those that are somebody's base are kept."""
+    pinned = {m.pinned for m in state.members.values() if m.pinned is not None}
+    assert set(state.versions) == pinned | {state.k}
+
+
 def check_sequences(journal: list[Record]) -> None:
     """I3: every incarnation's updates are there once each, 1, 2, 3, ... without a gap."""
     sequences: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -75,6 +81,7 @@ def check_acknowledged(world: World) -> None:
 
 def check_all(world: World) -> None:
     check_sums(world.state())
+    check_versions(world.state())
     check_sequences(world.coordinator.journal)
     check_replay(world)
     check_duals(world)

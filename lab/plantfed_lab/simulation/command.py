@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from plantfed_lab.processes import signals_interrupt
 from plantfed_lab.progress import LINE_EVERY_S
 from plantfed_lab.results import write_text
 from plantfed_lab.simulation.result import SimulationResult
@@ -40,13 +41,13 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
 
     Raises:
         PlantfedError: the scenario is wrong, or a file can't be written.
-        click.exceptions.Exit: Ctrl-C.
+        click.exceptions.Exit: Ctrl-C or SIGTERM.
     """
     loaded = load_scenario(options.scenario)
     _prepare(options)
     shown: Moment | None = None
     try:
-        with Display(console, loaded.scenario.scenario.name) as display:
+        with signals_interrupt(), Display(console, loaded.scenario.scenario.name) as display:
 
             def watch(moment: Moment) -> None:
                 nonlocal shown

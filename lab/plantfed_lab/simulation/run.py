@@ -83,10 +83,10 @@ def _run(federation: Federation, section: ScenarioSection, watch: Watch) -> End:
             return end
         points += 1
         for step in range(1, STEPS_PER_POINT + 1):
-            target_s = section.evaluate_every_s * (points - 1 + step / STEPS_PER_POINT)
+            stop_s = section.evaluate_every_s * (points - 1 + step / STEPS_PER_POINT)
             if section.duration_s is not None:
-                target_s = min(target_s, section.duration_s)
-            simulation.run(max(0.0, target_s - simulation.now), until=finished)
+                stop_s = min(stop_s, section.duration_s)
+            simulation.run(max(0.0, stop_s - simulation.now), until=finished)
             part = _part(section, recorder, simulation.now)
             watch(
                 Moment(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from plantfed_lab.simulation.draws import Draw, Law, PositiveDraw, Probability, constant
+from plantfed_lab.simulation.draws import Draw, PositiveDraw, Probability, constant
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.settings_file import read_settings
@@ -260,6 +260,3 @@ def load_scenario(name: str) -> LoadedScenario:
             hint=f"Give the path of a TOML file, or one of: {', '.join(shipped)}",
         )
     return LoadedScenario(read_settings(path, Scenario), path)
-
-
-__all__ = ["Law", "LoadedScenario", "Scenario", "load_scenario", "shipped_scenarios"]

@@ -18,9 +18,11 @@ class FilterTree:
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._known: dict[str, list[str]] = {}
 
     def add(self, session: SessionSettings) -> None:
         """Enter all filters of one client."""
+        self._known.clear()
         for topic_filter in session.subscriptions:
             node = self._root
             for level in topic_filter.split("/"):
@@ -29,6 +31,7 @@ class FilterTree:
 
     def remove(self, session: SessionSettings) -> None:
         """Take out all filters of one client."""
+        self._known.clear()
         for topic_filter in set(session.subscriptions):
             path = [self._root]
             levels = topic_filter.split("/")
@@ -41,6 +44,12 @@ class FilterTree:
 
     def subscribers(self, topic: str) -> list[str]:
         """Client ids with a filter that matches."""
+        known = self._known.get(topic)
+        if known is None:
+            known = self._known[topic] = list(self._search(topic))
+        return known
+
+    def _search(self, topic: str) -> dict[str, None]:
         found: dict[str, None] = {}
         nodes = [self._root]
         for level in topic.split("/"):
@@ -58,7 +67,7 @@ class FilterTree:
             # MQTT 4.7.1.2: "a/#" matches "a" itself too.
             if "#" in node.children:
                 found.update(node.children["#"].subscribers)
-        return list(found)
+        return found
 
 
 class _Node:

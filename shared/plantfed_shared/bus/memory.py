@@ -73,9 +73,7 @@ class _Message:
     topic: str
     payload: bytes
 
-    @property
-    def n_bytes(self) -> int:
-        return publish_bytes(self.topic, len(self.payload), mqtt5=True)
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,7 @@ class MemoryBroker:
         client = self._clients.get(client_id)
         if client is None or not client.connection:
             return False
-        message = _Message(client_id, topic, payload)
+        message = _message(client_id, topic, payload)
         if self._transit is None:
             self._route(message, now, retain=retain)
         else:
@@ -252,7 +250,7 @@ class MemoryBroker:
 
     def pop_due(self, now: float) -> Delivery | None:
         """Take out one delivery: for a caller whose handling of it may stop a client."""
-        return next(self._due(now), None)
+        return next(self._due(now), None) if self._deliveries else None
 
     def _due(self, now: float) -> Iterator[Delivery]:
         heap = self._deliveries
@@ -292,7 +290,7 @@ class MemoryBroker:
             self._end_session(client)
         will = client.session.will
         if publish_will and will is not None:
-            message = _Message(client.session.client_id, will.topic, will.payload)
+            message = _message(client.session.client_id, will.topic, will.payload)
             self._route(message, now, retain=will.retain)
 
     def _renew(self, client: _Client, session: SessionSettings) -> None:
@@ -383,6 +381,10 @@ def _is_live(client: _Client, connection: int, event: BusEvent | _Ascending) -> 
     if isinstance(event, Disconnected):
         return client.wanted and connection == client.life
     return client.connection > 0 and connection in (_ANY_CONNECTION, client.connection)
+
+
+def _message(publisher: str, topic: str, payload: bytes) -> _Message:
+    return _Message(publisher, topic, payload, publish_bytes(topic, len(payload), mqtt5=True))
 
 
 def _hits(rng: random.Random, probability: float) -> bool:

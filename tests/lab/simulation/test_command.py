@@ -175,7 +175,8 @@ def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pat
     assert_one_line(run(path, "--json", tmp_path / "no" / "r.json"), STORAGE, "no/r.json")
 
 
-def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
         command(write(tmp_path, ENDLESS)),
         stdout=subprocess.PIPE,
@@ -185,7 +186,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("  0%")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
     assert errors.startswith("plantfed: stopped at virtual second")
