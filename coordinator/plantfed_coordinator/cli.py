@@ -19,6 +19,7 @@ from plantfed_coordinator.settings import (
     load_definition,
 )
 from plantfed_coordinator.views import (
+    read_connection,
     read_definition,
     read_federation,
     read_history,
@@ -27,7 +28,7 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, log_to_stderr
+from plantfed_shared.command_line import Findings, connection_finding, log_to_stderr, utc
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.signals import stop_on_signals
@@ -89,7 +90,10 @@ def check(config: Path, as_json: bool) -> None:
         refuse_other_structure(old, definition, str(settings.coordinator.federation_file))
     if in_use(state_dir / FILE_NAME):
         # a broker that knows clients by their user would let the check end that one's session
-        findings.say("state", f"a coordinator is running on {state_dir}; the broker is not asked")
+        findings.say("state", f"a coordinator is running on {state_dir}")
+        connection = read_connection(state_dir)
+        if connection is not None:
+            findings.say("broker", connection_finding(connection, settings.broker.url))
     else:
         Journal(state_dir, time).close()
         findings.say("state", f"{state_dir} can be written")
@@ -155,7 +159,7 @@ def history(config: Path, as_json: bool, last: int) -> None:
         return
     for entry in entries:
         details = " ".join(f"{name}={value}" for name, value in entry.fields.items())
-        click.echo(f"{_utc(entry.unix_time)}  {entry.kind:12} {entry.agent or '':20} {details}")
+        click.echo(f"{utc(entry.unix_time)}  {entry.kind:12} {entry.agent or '':20} {details}")
 
 
 @commands.command()
@@ -226,9 +230,3 @@ def _bus(settings: CoordinatorSettings, topics: Topics, *, check: bool = False) 
         keepalive_s=settings.broker.keepalive_s,
     )
     return MqttBus(settings.broker.address(), session, rng=random.Random())  # noqa: S311
-
-
-def _utc(unix_time: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -28,7 +28,7 @@ class Presence:
 
     Attributes:
         last_seen: monotonic seconds of its last message.
-        online: as its retained status says.
+        online: as its retained status or its last message says, whichever came later.
         software: its version.
         rejected: messages that did not fit the protocol or were rejected.
     """

@@ -10,6 +10,7 @@ from plantfed_coordinator import record_rows, snapshot
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import StorageError
 from plantfed_shared.store import Database, amending, reading
 
@@ -30,6 +31,9 @@ _MIGRATIONS = (
         id INTEGER PRIMARY KEY, kind TEXT NOT NULL, agent TEXT NOT NULL, done INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE live (agent TEXT PRIMARY KEY, fields TEXT NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE connection (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT;
     """,
 )
 
@@ -108,6 +112,15 @@ class Journal:
         """Mark an order as carried out."""
         with self._database.transaction() as database:
             database.execute("UPDATE operator_order SET done = 1 WHERE id = ?", (number,))
+
+    def write_connection(self, state: ConnectionState) -> None:
+        """Write how it stands with the broker, for those who look at a running coordinator.
+
+        Raises:
+            StorageError: it was not written.
+        """
+        with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO connection VALUES (1, ?)", (state.to_json(),))
 
     def close(self) -> None:
         """Let another process use the journal."""

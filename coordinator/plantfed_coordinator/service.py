@@ -23,6 +23,7 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.live import LiveCounters
 from plantfed_coordinator.machine import FederationMachine
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.topics import Topics
@@ -71,6 +72,7 @@ class CoordinatorService:
         self._clock = clock
         self._connected_once = False
         self._last_trouble = ""
+        self._noted_connection: ConnectionState | None = None
         self._next_look = clock()
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -80,6 +82,7 @@ class CoordinatorService:
             PlantfedError: why it can't go on.
         """
         await self._bus.open()
+        self._journal.write_connection(self._bus.connection)
         stopping = asyncio.create_task(stopped.wait())
         receiving = asyncio.create_task(self._bus.next_event())
         try:
@@ -97,6 +100,7 @@ class CoordinatorService:
             await self._bus.close()
         self._journal.append([], self._live.take_changes(self._machine.presence, self._clock()))
         self._journal.snapshot_if_due(self._machine.state, now=True)
+        self._journal.write_connection(self._bus.connection)
 
     async def _step(self, receiving: "asyncio.Task[BusEvent]") -> "asyncio.Task[BusEvent]":
         batch = _Batch()
@@ -165,6 +169,10 @@ class CoordinatorService:
         return max(0.0, due - self._clock())
 
     def _note_connection(self, event: BusEvent) -> None:
+        connection = self._bus.connection
+        if connection.differs(self._noted_connection):
+            self._noted_connection = connection
+            self._journal.write_connection(connection)
         match event:
             case Connected():
                 self._connected_once, self._last_trouble = True, ""

@@ -238,7 +238,9 @@ class FederationState:
         scale = _unit_ratio(self.terms, terms)
         dual_scale = scale * _penalty_ratio(self.terms, terms)
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
-        model = _scaled(self.model, scale)
+        # what was applied and not yet released is in it: it would be lost where arrivals are
+        # forgotten, and its agents were told that it counts
+        model = _scaled(self.next_model(), scale)
         members: dict[str, Member] = {}
         consensus = consensus_of(terms.definition.algorithm, model)
         for agent, member in self.members.items():

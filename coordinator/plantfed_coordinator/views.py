@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from plantfed_coordinator.journal import FILE_NAME, load_state
 from plantfed_coordinator.state import FederationState, Member
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
@@ -135,6 +136,17 @@ def read_definition(state_dir: Path) -> FederationDefinition | None:
     with reading(state_dir / FILE_NAME) as database:
         loaded = load_state(database)
     return None if loaded is None else loaded.state.terms.definition
+
+
+def read_connection(state_dir: Path) -> ConnectionState | None:
+    """How it stood with the broker when that changed last; None if it never was connected.
+
+    Raises:
+        StorageError: there is no journal, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        rows = database.execute("SELECT state FROM connection")
+    return ConnectionState.from_json(rows[0][0]) if rows else None
 
 
 def read_overview(state_dir: Path) -> Overview:

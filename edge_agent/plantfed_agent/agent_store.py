@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from plantfed_agent.state import FIELD_NAMES, AgentState
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.store import Database, reading
@@ -17,6 +18,9 @@ _MIGRATIONS = (
     """
     CREATE TABLE field (name TEXT PRIMARY KEY, value ANY) STRICT;
     CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE connection (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT;
     """,
 )
 
@@ -113,6 +117,15 @@ class AgentStore:
             database.execute_many("INSERT OR REPLACE INTO field VALUES (?, ?)", rows)
             database.execute_many("INSERT OR REPLACE INTO counter VALUES (?, ?)", counters.items())
 
+    def persist_connection(self, state: ConnectionState) -> None:
+        """Write how it stands with the broker, for those who look at a running agent.
+
+        Raises:
+            StorageError: it was not written.
+        """
+        with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO connection VALUES (1, ?)", (state.to_json(),))
+
     def close(self) -> None:
         """Let another process use the state."""
         self._database.close()
@@ -126,6 +139,17 @@ def read_state(state_dir: Path) -> tuple[AgentState, dict[str, int]]:
     """
     with reading(state_dir / FILE_NAME) as database:
         return _load(database), _load_counters(database)
+
+
+def read_connection(state_dir: Path) -> ConnectionState | None:
+    """How it stood with the broker when that changed last; None if it never was connected.
+
+    Raises:
+        StorageError: there is no state, or it cannot be read.
+    """
+    with reading(state_dir / FILE_NAME) as database:
+        rows = database.execute("SELECT state FROM connection")
+    return ConnectionState.from_json(rows[0][0]) if rows else None
 
 
 def _load(database: Database) -> AgentState:

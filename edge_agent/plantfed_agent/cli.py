@@ -14,7 +14,7 @@ from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
 
-from plantfed_agent.agent_store import FILE_NAME, AgentStore  # noqa: E402
+from plantfed_agent.agent_store import FILE_NAME, AgentStore, read_connection  # noqa: E402
 from plantfed_agent.machine import AgentMachine  # noqa: E402
 from plantfed_agent.pace import Pace  # noqa: E402
 from plantfed_agent.process_trainer import ProcessTrainer  # noqa: E402
@@ -24,7 +24,11 @@ from plantfed_agent.sources import files_of, fingerprint  # noqa: E402
 from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
 from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
 from plantfed_shared.bus.probe import probe  # noqa: E402
-from plantfed_shared.command_line import Findings, log_to_stderr  # noqa: E402
+from plantfed_shared.command_line import (  # noqa: E402
+    Findings,
+    connection_finding,
+    log_to_stderr,
+)
 from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
@@ -86,8 +90,11 @@ def check(config: Path, as_json: bool) -> None:
     findings.say("rows", check_rows(settings))
     state_dir = settings.agent.state_dir
     if in_use(state_dir / FILE_NAME):
-        # the check would end the running one's session with the broker
-        findings.say("state", f"an agent is running on {state_dir}; the broker is not asked")
+        # asking the broker would end the running one's session with it
+        findings.say("state", f"an agent is running on {state_dir}")
+        connection = read_connection(state_dir)
+        if connection is not None:
+            findings.say("broker", connection_finding(connection, settings.broker.url))
     else:
         with closing(AgentStore(state_dir)) as store:
             store.claim(settings.agent.federation, settings.agent.id)

@@ -30,6 +30,7 @@ from plantfed_agent.events import (
 )
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.training import Trainer, TrainingTask
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import (
     Bus,
     BusEvent,
@@ -78,6 +79,7 @@ class AgentService:
         self._tasks: set[Task[None]] = set()
         self._connected_once = False
         self._last_trouble = ""
+        self._noted_connection: ConnectionState | None = None
         self._ended = False
 
     @property
@@ -92,6 +94,7 @@ class AgentService:
             PlantfedError: why it can't go on.
         """
         await self._bus.open()
+        self._store.persist_connection(self._bus.connection)
         self._begin(self._pump_bus())
         self._begin(self._watch_files())
         self._begin(self._wait_for(stopped))
@@ -107,6 +110,7 @@ class AgentService:
             await self._trainer.stop()
             await self._bus.close()
             self._store.persist(self._machine.state, frozenset(), self._counters())
+            self._store.persist_connection(self._bus.connection)
 
     async def _step(self) -> None:
         timer = self._machine.next_timer()
@@ -159,6 +163,10 @@ class AgentService:
                     self._put(MessageArrived(topic, payload), token)
 
     def _note_connection(self, event: BusEvent) -> None:
+        connection = self._bus.connection
+        if connection.differs(self._noted_connection):
+            self._noted_connection = connection
+            self._store.persist_connection(connection)
         match event:
             case Connected():
                 self._connected_once, self._last_trouble = True, ""

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from plantfed_agent.agent_store import FILE_NAME, read_state
+from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
 from plantfed_agent.inprocess import initial_head
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.settings import AgentSettings
@@ -19,6 +19,9 @@ class AgentStatus(BaseModel):
         id: of the agent.
         federation: it takes part in.
         running: whether a process holds its state.
+        connected: to the broker; None where it never was.
+        connection_since: of that or of its absence, Unix seconds.
+        trouble: why there is no connection.
         incarnation: given by the coordinator.
         applied_seq: last update known to be applied in this incarnation.
         outstanding: whether an update waits for its verdict.
@@ -36,6 +39,9 @@ class AgentStatus(BaseModel):
     id: str
     federation: str
     running: bool
+    connected: bool | None
+    connection_since: float | None
+    trouble: str | None
     incarnation: int
     applied_seq: int
     outstanding: bool
@@ -58,10 +64,15 @@ def read_status(settings: AgentSettings) -> AgentStatus:
     """
     section = settings.agent
     state, counters = read_state(section.state_dir)
+    connection = read_connection(section.state_dir)
+    trouble = connection.trouble if connection and not connection.connected else None
     return AgentStatus(
         id=section.id,
         federation=section.federation,
         running=in_use(section.state_dir / FILE_NAME),
+        connected=connection.connected if connection else None,
+        connection_since=connection.since if connection else None,
+        trouble=trouble.text if trouble else None,
         incarnation=state.incarnation,
         applied_seq=state.applied_seq,
         outstanding=state.outstanding is not None,

@@ -3,10 +3,12 @@
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import NoReturn
 
 import click
 
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import ConfigError, PlantfedError
 
@@ -65,3 +67,25 @@ def log_to_stderr(*, verbose: bool) -> None:
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
+
+
+def connection_finding(state: ConnectionState, url: str) -> str:
+    """What to tell about the connection of a program that is running.
+
+    Args:
+        state: as that program has written it.
+        url: of the broker.
+
+    Raises:
+        BrokerError: there is none; BrokerRefused: and somebody has to change something.
+    """
+    if state.connected:
+        return f"connected to {url} since {utc(state.since)}"
+    if state.trouble is not None:
+        raise state.trouble.as_error()
+    return f"connecting to {url} since {utc(state.since)}"
+
+
+def utc(unix_time: float) -> str:
+    """Seconds of Unix time for a person: 2026-11-22 20:00:00Z."""
+    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -232,7 +232,13 @@ class State(Message):
 
 
 class Start(Message):
-    """Coordinator, synchronous schedule: train on this model now; answer within ``deadline_s``."""
+    """Coordinator, synchronous schedule: train on this model now.
+
+    Attributes:
+        model: the round's.
+        deadline_s: the round closes at the latest so long after it was opened, seconds; for the
+            reader, an agent does not hurry.
+    """
 
     model: ModelName
     deadline_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]

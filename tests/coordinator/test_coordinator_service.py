@@ -11,6 +11,7 @@ from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Joined, Record
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.state import FederationState
+from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic
 from plantfed_shared.errors import StorageError
 from plantfed_shared.messages import Epoch, Hello
@@ -37,6 +38,9 @@ class RecordingJournal:
     def snapshot_if_due(self, state: FederationState, *, now: bool = False) -> None:
         pass
 
+    def write_connection(self, state: ConnectionState) -> None:
+        pass
+
     def pending_orders(self) -> list[tuple[int, Any]]:
         return []
 
@@ -49,6 +53,7 @@ class ScriptedBus:
         self.events = events
         self.stopped = stopped
         self.traffic = Traffic()
+        self.connection = ConnectionState(True, 0.0)
 
     async def open(self) -> None:
         pass

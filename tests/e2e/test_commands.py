@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.outcomes import (
     BROKER,
+    assert_one_line,
     run_agent,
     run_coordinator,
 )
@@ -112,6 +113,30 @@ def test_json_parses_and_agrees(plant: Plant, agent: Agent) -> None:
     assert newest == {"k": overview["k"], "checksum": overview["checksum"]}
     assert len(predictions["rows"]) == 60
     assert json.dumps(predictions)
+
+
+def test_a_broken_connection_is_seen_from_outside(plant: Plant, agent: Agent) -> None:
+    plant.start()
+    plant.goes_on(1)
+    assert as_json(run_agent(agent, "status", "--json"))["connected"] is True
+    for outcome in (run_agent(agent, "check"), run_coordinator(plant, "check")):
+        assert outcome.code == 0
+        assert "connected to mqtt://" in outcome.out
+    assert plant.broker is not None
+    plant.broker.kill()
+    agent.process.says("no connection")
+    assert plant.coordinator is not None
+    plant.coordinator.says("no connection")
+    status = as_json(run_agent(agent, "status", "--json"))
+    assert (status["running"], status["connected"]) == (True, False)
+    assert status["trouble"] in agent.process.log
+    for outcome in (run_agent(agent, "check"), run_coordinator(plant, "check")):
+        assert_one_line(outcome, BROKER, "Is the broker running")
+    plant.start_broker()
+    until(
+        lambda: as_json(run_agent(agent, "status", "--json"))["connected"], "it is connected again"
+    )
+    assert as_json(run_agent(agent, "status", "--json"))["trouble"] is None
 
 
 # ---------------------------------------------------------------------- ending

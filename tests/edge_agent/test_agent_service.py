@@ -22,7 +22,8 @@ from plantfed_agent.events import (
 )
 from plantfed_agent.service import AgentService
 from plantfed_agent.state import AgentState
-from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic
+from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
+from plantfed_shared.bus.port import BusEvent, Connected, Disconnected, Received, Traffic
 from plantfed_shared.errors import DataError, StorageError, TrainingError
 
 STATE = AgentState(rounds=1)
@@ -50,6 +51,7 @@ class Store:
         self.log = log
         self.full = False
         self.counters: dict[str, int] = {}
+        self.connections: list[ConnectionState] = []
 
     def load_counters(self) -> dict[str, int]:
         return {"bytes_up": 100}
@@ -61,6 +63,9 @@ class Store:
             self.log.append("persist")
         self.counters = counters
 
+    def persist_connection(self, state: ConnectionState) -> None:
+        self.connections.append(state)
+
 
 class Bus:
     """Hands out events, then waits."""
@@ -69,13 +74,21 @@ class Bus:
         self.log = log
         self.events = events
         self.traffic = Traffic(bytes_out=7)
+        self.connection = ConnectionState(False, 0.0)
 
     async def open(self) -> None:
         pass
 
     async def next_event(self) -> BusEvent:
         if self.events:
-            return self.events.pop(0)
+            event = self.events.pop(0)
+            match event:
+                case Connected():
+                    self.connection = self.connection.made(1.0)
+                case Disconnected(reason):
+                    trouble = Trouble(reason, TroubleKind.UNAVAILABLE, 2.0)
+                    self.connection = self.connection.failed(trouble)
+            return event
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -167,6 +180,15 @@ def test_nothing_is_said_when_the_disk_is_full() -> None:
     with pytest.raises(StorageError, match="the disk is full"):
         shell.run()
     assert shell.log == []
+
+
+def test_what_a_reader_would_care_about_the_connection_is_on_disk() -> None:
+    cut = Disconnected("the link is cut")
+    shell = Shell(answer_message, Connected(), cut, cut, Connected(), Received("last", b"", 2))
+    shell.run()
+    noted = [(c.connected, c.trouble.text if c.trouble else "") for c in shell.store.connections]
+    up, down = (True, "the link is cut"), (False, "the link is cut")
+    assert noted == [(False, ""), (True, ""), down, up, up]
 
 
 def test_bytes_are_counted_on_from_what_is_on_disk() -> None:

@@ -35,3 +35,27 @@ def test_each_kind_has_its_exit_code(
 ) -> None:
     found = Trouble("no", kind, at=0.0).as_error()
     assert (type(found), found.exit_code, found.what) == (error, exit_code, "no")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [ConnectionState(False, 1.5), ConnectionState(True, 20.0), ConnectionState(False, 3.0, CUT)],
+)
+def test_it_survives_being_written_down(state: ConnectionState) -> None:
+    assert ConnectionState.from_json(state.to_json()) == state
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"connected": true, "since": 1, "trouble": {}}'])
+def test_something_else_is_one_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever the parser says
+        ConnectionState.from_json(text)
+
+
+def test_an_attempt_that_fails_as_the_last_one_is_no_news() -> None:
+    never = ConnectionState(connected=False, since=10.0)
+    cut = never.failed(CUT)
+    assert never.differs(None)
+    assert cut.differs(never)
+    assert not cut.failed(Trouble(CUT.text, CUT.kind, at=99.0)).differs(cut)
+    assert cut.failed(CUT_STILL).differs(cut)
+    assert cut.made(50.0).differs(cut)

@@ -1,6 +1,7 @@
 """What a bus says about itself: connected or not, since when, and what went wrong last."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from plantfed_shared.errors import BrokerError, BrokerRefused
@@ -69,3 +70,31 @@ class ConnectionState:
     def ended(self, at: float) -> "ConnectionState":
         """It was ended in good order."""
         return ConnectionState(False, at if self.connected else self.since, self.trouble)
+
+    def differs(self, other: "ConnectionState | None") -> bool:
+        """Whether a reader would care: attempts that fail as the last one did are no news."""
+        return other is None or self._news() != other._news()
+
+    def _news(self) -> tuple[bool, str]:
+        return self.connected, self.trouble.text if self.trouble else ""
+
+    def to_json(self) -> str:
+        """For :meth:`from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ConnectionState":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            fields = json.loads(text)
+            trouble = fields["trouble"]
+            if trouble is not None:
+                kind = TroubleKind(trouble["kind"])
+                trouble = Trouble(trouble["text"], kind, trouble["at"])
+            return cls(fields["connected"], fields["since"], trouble)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no state of a connection: {error!r}") from None
