@@ -17,6 +17,7 @@ import click  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks import coordinator, demo, footprint, host, simulator, wire  # noqa: E402
+from benchmarks.learning import accuracy, exactness, participation, race  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
 
@@ -27,13 +28,31 @@ BENCHMARKS = {
     "simulator": simulator.run,
     "demo": demo.run,
 }
+LEARNING = {
+    "accuracy": accuracy.run,
+    "race": race.run,
+    "exactness": exactness.run,
+    "participation": participation.run,
+}
+"""Those that read data."""
 MIN_WIDTH = 100
 LATEST = host.ROOT / "build" / "benchmarks.json"
 
 
+def _run(name: str, *, quick: bool, data: Path | None) -> Report:
+    if name in LEARNING:
+        return LEARNING[name](quick=quick, data=data)
+    return BENCHMARKS[name](quick=quick)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
+@click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, *LEARNING]))
 @click.option("--quick", is_flag=True, help="Fewer repetitions, a shorter demo.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder with data that is not shipped: cmapss_fd001.npz, cwru_12k_bands.npz, mnist5k.npz.",
+)
 @click.option(
     "--json",
     "json_file",
@@ -42,7 +61,7 @@ LATEST = host.ROOT / "build" / "benchmarks.json"
     show_default="build/benchmarks.json",
     help="Gets all numbers, the machine and the date.",
 )
-def main(names: tuple[str, ...], quick: bool, json_file: Path) -> None:
+def main(names: tuple[str, ...], quick: bool, data: Path | None, json_file: Path) -> None:
     """Measure what PlantFed costs: all benchmarks, or those named.
 
     Exit codes: 0 done, 1 a goal is missed or a benchmark failed, 2 wrong command line.
@@ -58,14 +77,15 @@ def main(names: tuple[str, ...], quick: bool, json_file: Path) -> None:
     )
     results: dict[str, Any] = {}
     bad: list[str] = []
-    for name in dict.fromkeys(names or BENCHMARKS):
+    for name in dict.fromkeys(names or [*BENCHMARKS, *LEARNING]):
         begin = monotonic()
         try:
-            report = BENCHMARKS[name](quick=quick)
+            report = _run(name, quick=quick, data=data)
         except (PlantfedError, OSError, RuntimeError, SubprocessError) as error:
             # the others are still worth having
             report = Report(name, failed=f"{type(error).__name__}: {error}")
-        command = f"make bench BENCH='{name}{' --quick' if quick else ''}'"
+        options = f"{' --quick' if quick else ''}{f' --data {data}' if data else ''}"
+        command = f"make bench BENCH='{name}{options}'"
         report.notes.append(f"took {monotonic() - begin:.0f} s; {host.load_line()}")
         show(report, command, console)
         results[name] = report.numbers()
