@@ -36,7 +36,8 @@ def run(*, quick: bool, data: Path | None) -> Report:
     columns = ["mode"]
     for fraction in FRACTIONS:
         columns += [f"{fraction:.0%} mean", f"{fraction:.0%} worst"]
-    title = f"tep, {counted(seeds, 'seed')}, {rounds} synchronous rounds, end of run, by part of the machines"
+    over = f"{counted(seeds, 'seed')}, end of {rounds} synchronous rounds"
+    title = f"tep by the part of the machines in a round, {over}"
     report = Report("participation", grids=[Grid(title, columns, rows)])
     if quick:
         report.notes.append("too few rounds to compare anything")

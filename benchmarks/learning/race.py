@@ -275,7 +275,7 @@ def _race(report: Report, speeds: Speeds, data: Path, seeds: int, *, quick: bool
     title = (
         f"{speeds.name}: against synchronous fedapm with {baseline.name}, {counted(seeds, 'seed')}"
     )
-    report.grids.append(Grid(title, columns, rows))
+    report.grids.append(Grid(f"{title}, {counted(seeds, 'seed')}", columns, rows))
 
 
 Pair = tuple[Measurement | None, Measurement | None]
