@@ -5,7 +5,7 @@ tailed time (Pareto), links have 64 to 256 kbit/s; the same for all contenders o
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log
 from pathlib import Path
@@ -163,7 +163,7 @@ def best(track: Track) -> float:
 # ---------------------------------------------------------------- the race
 
 
-def tuned(tracks: dict[Contender, Sequence[Track]]) -> Contender:
+def tuned(tracks: Mapping[Contender, Sequence[Track]]) -> Contender:
     """Who reaches 99 % of the best accuracy of all soonest, in the median over seeds."""
     n_seeds = len(next(iter(tracks.values())))
     highest = [max(best(each[seed]) for each in tracks.values()) for seed in range(n_seeds)]
