@@ -194,6 +194,7 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
         return reports.Report("wire", goals=[reports.Goal("x", 2.0, 1.0, "MB")])
 
     monkeypatch.setattr(command, "BENCHMARKS", {"demo": fails, "wire": works})
+    monkeypatch.setattr(command, "LEARNING", {})
     json_file = tmp_path / "new" / "numbers.json"
     outcome = CliRunner().invoke(command.main, ["--quick", "--json", str(json_file)])
     assert outcome.exit_code == 1
