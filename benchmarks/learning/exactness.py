@@ -42,6 +42,8 @@ SKEW = 1.6
 ARRIVALS, QUICK_ARRIVALS = 60_000, 2_000
 LATTICE_BITS = 18
 LONGEST_S = 1e9
+STALLED_S = 3600.0
+"""Without an applied update: all are rejected, their numbers have left the lattice."""
 TIMES_CLOSER = 100.0
 
 Vector = NDArray[np.float64]
@@ -140,13 +142,13 @@ def distance(job: Job) -> float:
     coordinator = CoordinatorHost(simulation, topics, founding, lambda: 1)
     coordinator.keeps_journal = False
     optimum, size = problem.optimum(), float(np.linalg.norm(problem.optimum()))
-    applied = 0
+    applied, applied_at = 0, 0.0
     distances: list[float] = []
 
     def observe(record: Record) -> None:
-        nonlocal applied
+        nonlocal applied, applied_at
         if isinstance(record, Applied):
-            applied += 1
+            applied, applied_at = applied + 1, simulation.now
             if applied > job.arrivals * 0.97 and coordinator.machine is not None:
                 state = coordinator.machine.state
                 model = state.terms.lattice.to_floats(state.model).astype(np.float64)
@@ -160,8 +162,10 @@ def distance(job: Job) -> float:
             simulation, topics, name, problem.trainer(number), _compute(job.seed, name)
         )
         host.start()
-    ended = simulation.run(LONGEST_S, lambda: applied >= job.arrivals)
-    return float(np.mean(distances)) if ended else float("inf")
+    simulation.run(
+        LONGEST_S, lambda: applied >= job.arrivals or simulation.now > applied_at + STALLED_S
+    )
+    return float(np.mean(distances)) if applied >= job.arrivals else float("inf")
 
 
 def _compute(seed: int, name: str) -> Callable[[], float]:
