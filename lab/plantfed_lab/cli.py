@@ -126,7 +126,7 @@ def demo(
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder; gets result.json.",
+    help="Folder; gets result.json and report.html.",
 )
 def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None) -> None:
     """Let the real machines run under a virtual clock, as SCENARIO says.
@@ -136,8 +136,11 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     """
     from rich.console import Console
 
-    from plantfed_lab.simulation.command import SimulateOptions, run_simulate, summary
+    from plantfed_lab.simulation.command import SimulateOptions, run_simulate
+    from plantfed_lab.simulation.summary import summary
 
     options = SimulateOptions(scenario=scenario, seed=seed, json_file=json_file, out=out)
     result = run_simulate(options, Console())
     click.echo(summary(result))
+    if out is not None:
+        click.echo(f"report: {(out / 'report.html').resolve()}")

@@ -1,6 +1,7 @@
 """Text files from the templates of this package."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ def fill(template: str, **words: Any) -> str:
     return _environment().get_template(template).render(**words)
 
 
+def unbroken(text: str) -> str:
+    """A text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|(?:s|min|h|d|KB|MB)\b)", "\N{NO-BREAK SPACE}", text)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -27,6 +33,7 @@ def _environment() -> Environment:
     )
     environment.filters["toml"] = _toml
     environment.filters["counted"] = counted
+    environment.filters["unbroken"] = unbroken
     return environment
 
 

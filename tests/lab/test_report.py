@@ -1,54 +1,16 @@
 import re
-from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
+from tests.lab.pages import Page
 from tests.lab.synthetic import made_up_agent, made_up_result
 
-from plantfed_lab.charts import LONG_TAIL, MANY_MACHINES, MANY_NAMES, accuracy_chart
+from plantfed_lab.charts import LONG_TAIL, accuracy_chart
+from plantfed_lab.plots import MANY_MACHINES, MANY_NAMES
 from plantfed_lab.report import render_report
 from plantfed_lab.results import DemoResult, Package
 from plantfed_lab.summary import summary
 from plantfed_lab.verdict import ENOUGH_UPDATES, headline, too_short, verdict
-
-VOID = {"meta", "br", "hr", "img", "input", "link"}
-
-
-class Page(HTMLParser):
-    """Text, ids and addresses of a page; fails where elements are not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.targets: list[str] = []
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(value or "")
-            if name in ("href", "xlink:href", "src", "action"):
-                self.targets.append(value or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style"} & set(self.open):
-            self.text += data
 
 
 @pytest.mark.parametrize("n_agents", [1, 5, MANY_MACHINES + 1])

@@ -1,7 +1,7 @@
 """From a scenario and a seed to a simulation that is ready to run."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -41,15 +41,21 @@ class Federation:
     recorder: Recorder
 
 
-def build(loaded: LoadedScenario, seed: int) -> Federation:
+def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None) -> Federation:
     """Read the rows, draw what is drawn, and enter the first events.
+
+    Args:
+        loaded: the scenario.
+        seed: of everything that is drawn.
+        sites: sorted by id; None for those that the scenario names.
 
     Raises:
         ConfigError: the scenario, or a file that it names, is wrong.
         DataError: a machine has no rows, or they cannot be used.
     """
     definition = definition_of(loaded, seed)
-    sites = sites_of(loaded, definition, seed)
+    if sites is None:
+        sites = sites_of(loaded, definition, seed)
     topics = Topics(definition.federation)
     links: dict[str, Link] = {}
     broker = MemoryBroker(stream(seed, "", "broker"), transit=Links(links))

@@ -12,9 +12,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from plantfed_lab.processes import signals_interrupt
 from plantfed_lab.progress import LINE_EVERY_S
 from plantfed_lab.results import write_text
+from plantfed_lab.simulation.forecast import simulate_and_forecast
+from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
-from plantfed_lab.simulation.run import Moment, simulate
+from plantfed_lab.simulation.run import Moment
 from plantfed_lab.simulation.scenario import load_scenario
+from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import StorageError
 
@@ -27,7 +30,7 @@ class SimulateOptions:
         scenario: name of a shipped one, or a path.
         seed: of everything that is drawn.
         json_file: gets the result, or None.
-        out: folder for the result and what is made from it, or None.
+        out: folder for the result and its report, or None.
     """
 
     scenario: str
@@ -54,7 +57,7 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
                 shown = moment
                 display.show(moment)
 
-            result = simulate(loaded, options.seed, watch)
+            result = simulate_and_forecast(loaded, options.seed, watch, display.forecast)
     except KeyboardInterrupt:
         reached = f" at virtual second {shown.seconds:.0f}" if shown else ""
         click.echo(f"plantfed: stopped{reached}; nothing was written", err=True)
@@ -68,7 +71,7 @@ def _prepare(options: SimulateOptions) -> None:
     try:
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
-        for path in _json_files(options):
+        for path in (*_json_files(options), *_report_files(options)):
             path.open("a", encoding="utf-8").close()
     except OSError as error:
         where = str(error.filename)
@@ -80,9 +83,15 @@ def _json_files(options: SimulateOptions) -> list[Path]:
     return in_folder + ([] if options.json_file is None else [options.json_file])
 
 
+def _report_files(options: SimulateOptions) -> list[Path]:
+    return [] if options.out is None else [options.out / "report.html"]
+
+
 def _write(result: SimulationResult, options: SimulateOptions) -> None:
     for path in _json_files(options):
         write_text(path, result.to_json())
+    for path in _report_files(options):
+        write_text(path, render_simulation_report(result))
 
 
 class Display:
@@ -119,54 +128,15 @@ class Display:
             f"{duration(moment.seconds)}, {moment.releases} releases, {moment.updates} updates"
             f"{shown_score}"
         )
+        self._tell(moment.part, text)
+
+    def forecast(self, change: str, part: float) -> None:
+        """Show which change is tried, and how much of the forecast is done."""
+        self._tell(part, f"forecast: {change}")
+
+    def _tell(self, part: float, text: str) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=moment.part, at=text)
+            self._bar.update(self._task, completed=part, at=text)
         elif monotonic() >= self._next_line_at:
             self._next_line_at = monotonic() + LINE_EVERY_S
-            click.echo(f"{moment.part:4.0%}  {text}")
-
-
-def summary(result: SimulationResult) -> str:
-    """The result in a few lines."""
-    n = len(result.machines)
-    days = max(result.seconds, 1e-9) / 86_400
-    kilobytes = (result.bytes.up + result.bytes.down) / 1000 / n / days
-    lines = [
-        f"{result.scenario}, seed {result.seed}: {n} machines, {duration(result.seconds)} "
-        f"(ended by: {result.ended_by})",
-        f"{result.releases} releases, {result.updates} updates, staleness "
-        f"{_mean_staleness(result):.1f} releases on average, at most "
-        f"{max(len(result.staleness_counts) - 1, 0)}",
-        f"{result.bytes.up / 1e6:.1f} MB up, {result.bytes.down / 1e6:.1f} MB down, "
-        f"{kilobytes:,.0f} KB per machine and day at this pace",
-        *_scores(result),
-        f"model {result.model.checksum}",
-    ]
-    return "\n".join(lines)
-
-
-def _scores(result: SimulationResult) -> list[str]:
-    if result.mean_score is None or result.worst_score is None:
-        return []
-    worst = min((m for m in result.machines if m.score is not None), key=lambda m: m.score or 0.0)
-    lines = [
-        f"{result.score_kind} {result.mean_score:.3f} on average, "
-        f"{result.worst_score:.3f} on {worst.id}"
-    ]
-    if result.target is not None:
-        reached = result.target.reached
-        when = "not reached" if reached is None else f"reached after {duration(reached.seconds)}"
-        lines.append(f"target {result.target.score:g} {when}")
-    return lines
-
-
-def _mean_staleness(result: SimulationResult) -> float:
-    total = sum(n * count for n, count in enumerate(result.staleness_counts))
-    return total / max(result.updates, 1)
-
-
-def duration(seconds: float) -> str:
-    """Virtual seconds for a reader: "90 s", "2.5 h", "3.0 d"."""
-    if seconds < 600:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+            click.echo(f"{part:4.0%}  {text}")

@@ -115,6 +115,96 @@ class MachineResult(Part):
     score: float | None
 
 
+class Rates(Part):
+    """What a federation does in a day, by what it did in a run.
+
+    Attributes:
+        machines: in it.
+        updates: applied, per machine and day.
+        bytes_up: MQTT bytes, per machine and day.
+        bytes_down: the same.
+        release_interval_s: mean virtual seconds between two releases; None without any.
+        mean_staleness: of the updates, releases; None without any.
+    """
+
+    machines: int
+    updates: float
+    bytes_up: float
+    bytes_down: float
+    release_interval_s: float | None
+    mean_staleness: float | None
+
+
+class HeaviestTraffic(Part):
+    """The machine with the most bytes.
+
+    Attributes:
+        id: of its agent.
+        bytes_up: MQTT bytes per day.
+        bytes_down: the same.
+    """
+
+    id: str
+    bytes_up: float
+    bytes_down: float
+
+
+class Milestone(Part):
+    """When a mean score was reached.
+
+    Attributes:
+        kind: "target" is what the scenario wants, "near best" 97 % of the best there was (an
+            error that is larger than the least by 1 / 0.97).
+        score: of this milestone.
+        reached: the first point of the curve at which it was, or None.
+    """
+
+    kind: Literal["target", "near best"]
+    score: float
+    reached: CurvePoint | None
+
+
+class Variation(Part):
+    """The scenario with something changed.
+
+    Attributes:
+        change: what.
+        measured: without training, to be compared with :attr:`Forecast.compared_with`.
+        expected: the main run's rates, changed as those without training were; the staleness is
+            the measured one.
+        milestone_s: virtual seconds to each of :attr:`Forecast.milestones`, estimated: as many
+            updates per machine as in the main run, at the rate that is expected.  None where it
+            was not reached there, or there are no updates.
+    """
+
+    change: str
+    measured: Rates
+    expected: Rates
+    milestone_s: tuple[float | None, ...]
+
+
+class Forecast(Part):
+    """What a roll-out will cost and take, and what would change that.
+
+    Attributes:
+        rates: of the main run.
+        heaviest: machine of the main run.
+        milestones: of the main run; none where nothing is scored.
+        compared_s: virtual seconds of each run without training.
+        compared_with: the scenario as it is, without training.
+        variations: of it.
+        left_out: changes that were not tried, each with the reason.
+    """
+
+    rates: Rates
+    heaviest: HeaviestTraffic
+    milestones: tuple[Milestone, ...]
+    compared_s: float
+    compared_with: Rates
+    variations: tuple[Variation, ...]
+    left_out: dict[str, str]
+
+
 class SimulationResult(Part):
     """A whole simulation.
 
@@ -143,6 +233,7 @@ class SimulationResult(Part):
         staleness_counts: updates by staleness: 0, 1, 2, ... releases.
         curve: from the start to the end.
         machines: sorted by id.
+        forecast: what a roll-out will cost; None where none was asked for.
     """
 
     plantfed: str
@@ -169,6 +260,7 @@ class SimulationResult(Part):
     staleness_counts: tuple[int, ...]
     curve: tuple[CurvePoint, ...]
     machines: tuple[MachineResult, ...]
+    forecast: Forecast | None = None
 
     def to_json(self) -> str:
         """Readable JSON with a newline at its end; equal results give equal bytes."""

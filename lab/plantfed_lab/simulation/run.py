@@ -62,9 +62,14 @@ def simulate(loaded: LoadedScenario, seed: int, watch: Watch) -> SimulationResul
         ConfigError: the scenario, or a file that it names, is wrong.
         DataError: a machine has no rows, or they cannot be used.
     """
-    federation = build(loaded, seed)
-    section = loaded.scenario.scenario
-    ended_by = _run(federation, section, watch)
+    return run(build(loaded, seed), loaded, seed, watch)
+
+
+def run(
+    federation: Federation, loaded: LoadedScenario, seed: int, watch: Watch
+) -> SimulationResult:
+    """Run a federation that was just built; see :func:`simulate`."""
+    ended_by = _run(federation, loaded.scenario.scenario, watch)
     return _result(federation, loaded, seed, ended_by)
 
 

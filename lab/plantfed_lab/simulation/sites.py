@@ -31,6 +31,11 @@ from plantfed_shared.terms import terms_of
 PSEUDO_NOISE = 0.01
 """Standard deviation of a pseudo-change: two bytes on the default lattice, as real ones have."""
 PSEUDO_NOISES = 16
+PSEUDO_LARGEST = 1.0
+"""One number grows to this, as the largest of trained models do: it decides how many bytes each
+number of a model takes."""
+PSEUDO_GROWTH = 0.2
+"""By so much in a round: its change still fits into two bytes on the default lattice."""
 PSEUDO_ROWS = 100
 
 
@@ -182,7 +187,7 @@ def _rounds_on(sets: SampleSets, *, report_score: bool) -> Train:
 class PseudoRounds:
     """Rounds without training: x = u - w + noise, the solution for no rows at all, and noise.
 
-    Cheap, and its changes are as long on the wire as real ones.
+    Cheap, and its changes and models are as long on the wire as real ones.
 
     Args:
         definition: of the federation.
@@ -200,4 +205,5 @@ class PseudoRounds:
         """Do a round; the same one again gives the same."""
         which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
         shared = task.base - task.dual + self._noises[which]
+        shared[0] += np.clip(PSEUDO_LARGEST - task.base[0], -PSEUDO_GROWTH, PSEUDO_GROWTH)
         return TrainingOutcome(shared, self._head, 0.0, None, PSEUDO_ROWS, "rows", 0.0)

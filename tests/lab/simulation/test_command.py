@@ -59,6 +59,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert result["updates"] == 60
     assert "60 updates" in first.stdout
     assert result["model"]["checksum"] in first.stdout
+    assert result["forecast"]["rates"]["machines"] == 6
+    assert "twice as many machines: " in first.stdout
+    report = tmp_path / "o" / "report.html"
+    assert again.stdout.endswith(f"report: {report}\n")
+    assert result["model"]["checksum"] in report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,8 @@ def test_two_machines_with_one_id(tmp_path: Path) -> None:
 def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     path = write(tmp_path, ENDLESS)
     assert_one_line(run(path, "--json", tmp_path / "no" / "r.json"), STORAGE, "no/r.json")
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    assert_one_line(run(path, "--out", tmp_path / "out"), STORAGE, "out/report.html")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,14 +3,16 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.lab.simulation.scenarios import QUICK, simulated
+from tests.lab.simulation.scenarios import QUICK, simulated, write
 
 from plantfed_coordinator.records import Applied, EpochStarted, Joined, Record, Released
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.hosts import replay
 from plantfed_lab.simulation.run import simulate
 from plantfed_lab.simulation.scenario import SHIPPED, load_scenario, shipped_scenarios
+from plantfed_shared.codec import encode_dense
 
 NO_LINKS = QUICK.partition("uplink")[0]
 
@@ -93,6 +95,19 @@ def test_books_are_balanced(tmp_path: Path) -> None:
     for machine in result.machines:
         assert 0 < machine.seconds_computing <= result.seconds
         assert machine.rounds >= machine.updates
+
+
+def test_without_training_messages_are_as_long_as_with_it(tmp_path: Path) -> None:
+    """Trained models need four bytes a number on the default lattice, their changes two."""
+    federation = build(load_scenario(str(write(tmp_path, NO_LINKS))), 0)
+    federation.simulation.run(1500.0)
+    machine, recorder = federation.coordinator.machine, federation.recorder
+    assert machine is not None
+    model = machine.state.model
+    assert encode_dense(model)[0] == 4
+    assert np.abs(model).max() < 2 * 2**16
+    point = recorder.add_point()
+    assert 2 * model.size < point.bytes_up / point.updates < 2.2 * model.size
 
 
 def test_a_thinner_link_makes_a_slower_federation(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Changed scenarios, with training switched off: how traffic and timing would change.
+
+Every machine has the computer and the link that were drawn for it in the run with training, and so
+have its copies: what differs between two runs comes from the change, not from other luck.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plantfed_lab.simulation.build import build
+from plantfed_lab.simulation.draws import Law, constant
+from plantfed_lab.simulation.result import MachineConditions, MachineResult, SimulationResult
+from plantfed_lab.simulation.run import run
+from plantfed_lab.simulation.scenario import LoadedScenario, MachineOverride
+from plantfed_lab.simulation.sites import PseudoRounds, Site, definition_of
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is different.
+
+    Attributes:
+        name: for the reader.
+        rate: of every machine's link, both directions, times this.
+        compute: time of every round, times this.
+        copies: of every machine; each has its own slow rounds, losses and absences.
+    """
+
+    name: str
+    rate: float = 1.0
+    compute: float = 1.0
+    copies: int = 1
+
+
+UNCHANGED = Change("as it is")
+CHANGES = (
+    Change("links with a quarter of the rate", rate=0.25),
+    Change("computers half as fast", compute=2.0),
+    Change("twice as many machines", copies=2),
+    Change("four times as many machines", copies=4),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine of the run with training.
+
+    Attributes:
+        site: its rows, which are not used, and its habits.
+        conditions: that were drawn for it.
+    """
+
+    site: Site
+    conditions: MachineConditions
+
+
+def machines_of(sites: Sequence[Site], results: Sequence[MachineResult]) -> list[Machine]:
+    """Sites with what was drawn for them; both are sorted by id."""
+    return [Machine(s, r.conditions) for s, r in zip(sites, results, strict=True)]
+
+
+def run_without_training(
+    loaded: LoadedScenario, machines: Sequence[Machine], seed: int, change: Change, seconds: float
+) -> SimulationResult:
+    """Run a scenario with a change and without training, from its start.
+
+    Args:
+        loaded: the scenario as it is.
+        machines: of it.
+        seed: of everything that is drawn.
+        change: made to it.
+        seconds: virtual.
+    """
+    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed)
+    sites, overrides = [], []
+    for number, machine in enumerate(machines):
+        for name in _copies(number, machine.site.id, change):
+            sites.append(Site(name, pseudo_round, training=machine.site.training))
+            overrides.append(_override(loaded, machine, name, change))
+    sites.sort(key=lambda site: site.id)
+    varied = _varied(loaded, overrides, seconds)
+    return run(build(varied, seed, sites), varied, seed, lambda _: None)
+
+
+def _copies(number: int, machine: str, change: Change) -> list[str]:
+    # a machine's id may be as long as ids can be, so that a copy's cannot contain it
+    return [machine, *(f"copy-{n}-of-{number}" for n in range(1, change.copies))]
+
+
+def _override(
+    loaded: LoadedScenario, machine: Machine, name: str, change: Change
+) -> MachineOverride:
+    section, drawn = loaded.machine(machine.site.id), machine.conditions
+    common = {key: getattr(section, key) for key in MachineOverride.model_fields if key != "id"}
+    own = {
+        "compute_s": constant(change.compute * drawn.compute_s),
+        "uplink_bits_per_s": _rate(drawn.uplink_bits_per_s, change),
+        "downlink_bits_per_s": _rate(drawn.downlink_bits_per_s, change),
+        "latency_s": constant(drawn.latency_s),
+    }
+    return MachineOverride(**(common | own | {"id": name}))
+
+
+def _rate(bits_per_s: float | None, change: Change) -> Law | None:
+    return None if bits_per_s is None else constant(change.rate * bits_per_s)
+
+
+def _varied(
+    loaded: LoadedScenario, overrides: Sequence[MachineOverride], seconds: float
+) -> LoadedScenario:
+    scenario = loaded.scenario
+    timing = {
+        "duration_s": seconds,
+        "releases": None,
+        "updates": None,
+        "evaluate_every_s": seconds,
+        "target_score": None,
+    }
+    section = scenario.scenario.model_copy(update=timing)
+    changed = scenario.model_copy(update={"scenario": section, "machine": tuple(overrides)})
+    return LoadedScenario(changed, loaded.path)

@@ -1,0 +1,220 @@
+"""The forecast: its arithmetic, and that what it tries really happens."""
+
+from pathlib import Path
+
+import pytest
+from tests.lab.simulation.scenarios import QUICK, write
+from tests.lab.simulation.synthetic import made_up_simulation
+
+from plantfed_lab.simulation.build import build
+from plantfed_lab.simulation.forecast import (
+    COMPARED_UPDATES,
+    changes_left_out,
+    compared_seconds,
+    heaviest,
+    milestones,
+    rates,
+    simulate_and_forecast,
+    variation,
+)
+from plantfed_lab.simulation.result import Rates, SimulationResult
+from plantfed_lab.simulation.run import run
+from plantfed_lab.simulation.scenario import SHIPPED, load_scenario
+from plantfed_lab.simulation.variations import (
+    CHANGES,
+    UNCHANGED,
+    Change,
+    machines_of,
+    run_without_training,
+)
+
+SLOW_LINKS, SLOW_COMPUTERS, TWICE, FOUR_TIMES = CHANGES
+
+
+def forecast(folder: Path, text: str = QUICK) -> SimulationResult:
+    return simulate_and_forecast(
+        load_scenario(str(write(folder, text))), 0, lambda _: None, lambda _name, _part: None
+    )
+
+
+def test_rates_are_per_machine_and_day() -> None:
+    found = rates(made_up_simulation(5, seconds=43_200.0))
+    assert found.machines == 5
+    # 11 + 12 + 13 + 14 + 15 updates and 15 MB up in half a day
+    assert found.updates == pytest.approx(2 * 65 / 5)
+    assert found.bytes_up == pytest.approx(2 * 15e6 / 5)
+    assert found.bytes_down == pytest.approx(2 * 30e6 / 5)
+    assert found.release_interval_s == pytest.approx(43_200 / 90)
+    assert found.mean_staleness == 1.0
+
+
+def test_a_federation_that_did_nothing_has_no_interval_and_no_staleness() -> None:
+    nothing = {"updates": 0, "releases": 0, "staleness_counts": ()}
+    found = rates(made_up_simulation().model_copy(update=nothing))
+    assert (found.updates, found.release_interval_s, found.mean_staleness) == (0.0, None, None)
+
+
+def test_the_machine_with_the_most_bytes() -> None:
+    most = heaviest(made_up_simulation(5, seconds=43_200.0))
+    assert most.id == "press-0005"
+    assert (most.bytes_up, most.bytes_down) == (10e6, 20e6)
+
+
+def test_milestones_are_the_target_and_almost_the_best() -> None:
+    target, near = milestones(made_up_simulation(target=0.5))
+    assert (target.kind, target.score) == ("target", 0.5)
+    assert (near.kind, near.score) == ("near best", pytest.approx(0.97 * 0.9))
+    assert target.reached is not None
+    assert near.reached is not None
+    assert (target.reached.releases, near.reached.releases) == (50, 90)
+
+
+def test_a_target_may_be_missed_or_not_be_wanted() -> None:
+    missed, near = milestones(made_up_simulation(target=0.95))
+    assert missed.reached is None
+    assert near.reached is not None
+    assert [m.kind for m in milestones(made_up_simulation(target=None))] == ["near best"]
+    assert milestones(made_up_simulation(scored=False)) == ()
+
+
+def test_almost_the_best_error_is_a_little_larger() -> None:
+    (near,) = milestones(made_up_simulation(kind="minus rmse", target=None))
+    assert near.score == pytest.approx(-1 / 0.97)
+    assert near.reached is not None
+
+
+def test_a_variation_changes_the_run_as_it_changed_the_one_without_training() -> None:
+    result = made_up_simulation(5)
+    found, reached = rates(result), milestones(result)
+    base = Rates(
+        machines=5,
+        updates=100,
+        bytes_up=1000,
+        bytes_down=2000,
+        release_interval_s=10,
+        mean_staleness=3,
+    )
+    changed = Rates(
+        machines=10,
+        updates=50,
+        bytes_up=500,
+        bytes_down=3000,
+        release_interval_s=15,
+        mean_staleness=4,
+    )
+    expected = variation("c", found, base, changed, reached)
+    assert expected.measured == changed
+    assert expected.expected.machines == 10
+    assert expected.expected.updates == pytest.approx(found.updates / 2)
+    assert expected.expected.bytes_up == pytest.approx(found.bytes_up / 2)
+    assert expected.expected.bytes_down == pytest.approx(found.bytes_down * 1.5)
+    assert expected.expected.release_interval_s == pytest.approx(43_200 / 90 * 1.5)
+    assert expected.expected.mean_staleness == 4
+    # as many updates take twice as long
+    found_s = [m.reached.seconds for m in reached if m.reached]
+    assert expected.milestone_s == pytest.approx([2 * s for s in found_s])
+
+
+def test_without_updates_no_time_is_estimated() -> None:
+    result = made_up_simulation(target=0.95)
+    found, reached = rates(result), milestones(result)
+    silent = found.model_copy(update={"updates": 0.0, "release_interval_s": None})
+    assert variation("c", found, found, silent, reached).milestone_s == (None, None)
+    assert variation("c", found, silent, found, reached).expected.updates == 0.0
+    # what was not reached is not estimated
+    assert variation("c", found, found, found, reached).milestone_s[0] is None
+
+
+def test_long_runs_are_compared_by_a_part_and_never_while_machines_rest() -> None:
+    result = made_up_simulation(5)
+    assert compared_seconds(result) == 105.0
+    busy = result.model_copy(update={"updates": 4 * COMPARED_UPDATES})
+    assert compared_seconds(busy) == 105.0 / 4
+    many = made_up_simulation(2 * COMPARED_UPDATES).model_copy(update={"updates": 10**5})
+    assert compared_seconds(many) == pytest.approx((100.0 + 1600) * 2 * 1600 / 10**5)
+    silent = [m.model_copy(update={"last_update_s": None}) for m in result.machines]
+    nobody = result.model_copy(update={"machines": tuple(silent), "updates": 0})
+    assert compared_seconds(nobody) == result.seconds
+
+
+def test_changes_that_change_nothing_or_take_too_long_are_left_out() -> None:
+    assert changes_left_out(made_up_simulation(5)) == {}
+    assert set(changes_left_out(made_up_simulation(1000))) == {FOUR_TIMES.name}
+    assert set(changes_left_out(made_up_simulation(2000))) == {TWICE.name, FOUR_TIMES.name}
+    result = made_up_simulation(2)
+    unlimited = {"uplink_bits_per_s": None, "downlink_bits_per_s": None}
+    machines = tuple(
+        m.model_copy(update={"conditions": m.conditions.model_copy(update=unlimited)})
+        for m in result.machines
+    )
+    left_out = changes_left_out(result.model_copy(update={"machines": machines}))
+    assert set(left_out) == {SLOW_LINKS.name}
+
+
+def tried(
+    folder: Path, change: Change, text: str = QUICK, seconds: float = 400.0
+) -> SimulationResult:
+    loaded = load_scenario(str(write(folder, text)))
+    federation = build(loaded, 0)
+    main = run(federation, loaded, 0, lambda _: None)
+    machines = machines_of([m.site for m in federation.machines], main.machines)
+    return run_without_training(loaded, machines, 0, change, seconds)
+
+
+def test_nothing_changed_is_the_same_run(tmp_path: Path) -> None:
+    main = forecast(tmp_path)
+    same = tried(tmp_path, UNCHANGED, seconds=main.seconds)
+    conditions = {m.id: m.conditions for m in main.machines}
+    assert {m.id: m.conditions for m in same.machines} == conditions
+    assert [m.bytes_up for m in same.machines] == [m.bytes_up for m in main.machines]
+    assert same.updates == main.updates
+
+
+def test_slower_links_and_computers_are_really_slower(tmp_path: Path) -> None:
+    base = tried(tmp_path, UNCHANGED)
+    for before, after in zip(base.machines, tried(tmp_path, SLOW_LINKS).machines, strict=True):
+        assert after.conditions.uplink_bits_per_s == 16e3
+        assert after.conditions.downlink_bits_per_s == 16e3
+        assert after.conditions.compute_s == before.conditions.compute_s
+    slow = tried(tmp_path, SLOW_COMPUTERS)
+    for before, after in zip(base.machines, slow.machines, strict=True):
+        assert after.conditions.compute_s == 2 * before.conditions.compute_s
+        assert after.conditions.uplink_bits_per_s == 64e3
+    assert slow.updates < 0.75 * base.updates
+
+
+def test_copies_have_the_conditions_of_their_machine(tmp_path: Path) -> None:
+    slow = '\n[[machine]]\nid = "machine-3"\ncompute_s = 400\nloss = 0.5\n'
+    base = tried(tmp_path, UNCHANGED, QUICK + slow)
+    more = tried(tmp_path, FOUR_TIMES, QUICK + slow)
+    assert len(more.machines) == 24
+    drawn = sorted(str(m.conditions) for m in base.machines)
+    assert sorted(str(m.conditions) for m in more.machines) == sorted(4 * drawn)
+    assert sum(m.conditions.compute_s == 400 for m in more.machines) == 4
+    # its own losses and slow rounds
+    assert len({m.bytes_again for m in more.machines if m.conditions.loss == 0.5}) > 1
+
+
+def test_a_forecast_repeats_itself_and_leaves_the_run_alone(tmp_path: Path) -> None:
+    first, again = forecast(tmp_path), forecast(tmp_path)
+    assert first.to_json() == again.to_json()
+    assert first.forecast is not None
+    assert [v.change for v in first.forecast.variations] == [c.name for c in CHANGES]
+    assert first.forecast.left_out == {}
+    assert first.forecast.milestones == ()
+    assert first.updates == 60
+    assert SimulationResult.model_validate_json(first.to_json()) == first
+
+
+def test_a_run_with_training_is_forecast_too(tmp_path: Path) -> None:
+    text = (SHIPPED / "flaky.toml").read_text(encoding="utf-8")
+    result = forecast(tmp_path, text.replace("duration_s = 259_200", "updates = 25"))
+    found = result.forecast
+    assert found is not None
+    assert [m.kind for m in found.milestones] == ["target", "near best"]
+    by_name = {v.change: v for v in found.variations}
+    assert by_name[TWICE.name].measured.machines == 40
+    # what crosses the wire without training is about as long as with it
+    assert found.compared_with.bytes_up / found.compared_with.updates == pytest.approx(
+        found.rates.bytes_up / found.rates.updates, rel=0.2
+    )
