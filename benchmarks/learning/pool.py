@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
+from plantfed_shared.tether import end_with_parent
+
 Job = TypeVar("Job")
 Found = TypeVar("Found")
 
@@ -31,7 +33,9 @@ def run_all(
     found: dict[int, Found] = {}
     with (
         Progress(console=Console(stderr=True), transient=True) as progress,
-        ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool,
+        ProcessPoolExecutor(
+            workers or os.cpu_count(), mp_context=context, initializer=end_with_parent
+        ) as pool,
     ):
         bar = progress.add_task(what, total=len(jobs))
         futures = {pool.submit(do, job): number for number, job in enumerate(jobs)}
