@@ -272,9 +272,7 @@ def _race(report: Report, speeds: Speeds, data: Path, seeds: int, *, quick: bool
     for target in TARGETS:
         what = ("times sooner", "seeds", "bytes up", "bytes down")
         columns += [f"{target:.0%}: {name}" for name in what]
-    title = (
-        f"{speeds.name}: against synchronous fedapm with {baseline.name}, {counted(seeds, 'seed')}"
-    )
+    title = f"{speeds.name}: against synchronous fedapm with {baseline.name}"
     report.grids.append(Grid(f"{title}, {counted(seeds, 'seed')}", columns, rows))
 
 

@@ -282,9 +282,10 @@ class FederationState:
 
 
 def _unit_ratio(before: Terms, after: Terms) -> Fraction:
-    old, new = before.lattice, after.lattice
-    shift = (new.bits[0] + new.relaxation.shift) - (old.bits[0] + old.relaxation.shift)
-    return Fraction(2) ** shift
+    # from the definitions: where nothing is shared, the lattice has no tensor to ask
+    old, new = before.definition, after.definition
+    bits = new.lattice_bits - old.lattice_bits
+    return Fraction(2) ** (bits + new.relaxation.shift - old.relaxation.shift)
 
 
 def _penalty_ratio(before: Terms, after: Terms) -> Fraction:

@@ -6,12 +6,15 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
 
 from plantfed_shared.command_line import missing_extra  # noqa: E402
 from plantfed_shared.entry_point import InterruptEndsAtOnce  # noqa: E402
+from plantfed_shared.errors import PlantfedError  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
 
 MAX_AGENTS = 200
@@ -19,6 +22,19 @@ OF_THE_EXTRA = frozenset(
     {"cryptography", "jinja2", "markupsafe", "matplotlib", "packaging", "psutil", "rich"}
 )
 """Modules that only ``pip install 'plantfed[lab]'`` brings."""
+
+
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Ctrl-C ends it at once, and what only the extra brings may be missing."""
+    with InterruptEndsAtOnce():
+        try:
+            yield
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] not in OF_THE_EXTRA:
+                raise
+            # the command is installed with every part, what it needs only with its own
+            missing_extra("plantfed", "lab")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,18 +95,12 @@ def demo(
 ) -> None:
     """Let plants of the Tennessee Eastman process learn together, each a process of its own."""
     # what a demo needs takes a second to load; --help and --version don't
-    with InterruptEndsAtOnce():
-        try:
-            from rich.console import Console
+    with _imports():
+        from rich.console import Console
 
-            from plantfed_lab.demo import DemoOptions, run_demo
-            from plantfed_lab.processes import signals_interrupt
-            from plantfed_lab.summary import summary
-        except ModuleNotFoundError as missing:
-            if (missing.name or "").partition(".")[0] not in OF_THE_EXTRA:
-                raise
-            # the command is installed with every part, what it needs only with its own
-            missing_extra("plantfed", "lab")
+        from plantfed_lab.demo import DemoOptions, run_demo
+        from plantfed_lab.processes import signals_interrupt
+        from plantfed_lab.summary import summary
 
     options = DemoOptions(
         agents=agents,
@@ -134,13 +144,20 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     SCENARIO is a TOML file, or the name of one that comes with PlantFed: flaky, skewed-speeds,
     tep-20, thin-link.
     """
-    from rich.console import Console
+    with _imports():
+        from rich.console import Console
 
-    from plantfed_lab.simulation.command import SimulateOptions, run_simulate
-    from plantfed_lab.simulation.summary import summary
+        from plantfed_lab.simulation.command import SimulateOptions, run_simulate
+        from plantfed_lab.simulation.summary import summary
 
     options = SimulateOptions(scenario=scenario, seed=seed, json_file=json_file, out=out)
     result = run_simulate(options, Console())
     click.echo(summary(result))
     if out is not None:
         click.echo(f"report: {(out / 'report.html').resolve()}")
+    if result.ended_by == "nothing happens any more":
+        raise PlantfedError(
+            "nothing happens any more: no update in a week of virtual time",
+            where=result.scenario,
+            hint="Its machines rest, or are never all there; give duration_s to end it sooner",
+        )

@@ -124,12 +124,13 @@ class Algorithm(Settings):
         penalty: rho of the ADMM constraint u_i = u; fedapm.
         head_proximal: sigma of the head step; fedapm.
         proximal: weight of FedProx's |x - u|^2 / 2.
-        server_step: fedbuff: how far the model moves along the mean change; fedasync: the share of
-            a fresh arrival in the model, at most 1.
+        server_step: at least 2^-16, the coordinator's finest; fedbuff: how far the model moves
+            along the mean change; fedasync: the share of a fresh arrival in it, at most 1.
         staleness_exponent: a: an arrival tau releases late counts (1 + tau)^-a; fedbuff, fedasync.
         epochs: E passes over the rows per phase.
         batch: rows per SGD step.
-        relaxation: p/2^s; transmitted changes count this much in dual and z.
+        relaxation: p/2^s, at most 1000, which no sum of int64 can overflow with; transmitted
+            changes count this much in dual and z.
         memory: beta of the compression memory; 1 is plain error feedback, which only modes
             without duals bear.
         weighting: n_i = 1 ("equal", as in the paper) or the number of training samples ("rows").
@@ -142,11 +143,11 @@ class Algorithm(Settings):
     penalty: Positive = 0.2
     head_proximal: NonNegative = 0.2
     proximal: NonNegative = 2.0
-    server_step: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    server_step: Annotated[float, Field(ge=2**-16, le=1000)] = 1.0
     staleness_exponent: Annotated[float, Field(ge=0, le=10)] = 0.5
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     batch: Annotated[int, Field(ge=1, le=2**20)] = 50
-    relaxation: Positive = 1.0
+    relaxation: Annotated[float, Field(gt=0, le=1000)] = 1.0
     memory: Annotated[float, Field(ge=0, le=1)] = 0.0
     weighting: Literal["equal", "rows"] = "equal"
     max_norm: Positive | None = None

@@ -59,8 +59,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     elif first["type"] == "missing":
         what, hint = f"key {key!r} is missing", "Add it"
     else:
-        value = _shown(key, first["input"])
-        named = f"{key} = {value}: " if key else ""
+        # a whole section would hide what is wrong with it
+        whole = isinstance(first["input"], dict)
+        value = "" if whole else f" = {_shown(key, first['input'])}"
+        named = f"{key}{value}: " if key else ""
         what, hint = f"{named}{first['msg'].removeprefix('Value error, ')}", ""
     if len(problems) > 1:
         hint = f"{hint}{'. ' if hint else ''}({len(problems) - 1} more after this one)"

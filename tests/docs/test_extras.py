@@ -37,6 +37,12 @@ def test_the_demo_without_its_extra(module: str, tmp_path: Path) -> None:
     assert run_without(module, "plantfed_lab", "--version")[0] == 0
 
 
+@pytest.mark.parametrize("module", ["rich", "matplotlib"])
+def test_the_simulator_without_its_extra(module: str) -> None:
+    said = "plantfed: install it whole: pip install 'plantfed[lab]'\n"
+    assert run_without(module, "plantfed_lab", "simulate", "thin-link") == (78, "", said)
+
+
 def test_another_missing_module_is_not_blamed_on_the_extra(tmp_path: Path) -> None:
     out = str(tmp_path / "demo")
     code, _, said = run_without("plantfed_lab.progress", "plantfed_lab", "demo", "--out", out)

@@ -6,8 +6,11 @@ from tests.federation_world import small_definition
 from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
 
 from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order
+from plantfed_coordinator.records import EpochStarted, Joined
+from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_dense
+from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.messages import (
     Code,
     Epoch,
@@ -91,6 +94,18 @@ def test_a_finer_lattice_keeps_every_number() -> None:
     lattice = desk.state.terms.lattice
     assert (lattice.to_floats(desk.state.model) == before).all()
     assert (lattice.to_floats(desk.state.members["a"].contribution.z) == z_before).all()
+
+
+def test_settings_of_a_federation_that_shares_nothing_may_be_edited() -> None:
+    def local(bits: int) -> FederationDefinition:
+        personal = {"personal": ("*",), "algorithm": {"mode": "local"}, "lattice_bits": bits}
+        document = small_definition().model_dump()
+        return FederationDefinition.model_validate(document | personal)
+
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, local(16).to_bytes(), "created"))
+    state.apply(Joined("a", 1))
+    state.apply(EpochStarted(Epoch(2, 5), 1, local(20).to_bytes(), "settings were edited"))
+    assert (state.epoch.counter, list(state.members), state.model.size) == (2, ["a"], 0)
 
 
 def test_only_a_retained_manifest_is_proof_of_a_newer_past() -> None:

@@ -62,7 +62,7 @@ algorithms = st.fixed_dictionaries(
         "penalty": positive,
         "head_proximal": non_negative,
         "proximal": non_negative,
-        "server_step": st.floats(0, 1, exclude_min=True),
+        "server_step": st.floats(2**-16, 1),
         "staleness_exponent": st.floats(0, 10),
         "epochs": st.integers(1, 1000),
         "batch": st.integers(1, 2**20),
@@ -189,6 +189,9 @@ def test_settings_are_no_part_of_the_structure():
         ({"algorithm": {"learning_rate": float("inf")}}, "learning_rate"),
         ({"algorithm": {"relaxation": 1.6}}, "1.6 is not p/2"),
         ({"algorithm": {"memory": 1}}, "memory"),
+        # 2^30 transmission units times this would wrap
+        ({"algorithm": {"mode": "fedalt", "relaxation": 2.0**40}}, "relaxation"),
+        ({"algorithm": {"mode": "fedbuff", "server_step": 2.0**-18}}, "server_step"),
         ({"schedule": {"participation": 0}}, "participation"),
         ({"lattice_bits": 3}, "lattice_bits"),
         ({"lattice_bits": 29}, "lattice_bits"),

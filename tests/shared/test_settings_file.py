@@ -1,12 +1,12 @@
 """Reading settings: every mistake is one line that names file, key, value and what to do."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import Settings
@@ -86,6 +86,23 @@ def test_a_mistake_is_named(tmp_path, text, expected):
     found = complaint(written(tmp_path, text))
     assert found.startswith(start)
     assert end in found
+
+
+def test_a_section_that_contradicts_itself_is_named_without_all_its_keys() -> None:
+    class Schedule(Settings):
+        first: int
+        last: int
+
+        @model_validator(mode="after")
+        def _in_order(self) -> Self:
+            raise ValueError("first is after last")
+
+    class Hall(Settings):
+        ends: Schedule
+
+    with pytest.raises(ConfigError) as refusal:
+        check_settings({"ends": {"first": 3, "last": 1}}, Hall, "hall.toml")
+    assert str(refusal.value) == "hall.toml: ends: first is after last"
 
 
 def test_a_long_value_is_cut(tmp_path):

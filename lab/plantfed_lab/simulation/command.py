@@ -19,7 +19,7 @@ from plantfed_lab.simulation.run import Moment
 from plantfed_lab.simulation.scenario import load_scenario
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
-from plantfed_shared.errors import StorageError
+from plantfed_shared.errors import PlantfedError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
         click.exceptions.Exit: Ctrl-C or SIGTERM.
     """
     loaded = load_scenario(options.scenario)
-    _prepare(options)
+    made = _prepare(options)
     shown: Moment | None = None
     try:
         with signals_interrupt(), Display(console, loaded.scenario.scenario.name) as display:
@@ -58,7 +58,11 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
                 display.show(moment)
 
             result = simulate_and_forecast(loaded, options.seed, watch, display.forecast)
+    except PlantfedError:
+        _remove(made)
+        raise
     except KeyboardInterrupt:
+        _remove(made)
         reached = f" at virtual second {shown.seconds:.0f}" if shown else ""
         click.echo(f"plantfed: stopped{reached}; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -66,16 +70,31 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
     return result
 
 
-def _prepare(options: SimulateOptions) -> None:
-    """Find out now, not after the run, whether what was asked for can be written."""
+def _prepare(options: SimulateOptions) -> list[Path]:
+    """Find out now, not after the run, whether what was asked for can be written.
+
+    Returns:
+        Files that were not there before.
+    """
+    made: list[Path] = []
     try:
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
         for path in (*_json_files(options), *_report_files(options)):
+            is_new = not path.exists()
             path.open("a", encoding="utf-8").close()
+            made += [path] if is_new else []
     except OSError as error:
+        _remove(made)
         where = str(error.filename)
         raise StorageError(f"cannot be written: {error.strerror}", where=where) from None
+
+    return made
+
+
+def _remove(made: list[Path]) -> None:
+    for path in made:
+        path.unlink(missing_ok=True)
 
 
 def _json_files(options: SimulateOptions) -> list[Path]:

@@ -18,6 +18,8 @@ from plantfed_shared.definition import NonNegative, Positive, Settings
 _NORMAL = NormalDist()
 _BITS = 52
 """One less than a float has: halfway between two of them is still inside (0, 1)."""
+SMALLEST, LARGEST = 1e-100, 1e100
+"""What is drawn beyond is cut to these, or arithmetic with it would overflow."""
 
 
 class Law(Settings):
@@ -68,8 +70,13 @@ class Law(Settings):
         return self.kind in ("constant", "uniform") and self.least == 0
 
     def draw(self, stream: random.Random) -> float:
-        """One number."""
-        return 0.0 if self.value == 0 else self.quantile(uniform(stream))
+        """One number; 0, or from :data:`SMALLEST` to :data:`LARGEST`."""
+        if self.value == 0:
+            return 0.0
+        try:
+            return min(max(self.quantile(uniform(stream)), SMALLEST), LARGEST)
+        except OverflowError:
+            return LARGEST
 
     def quantile(self, u: float) -> float:
         """The number that is exceeded with probability 1 - u.
@@ -112,7 +119,8 @@ Draw = Annotated[Law, BeforeValidator(_from_number)]
 """A law, or a plain number for a constant."""
 PositiveDraw = Annotated[Draw, AfterValidator(_never_zero)]
 """The same, never zero."""
-Probability = Annotated[float, Field(ge=0, lt=1)]
+LossProbability = Annotated[float, Field(ge=0, le=0.99)]
+"""Nearly 1 would never let a packet through."""
 
 
 def constant(value: float) -> Law:

@@ -54,6 +54,8 @@ def simulate_and_forecast(
     """
     federation = build(loaded, seed)
     result = run(federation, loaded, seed, watch)
+    if not result.updates:
+        return result  # nothing to forecast from, and changes would be tried for as long
     machines = machines_of([machine.site for machine in federation.machines], result.machines)
     forecast = _forecast(result, loaded, machines, watch_forecast)
     return result.model_copy(update={"forecast": forecast})

@@ -233,7 +233,7 @@ class SimulationResult(Part):
         staleness_counts: updates by staleness: 0, 1, 2, ... releases.
         curve: from the start to the end.
         machines: sorted by id.
-        forecast: what a roll-out will cost; None where none was asked for.
+        forecast: what a roll-out will cost; None where none was asked for, or without any update.
     """
 
     plantfed: str

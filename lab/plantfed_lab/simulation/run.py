@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.results import ModelResult, Traffic
 from plantfed_lab.simulation.build import Federation, build
+from plantfed_lab.simulation.engine import SpinningError
 from plantfed_lab.simulation.hosts import replay
 from plantfed_lab.simulation.recording import Recorder, counts
 from plantfed_lab.simulation.result import (
@@ -17,6 +18,7 @@ from plantfed_lab.simulation.result import (
     TargetResult,
 )
 from plantfed_lab.simulation.scenario import LoadedScenario, ScenarioSection
+from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.version import software_version
 
@@ -59,7 +61,7 @@ def simulate(loaded: LoadedScenario, seed: int, watch: Watch) -> SimulationResul
         watch: told now and then how far it is.
 
     Raises:
-        ConfigError: the scenario, or a file that it names, is wrong.
+        ConfigError: the scenario, or a file that it names, is wrong, or no time passes in it.
         DataError: a machine has no rows, or they cannot be used.
     """
     return run(build(loaded, seed), loaded, seed, watch)
@@ -69,8 +71,21 @@ def run(
     federation: Federation, loaded: LoadedScenario, seed: int, watch: Watch
 ) -> SimulationResult:
     """Run a federation that was just built; see :func:`simulate`."""
-    ended_by = _run(federation, loaded.scenario.scenario, watch)
+    try:
+        ended_by = _run(federation, loaded.scenario.scenario, watch)
+    except SpinningError:
+        raise _no_time_passes(loaded) from None
+    if federation.simulation.now == 0:
+        raise _no_time_passes(loaded)
     return _result(federation, loaded, seed, ended_by)
+
+
+def _no_time_passes(loaded: LoadedScenario) -> ConfigError:
+    return ConfigError(
+        "rounds and links take no time, so that virtual time stands still",
+        where=str(loaded.path),
+        hint="Give machines.compute_s, or the links a latency_s",
+    )
 
 
 def _run(federation: Federation, section: ScenarioSection, watch: Watch) -> End:

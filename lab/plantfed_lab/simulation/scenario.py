@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from plantfed_lab.simulation.draws import Draw, PositiveDraw, Probability, constant
+from plantfed_lab.simulation.draws import Draw, LossProbability, PositiveDraw, constant
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.settings_file import read_settings
@@ -14,7 +14,11 @@ from plantfed_shared.settings_file import read_settings
 SHIPPED = Path(__file__).parents[1] / "scenarios"
 DEFAULT_MACHINES = 20
 
+MAX_MACHINES = 100_000
+"""Each takes some memory: more would take all there is."""
+
 AtLeastOne = Annotated[int, Field(ge=1)]
+AtLeastOneSecond = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
 
 class ScenarioSection(Settings):
@@ -97,7 +101,7 @@ class RandomOffline(Settings):
         mean_duration_s: of one.
     """
 
-    mean_every_s: Positive
+    mean_every_s: AtLeastOneSecond
     mean_duration_s: Positive
 
 
@@ -109,7 +113,7 @@ class RandomRestarts(Settings):
         downtime_s: until it is up again.
     """
 
-    mean_every_s: Positive
+    mean_every_s: AtLeastOneSecond
     downtime_s: Draw = constant(30.0)
 
 
@@ -129,7 +133,7 @@ class HostSection(Settings):
     uplink_bits_per_s: PositiveDraw | None = None
     downlink_bits_per_s: PositiveDraw | None = None
     latency_s: Draw = constant(0.0)
-    loss: Probability = 0.0
+    loss: LossProbability = 0.0
     offline_windows: tuple[OfflineWindow, ...] = ()
     offline: RandomOffline | None = None
     restarts: RandomRestarts | None = None
@@ -161,7 +165,7 @@ class MachinesSection(MachineSection):
         count: how many; None: 20, or as many as there are files.
     """
 
-    count: AtLeastOne | None = None
+    count: Annotated[int, Field(ge=1, le=MAX_MACHINES)] | None = None
 
 
 class MachineOverride(MachineSection):

@@ -205,5 +205,6 @@ class PseudoRounds:
         """Do a round; the same one again gives the same."""
         which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
         shared = task.base - task.dual + self._noises[which]
-        shared[0] += np.clip(PSEUDO_LARGEST - task.base[0], -PSEUDO_GROWTH, PSEUDO_GROWTH)
+        # a slice: mode local shares nothing
+        shared[:1] += np.clip(PSEUDO_LARGEST - task.base[:1], -PSEUDO_GROWTH, PSEUDO_GROWTH)
         return TrainingOutcome(shared, self._head, 0.0, None, PSEUDO_ROWS, "rows", 0.0)

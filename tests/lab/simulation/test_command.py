@@ -14,7 +14,7 @@ from tests.lab.simulation.scenarios import QUICK, write
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 
-DATA, STORAGE, SETTINGS, INTERRUPTED = 65, 74, 78, 130
+NOTHING_HAPPENS, DATA, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 74, 78, 130
 HEAD = '[agent]\nid = "{id}"\nfederation = "f"\n\n[broker]\nurl = "mqtt://127.0.0.1:1883"\n'
 ENDLESS = QUICK.replace("updates = 60", "duration_s = 1e9")
 
@@ -87,7 +87,24 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "spread = 0.6",
             ("unknown key 'machines.compute_s.spread'", "Allowed here", "sigma"),
         ),
-        ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than 1")),
+        ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than or equal to 0.99")),
+        ("count = 6", "count = 100_000_000", ("machines.count = 100000000", "100000")),
+        (
+            "loss = 0.02",
+            "restarts = { mean_every_s = 1e-300 }",
+            ("machines.restarts.mean_every_s = 1e-300", "greater than or equal to 1"),
+        ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { mode = "fedavg" }',
+            (": federation: fedavg has one model for all", "personal must be empty"),
+        ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { mode = "fedbuff" }\n'
+            'schedule = { kind = "sync" }',
+            (": federation: fedbuff has no rounds",),
+        ),
         ("loss = 0.02", '[[machine]]\nid = "press"', ("'press'", "none of the 6", "machine-1")),
         ('kind = "none"', 'kind = "cmapss"', ("data.kind = 'cmapss'", "tennessee-eastman")),
         (
@@ -123,6 +140,26 @@ def test_what_is_wrong_in_a_scenario(
     assert old in QUICK
     path = write(tmp_path, QUICK.replace(old, new))
     assert_one_line(run(path), SETTINGS, ".toml", *words)
+
+
+@pytest.mark.parametrize("updates", [2, 10**6])
+def test_a_scenario_in_which_no_time_passes(updates: int, tmp_path: Path) -> None:
+    machines = f"updates = {updates}\n[data]\nkind = 'none'\n[machines]\ncompute_s = 0\n"
+    path = write(tmp_path, f"[scenario]\nname = 'instant'\n{machines}")
+    result = tmp_path / "r.json"
+    assert_one_line(run(path, "--json", result), SETTINGS, "stands still", "compute_s")
+    assert not result.exists()
+
+
+def test_rounds_that_never_finish_end_with_one_line_and_the_result(tmp_path: Path) -> None:
+    text = QUICK.replace("updates = 60", "releases = 5\nevaluate_every_s = 86400")
+    text += "start_s = 1e9\n[federation]\nschedule = { kind = 'sync' }\n"
+    assert_one_line(
+        run(write(tmp_path, text), "--out", tmp_path / "o"), NOTHING_HAPPENS, "week", "quick"
+    )
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert (result["updates"], result["forecast"]) == (0, None)
+    assert (tmp_path / "o" / "report.html").stat().st_size > 0
 
 
 def test_an_unknown_scenario_names_those_there_are() -> None:
@@ -185,7 +222,7 @@ def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(write(tmp_path, ENDLESS)),
+        command(write(tmp_path, ENDLESS), "--out", tmp_path / "out"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -198,3 +235,4 @@ def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> No
     assert process.returncode == INTERRUPTED
     assert errors.startswith("plantfed: stopped at virtual second")
     assert len(errors.splitlines()) == 1
+    assert not list((tmp_path / "out").iterdir())

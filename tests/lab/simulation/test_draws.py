@@ -5,7 +5,7 @@ from math import exp
 import pytest
 from pydantic import ValidationError
 
-from plantfed_lab.simulation.draws import Law, exponential, stream, uniform
+from plantfed_lab.simulation.draws import LARGEST, SMALLEST, Law, exponential, stream, uniform
 
 N = 4000
 
@@ -33,6 +33,19 @@ def test_a_law_has_its_quantiles(drawn: Law, quantiles: dict[float, float]) -> N
         below = sum(x < value for x in found) / N
         at = sum(x == value for x in found) / N
         assert below - 0.04 <= u <= below + at + 0.04
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        law(kind="lognormal", median=1, sigma=1000),
+        law(kind="pareto", minimum=1, shape=1e-4),
+        law(kind="pareto", median=1e300, shape=0.05),
+    ],
+)
+def test_what_is_drawn_is_never_beyond_arithmetic(wild: Law) -> None:
+    draws = stream(1, "m", "x")
+    assert all(SMALLEST <= wild.draw(draws) <= LARGEST for _ in range(100))
 
 
 def test_exponential_has_its_mean() -> None:

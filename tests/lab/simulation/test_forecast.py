@@ -6,6 +6,7 @@ import pytest
 from tests.lab.simulation.scenarios import QUICK, write
 from tests.lab.simulation.synthetic import made_up_simulation
 
+from plantfed_lab.plant_files import write_federation_file
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.forecast import (
     COMPARED_UPDATES,
@@ -27,6 +28,8 @@ from plantfed_lab.simulation.variations import (
     machines_of,
     run_without_training,
 )
+from plantfed_lab.tennessee_eastman import federation_definition
+from plantfed_shared.definition import FederationDefinition
 
 SLOW_LINKS, SLOW_COMPUTERS, TWICE, FOUR_TIMES = CHANGES
 
@@ -204,6 +207,17 @@ def test_a_forecast_repeats_itself_and_leaves_the_run_alone(tmp_path: Path) -> N
     assert first.forecast.milestones == ()
     assert first.updates == 60
     assert SimulationResult.model_validate_json(first.to_json()) == first
+
+
+def test_a_federation_that_shares_nothing_is_forecast_too(tmp_path: Path) -> None:
+    definition = federation_definition().model_dump()
+    definition |= {"personal": ["*"], "algorithm": {"mode": "local"}}
+    path = tmp_path / "federation.toml"
+    write_federation_file(path, FederationDefinition.model_validate(definition))
+    text = QUICK + '\n[federation]\nfile = "federation.toml"\n'
+    result = forecast(tmp_path, text)
+    assert result.updates == 60
+    assert result.forecast is not None
 
 
 def test_a_run_with_training_is_forecast_too(tmp_path: Path) -> None:
