@@ -201,6 +201,10 @@ def run(*, quick: bool, data: Path | None) -> Report:  # noqa: ARG001
     report = Report(
         "exactness", grids=[Grid(title, ("mode", *(f"seed {s}" for s in range(seeds))), rows)]
     )
+    report.notes.append(
+        f"{STEPS} gradient steps a round for all: the distance of the others is what unequal rates "
+        "of arrival and drift within a round do together"
+    )
     for seed in range(seeds):
         ours = found[Job(OURS, seed, arrivals)]
         theirs = found[Job(BASELINE, seed, arrivals)]
