@@ -8,6 +8,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import json  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from subprocess import SubprocessError  # noqa: E402
 from time import monotonic  # noqa: E402
@@ -28,9 +30,9 @@ BENCHMARKS = {
     "simulator": simulator.run,
     "demo": demo.run,
 }
-LEARNING = {
+LEARNING: dict[str, Callable[..., Report]] = {
     "accuracy": accuracy.run,
-    "race": race.run,
+    **{name: partial(race.run, name) for name in race.RACES},
     "exactness": exactness.run,
     "participation": participation.run,
 }

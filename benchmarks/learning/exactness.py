@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.learning.contest import RELAXATION, Contender
 from benchmarks.learning.pool import run_all
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_agent.training import TrainingOutcome, TrainingTask
@@ -27,8 +28,6 @@ from plantfed_shared.definition import (
     FederationDefinition,
     Input,
     Loss,
-    Mode,
-    Schedule,
     Target,
 )
 from plantfed_shared.messages import Epoch
@@ -36,8 +35,6 @@ from plantfed_shared.topics import Topics
 
 MACHINES, SIZE, CONDITION = 20, 200, 30.0
 STEPS, STEP = 10, 0.5
-RELAXATION = 51 / 32
-"""1.6 as a number the lattice can hold."""
 SKEW = 1.6
 ARRIVALS, QUICK_ARRIVALS = 60_000, 2_000
 LATTICE_BITS = 18
@@ -47,23 +44,6 @@ STALLED_S = 3600.0
 TIMES_CLOSER = 100.0
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """What is compared.
-
-    Attributes:
-        name: for the table.
-        mode: of the federation.
-        arrivals: per release.
-        settings: of the algorithm.
-    """
-
-    name: str
-    mode: Mode
-    arrivals: int
-    settings: tuple[tuple[str, float], ...] = ()
 
 
 OURS = Contender("fedapm, relaxation 1.6", "fedapm", 1, (("relaxation", RELAXATION),))
@@ -183,7 +163,7 @@ def _definition(contender: Contender) -> FederationDefinition:
         inputs=tuple(Input(name=f"x{i}") for i in range(SIZE // 2 - 1)),
         targets=(Target(name="a"), Target(name="b")),
         algorithm=Algorithm.model_validate(algorithm),
-        schedule=Schedule(arrivals=contender.arrivals, min_members=MACHINES),
+        schedule=contender.schedule(MACHINES, LONGEST_S),
         lattice_bits=LATTICE_BITS,
     )
 

@@ -1,285 +1,259 @@
 """The race: virtual time and bytes until the accuracy of tuned synchronous FedAPM is reached.
 
-The task is `digits`.  A computer has a speed of its own (lognormal), every round takes a heavy-
-tailed time (Pareto), links have 64 to 256 kbit/s; the same for all contenders of a seed.
+Everybody is tuned: the synchronous baseline over learning rate and penalty; every rival over the
+learning rate, FedBuff over its server step besides; asynchronous FedAPM runs with what is best for
+the synchronous one, and in a row of its own with what is best for itself.
 """
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import exp, inf, log
+from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
-from benchmarks.learning.federation import Computer, Federation, Measurement
+from benchmarks.learning.contest import (
+    HEAVY_TAILS,
+    RELAXATION,
+    STRONG_SKEW,
+    Contender,
+    Job,
+    Speeds,
+    Track,
+    best,
+    carry_out,
+    reached,
+    seconds_to,
+)
+from benchmarks.learning.federation import Measurement
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, Task, digits, is_here
+from benchmarks.learning.tasks import FILES, is_here
 from benchmarks.report import Cell, Goal, Grid, Report
-from plantfed_lab.simulation.links import LinkQuality
-from plantfed_shared.definition import Mode, Schedule
 from plantfed_shared.wording import counted
 
-MEASURE_EVERY_S = 10.0
-LATENCY_S = 0.05
-SLOWEST_LINK, FASTEST_LINK = 64e3, 256e3
-TYPICAL_ROUND_S = 5.0
-LONGEST_TAIL = 60.0
-STEADY_PART = 0.7
-"""Of a round's time; the rest has the tail."""
 RATES, PENALTIES = (0.05, 0.1, 0.2), (0.05, 0.1, 0.2)
-RELAXATION = 51 / 32
-"""1.6 as a number the lattice can hold."""
+SERVER_STEPS = (1.0, 2.0, 4.0, 6.0, 10.0)
+SHARES = (0.6, 0.9)
 TARGETS = (0.97, 0.99)
 SEEDS = 3
+PATIENCE = 1.5
+"""A contender may take so many times as long as the baseline."""
+QUICK_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Speeds:
-    """How unequal the computers are.
+class Race:
+    """One kind of inequality.
 
     Attributes:
-        name: for the table.
-        sigma: of the lognormal speed of a machine.
-        tail: shape of the Pareto of a round.
-        horizon_s: virtual seconds a run may take.
+        speeds: of the computers.
+        longest_s: virtual seconds a run of the baseline may take.
         times_sooner: than tuned synchronous FedAPM, that asynchronous FedAPM promises.
     """
 
-    name: str
-    sigma: float
-    tail: float
-    horizon_s: float
+    speeds: Speeds
+    longest_s: float
     times_sooner: float
 
 
-HEAVY_TAILS = Speeds("heavy tails", 0.6, 1.5, 5_000, 2.0)
-STRONG_SKEW = Speeds("strong skew", 1.6, 1.2, 20_000, 4.0)
+RACES = {
+    "race-tails": Race(HEAVY_TAILS, 5_000, 2.0),
+    "race-skew": Race(STRONG_SKEW, 20_000, 4.0),
+}
+
+Tuning = Mapping[Contender, Sequence[Track]]
+"""Settings that were tried, and their tracks by seed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """What takes part in the race.
+class Baseline:
+    """What everybody is compared with.
 
     Attributes:
-        name: for the table.
-        mode: of the federation.
-        arrivals: per release; None for synchronous rounds of all machines.
-        settings: of the algorithm.
+        contender: tuned synchronous FedAPM.
+        tracks: of it, by seed.
     """
 
-    name: str
-    mode: Mode
-    arrivals: int | None
-    settings: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run.
-
-    Attributes:
-        data: folder with the digits.
-        speeds: of the computers.
-        seed: of split, start, computers and links.
-        contender: who runs.
-        enough: it ends when the smoothed mean accuracy has reached this.
-    """
-
-    data: Path
-    speeds: Speeds
-    seed: int
     contender: Contender
-    enough: float = inf
+    tracks: Sequence[Track]
+
+    def target(self, seed: int, part: float) -> float:
+        """That part of its best accuracy."""
+        return part * best(self.tracks[seed])
+
+    def patience_s(self, seed: int) -> float:
+        """How long a contender may take, virtual seconds."""
+        return PATIENCE * seconds_to(self.tracks[seed], self.target(seed, TARGETS[-1]))
 
 
-Track = list[Measurement]
-"""A measurement every 10 virtual seconds."""
+def run(name: str, *, quick: bool, data: Path | None) -> Report:
+    """One race, three seeds.
 
-
-def carry_out(job: Job) -> Track:
-    """Let one contender run."""
-    task = digits(job.seed, job.data)
-    everybody, horizon_s = len(task.machines), job.speeds.horizon_s
-    if job.contender.arrivals is None:
-        schedule = Schedule(
-            kind="sync", participation=1.0, min_members=everybody, deadline_s=10 * horizon_s
-        )
-    else:
-        schedule = Schedule(
-            arrivals=job.contender.arrivals, min_members=everybody, release_after_s=10 * horizon_s
-        )
-    definition = task.defined(
-        job.contender.mode, schedule, lattice_bits=16, **dict(job.contender.settings)
-    )
-    federation = Federation(
-        task, definition, seed=job.seed, computers=computers(task, job.speeds, job.seed)
-    )
-    found: Track = []
-    while federation.seconds < horizon_s:
-        federation.run(MEASURE_EVERY_S)
-        found.append(federation.measure())
-        if len(found) >= 3 and smoothed(found)[-2] >= job.enough:
-            break
-    return found
-
-
-def computers(task: Task, speeds: Speeds, seed: int) -> dict[str, Computer]:
-    """The computers and links of one seed; the same for all contenders."""
-    return {name: _computer(speeds, random.Random(f"{seed} {name}")) for name in task.machines}
-
-
-def _computer(speeds: Speeds, chance: random.Random) -> Computer:
-    typical = TYPICAL_ROUND_S * chance.lognormvariate(0, speeds.sigma)
-    rate = exp(chance.uniform(log(SLOWEST_LINK), log(FASTEST_LINK)))
-
-    def compute_s() -> float:
-        tail = min(chance.paretovariate(speeds.tail), LONGEST_TAIL)
-        return typical * (STEADY_PART + (1 - STEADY_PART) * tail)
-
-    return Computer(compute_s, LinkQuality(rate, rate, LATENCY_S))
-
-
-# ---------------------------------------------------------------- reading a track
-
-
-def smoothed(track: Track) -> list[float]:
-    """Mean accuracy of each measurement and its two neighbours; the ends as they are."""
-    means = [m.mean for m in track]
-    inner = [sum(means[i - 1 : i + 2]) / 3 for i in range(1, len(means) - 1)]
-    return [*means[:1], *inner, *means[1:][-1:]]
-
-
-def reached(track: Track, accuracy: float) -> Measurement | None:
-    """The first measurement with this smoothed mean accuracy."""
-    levels = smoothed(track)[:-1]
-    return next((m for m, level in zip(track, levels, strict=False) if level >= accuracy), None)
-
-
-def best(track: Track) -> float:
-    """The highest smoothed mean accuracy."""
-    return max(smoothed(track)[:-1])
-
-
-# ---------------------------------------------------------------- the race
-
-
-def tuned(tracks: Mapping[Contender, Sequence[Track]]) -> Contender:
-    """Who reaches 99 % of the best accuracy of all soonest, in the median over seeds."""
-    n_seeds = len(next(iter(tracks.values())))
-    highest = [max(best(each[seed]) for each in tracks.values()) for seed in range(n_seeds)]
-
-    def seconds(contender: Contender) -> tuple[float, float]:
-        times = [
-            _seconds(reached(track, TARGETS[-1] * top))
-            for track, top in zip(tracks[contender], highest, strict=True)
-        ]
-        return median(times), sum(times)
-
-    return min(tracks, key=seconds)
-
-
-def _seconds(found: Measurement | None) -> float:
-    return inf if found is None else found.seconds
-
-
-def _grid() -> list[Contender]:
-    return [
-        Contender(
-            f"lr {rate}, rho {penalty}",
-            "fedapm",
-            None,
-            (("learning_rate", rate), ("penalty", penalty)),
-        )
-        for rate in RATES
-        for penalty in PENALTIES
-    ]
-
-
-def _asynchronous(baseline: Contender, *, quick: bool) -> list[Contender]:
-    same = baseline.settings
-    ours = Contender("fedapm, relaxation 1.6", "fedapm", 1, (*same, ("relaxation", RELAXATION)))
-    steps = (1.0,) if quick else (1.0, 2.0, 4.0, 6.0, 10.0)
-    buffers = [
-        Contender(f"fedbuff, server step {s:g}", "fedbuff", 4, (*same, ("server_step", s)))
-        for s in steps
-    ]
-    if quick:
-        return [ours, *buffers]
-    return [
-        ours,
-        Contender("fedapm", "fedapm", 1, same),
-        replace(ours, name="fedapm, relaxation 1.6, 4 arrivals", arrivals=4),
-        *buffers,
-        Contender("fedasync, share .6", "fedasync", 1, (*same, ("server_step", 0.6))),
-        Contender("fedasync, share .9", "fedasync", 1, (*same, ("server_step", 0.9))),
-        Contender("fedalt", "fedalt", 4, same),
-        Contender("fedsim", "fedsim", 4, same),
-    ]
-
-
-def run(*, quick: bool, data: Path | None) -> Report:
-    """Both kinds of inequality, three seeds."""
-    report = Report("race")
+    Args:
+        name: of :data:`RACES`.
+        quick: one seed, few contenders.
+        data: folder with the digits.
+    """
+    report, race = Report(name), RACES[name]
     if data is None or not is_here("digits", data):
         report.skipped.append(f"{FILES['digits']} is not in a folder given by --data")
         return report
-    seeds = 1 if quick else SEEDS
-    for speeds in (HEAVY_TAILS, STRONG_SKEW):
-        limited = replace(speeds, horizon_s=600) if quick else speeds
-        _race(report, limited, data, seeds, quick=quick)
+    seeds = range(1 if quick else SEEDS)
+    longest_s = QUICK_S if quick else race.longest_s
+    grid = _grid(Contender("lr {lr}, rho {rho}", "fedapm", None), PENALTIES)
+    tracks = _run(name, [Job(data, race.speeds, s, c, longest_s) for c in grid for s in seeds])
+    tuning = {contender: tracks[contender] for contender in grid}
+    taken = tuned(tuning, _highest(tuning))
+    baseline = Baseline(taken, tuning[taken])
+    report.grids.append(_tuning_table(race, tuning, taken))
+    _race(report, race, baseline, data, quick=quick)
     if quick:
         report.goals.clear()
-        report.notes.append("one seed and a short run: too little to compare anything")
-    report.notes.append(
-        "virtual time; accuracy of the newest release with each machine's head, mean over "
-        "machines, smoothed over three measurements 10 s apart; bytes are MQTT packets of both "
-        "directions; the target is that part of the best accuracy of tuned synchronous fedapm; "
-        "all columns are synchronous / asynchronous, median over seeds, 0 where a seed never "
-        "arrives: more is better; all contenders take the baseline's learning rate and penalty, so "
-        "that only fedapm's were tuned for its kind, and fedbuff's server step was swept"
-    )
+        report.notes.append("one seed, a short run: too little to compare anything")
+    report.notes += NOTES
     return report
 
 
-def _race(report: Report, speeds: Speeds, data: Path, seeds: int, *, quick: bool) -> None:
-    grid = _grid()[:2] if quick else _grid()
-    jobs = [Job(data, speeds, seed, c) for c in grid for seed in range(seeds)]
-    tracks = run_all(f"race, {speeds.name}: tuning", carry_out, jobs)
-    by_contender = {c: tracks[i * seeds : (i + 1) * seeds] for i, c in enumerate(grid)}
-    baseline = tuned(by_contender)
-    report.grids.append(_tuning_table(speeds, by_contender, baseline))
-    of_baseline = by_contender[baseline]
-    tops = [best(track) for track in of_baseline]
-    contenders = _asynchronous(baseline, quick=quick)
+NOTES = [
+    "virtual time; accuracy of the newest release with each machine's head, mean over machines, "
+    "smoothed over three measurements 10 s apart; bytes are MQTT packets of both directions; the "
+    "target is that part of the best accuracy of tuned synchronous fedapm",
+    "all columns are synchronous / asynchronous, median over seeds: more is better; in brackets "
+    f"each seed; 0 where it was not reached in {PATIENCE:g} times the synchronous time to 99 %",
+    "own lr: the best of .05, .1 and .2 for that row; own rho as well; server steps and shares are "
+    "all shown",
+]
+
+
+def _race(report: Report, race: Race, baseline: Baseline, data: Path, *, quick: bool) -> None:
+    seeds = range(len(baseline.tracks))
+    rows = _contenders(baseline.contender.settings, quick=quick)
     jobs = [
-        Job(data, speeds, seed, c, enough=1.002 * TARGETS[-1] * tops[seed])
-        for c in contenders
-        for seed in range(seeds)
+        Job(
+            data,
+            race.speeds,
+            seed,
+            contender,
+            baseline.patience_s(seed),
+            enough=baseline.target(seed, TARGETS[-1]),
+        )
+        for variants in rows
+        for contender in variants
+        for seed in seeds
     ]
-    tracks = run_all(f"race, {speeds.name}", carry_out, jobs)
-    rows: list[tuple[Cell, ...]] = []
-    for number, contender in enumerate(contenders):
-        own = tracks[number * seeds : (number + 1) * seeds]
-        cells: list[Cell] = [contender.name]
-        for target in TARGETS:
-            pairs = [
-                (reached(theirs, target * top), reached(track, target * top))
-                for theirs, track, top in zip(of_baseline, own, tops, strict=True)
-            ]
-            cells += _ratio_cells(pairs)
-            if contender == contenders[0] and target == TARGETS[-1]:
-                report.goals += _goals(speeds, pairs)
-        rows.append(tuple(cells))
+    tracks = _run(report.name, jobs)
+    goals = [baseline.target(seed, TARGETS[-1]) for seed in seeds]
+    taken = [tuned({c: tracks[c] for c in variants}, goals) for variants in rows]
+    cells = [_row(c, tracks[c], baseline) for c in taken]
     columns = ["asynchronous contender"]
     for target in TARGETS:
         what = ("times sooner", "seeds", "bytes up", "bytes down")
         columns += [f"{target:.0%}: {name}" for name in what]
-    title = f"{speeds.name}: against synchronous fedapm with {baseline.name}"
-    report.grids.append(Grid(f"{title}, {counted(seeds, 'seed')}", columns, rows))
+    title = f"{race.speeds.name}: against synchronous fedapm with {baseline.contender.name}"
+    report.grids.append(Grid(f"{title}, {counted(len(seeds), 'seed')}", columns, cells))
+    report.goals += _goals(race, _pairs(tracks[taken[0]], baseline, TARGETS[-1]))
 
+
+def _run(name: str, jobs: Sequence[Job]) -> dict[Contender, list[Track]]:
+    """Tracks by contender and seed."""
+    found: dict[Contender, list[Track]] = {}
+    for job, track in zip(jobs, run_all(name, carry_out, jobs), strict=True):
+        found.setdefault(job.contender, []).append(track)
+    return found
+
+
+# ---------------------------------------------------------------- who takes part
+
+
+def _grid(contender: Contender, penalties: Sequence[float | None]) -> list[Contender]:
+    """A contender with every learning rate and penalty; its name says which."""
+    return [
+        Contender(
+            contender.name.format(lr=rate, rho=penalty),
+            contender.mode,
+            contender.arrivals,
+            (
+                *contender.settings,
+                ("learning_rate", rate),
+                *(() if penalty is None else (("penalty", penalty),)),
+            ),
+        )
+        for rate in RATES
+        for penalty in penalties
+    ]
+
+
+def _contenders(same: tuple[tuple[str, float], ...], *, quick: bool) -> list[list[Contender]]:
+    """Rows of the table, each with the settings it may choose from; ours is the first."""
+    relaxed = (("relaxation", RELAXATION),)
+    ours = Contender("fedapm, relaxation 1.6", "fedapm", 1, (*same, *relaxed))
+    name = "fedbuff, server step {step:g}, own lr {{lr}}"
+    buffers = [
+        Contender(name.format(step=step), "fedbuff", 4, (("server_step", step),))
+        for step in SERVER_STEPS
+    ]
+    if quick:
+        return [[ours], _grid(buffers[0], [None])[:1]]
+    own = partial(Contender, mode="fedapm", arrivals=1, settings=relaxed)
+    name = "fedasync, share {share:g}, own lr {{lr}}"
+    rivals = [
+        *buffers,
+        *(
+            Contender(name.format(share=share), "fedasync", 1, (("server_step", share),))
+            for share in SHARES
+        ),
+        Contender("fedalt, own lr {lr}", "fedalt", 4),
+        Contender("fedsim, own lr {lr}", "fedsim", 4),
+    ]
+    return [
+        [ours],
+        [Contender("fedapm, relaxation 1", "fedapm", 1, same)],
+        [Contender("fedapm, relaxation 1.6, 4 arrivals", "fedapm", 4, (*same, *relaxed))],
+        _grid(own("fedapm, relaxation 1.6, own lr {lr}, rho {rho}"), PENALTIES),
+        *(_grid(rival, [None]) for rival in rivals),
+    ]
+
+
+def tuned(tuning: Tuning, goals: Sequence[float]) -> Contender:
+    """Who reaches an accuracy soonest, in the median over seeds.
+
+    Args:
+        tuning: what was tried.
+        goals: accuracy for each seed.
+    """
+
+    def order(contender: Contender) -> tuple[float, float, float]:
+        own = tuning[contender]
+        times = [seconds_to(track, goal) for track, goal in zip(own, goals, strict=True)]
+        return median(times), sum(times), -mean(map(best, own))
+
+    return min(tuning, key=order)
+
+
+def _highest(tuning: Tuning) -> list[float]:
+    """By seed, 99 % of the best accuracy of all that was tried."""
+    return [TARGETS[-1] * max(map(best, each)) for each in zip(*tuning.values(), strict=True)]
+
+
+# ---------------------------------------------------------------- tables
 
 Pair = tuple[Measurement | None, Measurement | None]
 """(baseline, contender) at a target."""
+
+
+def _pairs(own: Sequence[Track], baseline: Baseline, part: float) -> list[Pair]:
+    goals = [baseline.target(seed, part) for seed in range(len(own))]
+    return [
+        (reached(theirs, goal), reached(track, goal))
+        for theirs, track, goal in zip(baseline.tracks, own, goals, strict=True)
+    ]
+
+
+def _row(contender: Contender, own: Sequence[Track], baseline: Baseline) -> tuple[Cell, ...]:
+    cells: list[Cell] = [contender.name]
+    for part in TARGETS:
+        cells += _ratio_cells(_pairs(own, baseline, part))
+    return tuple(cells)
 
 
 def _ratio_cells(pairs: Sequence[Pair]) -> list[Cell]:
@@ -300,33 +274,26 @@ def _ratio_cells(pairs: Sequence[Pair]) -> list[Cell]:
     return [f"{median(sooner):.2f} ({each})", share, median(up), median(down)]
 
 
-def _goals(speeds: Speeds, pairs: Sequence[Pair]) -> list[Goal]:
-    sooner = [0.0 if b is None or c is None else b.seconds / c.seconds for b, c in pairs]
-    part = [inf if s == 0 else 1 / s for s in sooner]
-    what = f"{speeds.name}: time of asynchronous fedapm to 99 %"
+def _goals(race: Race, pairs: Sequence[Pair]) -> list[Goal]:
+    part = [inf if b is None or c is None else c.seconds / b.seconds for b, c in pairs]
+    what = f"{race.speeds.name}: time of asynchronous fedapm to 99 %"
     return [
-        Goal(f"{what}, median", median(part), 1 / speeds.times_sooner, "of synchronous"),
+        Goal(f"{what}, median", median(part), 1 / race.times_sooner, "of synchronous"),
         Goal(f"{what}, slowest seed", max(part), 1.0, "of synchronous"),
     ]
 
 
-def _tuning_table(
-    speeds: Speeds, tracks: dict[Contender, list[Track]], baseline: Contender
-) -> Grid:
+def _tuning_table(race: Race, tuning: Tuning, taken: Contender) -> Grid:
+    goals = _highest(tuning)
     rows: list[tuple[Cell, ...]] = []
-    n_seeds = len(tracks[baseline])
-    highest = [max(best(each[seed]) for each in tracks.values()) for seed in range(n_seeds)]
-    for contender, own in tracks.items():
-        times = [
-            _seconds(reached(track, TARGETS[-1] * top))
-            for track, top in zip(own, highest, strict=True)
-        ]
+    for contender, own in tuning.items():
+        times = [seconds_to(track, goal) for track, goal in zip(own, goals, strict=True)]
         rows.append(
             (
-                contender.name + (" (taken)" if contender == baseline else ""),
-                sum(map(best, own)) / n_seeds,
+                contender.name + (" (taken)" if contender == taken else ""),
+                mean(map(best, own)),
                 ", ".join("never" if t == inf else f"{t:.0f}" for t in times),
             )
         )
     columns = ("synchronous fedapm", "best accuracy", "s to 99 % of the grid's best, by seed")
-    return Grid(f"{speeds.name}: tuning of the baseline", columns, rows)
+    return Grid(f"{race.speeds.name}: tuning of the baseline", columns, rows)
