@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.report import Grid, Report
 from benchmarks.timing import interleaved
 from plantfed_shared import wire
-from plantfed_shared.codec import decode_dense, encode_dense
-from plantfed_shared.lattice import Integers
+from plantfed_shared.codec import Coding, decode_integers, encode_integers
+from plantfed_shared.lattice import Integers, Lattice
 from plantfed_shared.messages import Epoch, ModelName, Update
 from plantfed_shared.parameters import Floats
 from plantfed_shared.topics import Kind
@@ -35,8 +35,8 @@ UPDATE = Update(
     weight=1,
     definition=b"8 bytes.",
     dual_checksum=0x0F1E_2D3C_4B5A_6978,
-    encoding=0,
     score=0.75,
+    want=0,
 )
 
 
@@ -98,7 +98,7 @@ def formats_of(change: Integers) -> list[Format]:
     floats = (change * STEP).astype(np.float32)
     header = UPDATE.model_dump()
     return [
-        Format("PlantFed", lambda: wire.encode(UPDATE, encode_dense(change)), _decode_own(change)),
+        Format("PlantFed, plain", lambda: _encode_own(change), _decode_own(change)),
         Format(
             "msgpack dict",
             lambda: _packed({**header, "change": change.astype("<i2").tobytes()}),
@@ -117,8 +117,17 @@ def _decoder(form: Format, encoded: bytes) -> Callable[[], Any]:
     return lambda: form.decode(encoded)
 
 
+def _encode_own(change: Integers) -> bytes:
+    return wire.encode(UPDATE, encode_integers(change, _lattice(change), Coding.PLAIN))
+
+
+def _lattice(change: Integers) -> Lattice:
+    return Lattice((change.size,), (16,))
+
+
 def _decode_own(change: Integers) -> Callable[[bytes], Integers]:
-    return lambda encoded: decode_dense(wire.decode(encoded, Kind.UPDATE).tail, change.size)
+    lattice = _lattice(change)
+    return lambda encoded: decode_integers(wire.decode(encoded, Kind.UPDATE).tail, lattice)
 
 
 def _packed(fields: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import decode_dense
+from plantfed_shared.codec import decode_integers
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import (
     Integers,
@@ -173,7 +173,7 @@ def _judge_content(
     if not state.consensus.has_room(state.members[agent].contribution, update.weight):
         return Judgement(Code.REJECTED, "the sum of all weights would leave the lattice's range")
     try:
-        decoded = decode_dense(change, state.terms.lattice.size)
+        decoded = decode_integers(change, state.terms.lattice)
         after = state.contribution_after(agent, update.base.k, decoded, update.weight)
     except (PeerError, SaturationError) as error:
         return Judgement(Code.REJECTED, str(error))

@@ -60,12 +60,19 @@ class Consensus(Protocol):
     Attributes:
         total: weighted sum, int64 (n,).
         weight: sum of the weights in it.
+        exact: the model in lattice units before it was rounded to what is released, int64 (n,),
+            where the next one starts from it; None where it is made of the sums alone.
         counts_members: all members are in it, so that one that leaves changes the model.
     """
 
     total: Integers
     weight: int
     counts_members: bool
+
+    @property
+    def exact(self) -> Integers | None:
+        """See above."""
+        ...
 
     def next_contribution(
         self, old: Contribution, base: Integers, relaxed: Integers, weight: int
@@ -111,7 +118,7 @@ class Consensus(Protocol):
         ...
 
     def release(self, current: Integers) -> Integers:
-        """The next model; the current one where nobody has contributed."""
+        """The next model before it is rounded; the current one where nobody has contributed."""
         ...
 
 
@@ -124,6 +131,7 @@ class AllMembersMean:
     """
 
     counts_members = True
+    exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)
@@ -169,6 +177,7 @@ class ArrivalsMean:
     """
 
     counts_members = False
+    exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)
@@ -210,6 +219,7 @@ class BufferedChanges:
     Attributes:
         total: sum of s(tau) relax*o over the buffer, int64 (n,), with 16 fraction bits more.
         weight: arrivals in the buffer, times 2^16.
+        exact: U, not rounded to what is released: steps too short for that add up.
     """
 
     counts_members = False
@@ -217,7 +227,7 @@ class BufferedChanges:
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
         self.weight = 0
-        self._current = current
+        self.exact: Integers = current
         self._exponent = algorithm.staleness_exponent
         self._server_step = round(algorithm.server_step * ONE)
 
@@ -250,12 +260,12 @@ class BufferedChanges:
         if not self.weight:
             return current
         model = self._moved(self.total, self.weight)
-        self.total, self.weight, self._current = np.zeros_like(model), 0, model
+        self.total, self.weight, self.exact = np.zeros_like(model), 0, model
         return model
 
     def _moved(self, total: Integers, weight: int) -> Integers:
         mean = divide_half_even(total, weight)
-        return self._current + divide_half_even(self._server_step * mean, ONE)
+        return self.exact + divide_half_even(self._server_step * mean, ONE)
 
 
 class StalenessMixing:
@@ -269,6 +279,7 @@ class StalenessMixing:
     """
 
     counts_members = False
+    exact: Integers | None = None
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = current

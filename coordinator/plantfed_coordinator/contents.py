@@ -1,71 +1,127 @@
-"""The blobs that agents can fetch: kept models, the definition, a member's own dual."""
+"""The blobs that agents can fetch: steps between kept models, the definition, a member's dual."""
+
+from collections import OrderedDict
+
+import numpy as np
 
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import encode_dense, encode_model
-from plantfed_shared.definition import content_digest
-from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Content, Epoch, ModelName, ModelOffer
+from plantfed_shared.codec import Coding, encode_integers, encode_model
+from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, checksum
+from plantfed_shared.messages import Epoch, ModelName, ModelOffer, ModelStep
+from plantfed_shared.transfer import Blob
 
 DUALS_KEPT = 4
+STEPS_KEPT_BYTES = 32 * 2**20
 
 
 class Contents:
-    """Encodes each kept model once, and the duals that are being fetched."""
+    """Encodes each step between two models once, and the duals that are being fetched."""
 
     def __init__(self) -> None:
         self._epoch: Epoch | None = None
-        self._offers: dict[int, tuple[ModelName, Content]] = {}
-        self._encoded: dict[bytes, tuple[int, bytes]] = {}
-        self._duals: dict[str, tuple[Integers, Content, bytes]] = {}
+        self._names: dict[int, ModelName] = {}
+        self._steps: OrderedDict[ModelStep, Blob] = OrderedDict()
+        self._step_of: dict[bytes, ModelStep] = {}
+        self._steps_bytes = 0
+        self._duals: dict[str, tuple[Integers, Blob]] = {}
+
+    def name(self, state: FederationState, k: int) -> ModelName:
+        """The name of a kept model."""
+        self._keep_up(state)
+        known = self._names.get(k)
+        if known is None:
+            known = self._names[k] = ModelName(state.epoch, k, checksum(state.versions[k]))
+        return known
 
     def offer(self, state: FederationState) -> ModelOffer:
-        """The newest model and where its bytes are."""
-        self._keep_up(state)
-        name, content = self._offers[state.k]
-        return ModelOffer(name, content, state.terms.content, state.final)
+        """The newest model."""
+        return ModelOffer(self.name(state, state.k), state.terms.content, state.final)
 
-    def model(self, state: FederationState, digest: bytes) -> tuple[int, bytes] | None:
-        """(release number, bytes) of a kept model."""
-        self._keep_up(state)
-        return self._encoded.get(digest)
+    def step(self, state: FederationState, step: ModelStep) -> Blob:
+        """How to get from one kept model to another, or to one from nothing.
 
-    def other(self, state: FederationState, agent: str, digest: bytes) -> bytes | None:
-        """The bytes of the definition or of the agent's own dual."""
+        Equal for all who have the same base.
+        """
+        self._keep_up(state)
+        known = self._steps.get(step)
+        if known is None:
+            known = self._encoded(state, step)
+            self._steps[step] = known
+            self._step_of[known.content.digest] = step
+            self._steps_bytes += known.content.size
+            while self._steps_bytes > STEPS_KEPT_BYTES and len(self._steps) > 1:
+                _, oldest = self._steps.popitem(last=False)
+                self._steps_bytes -= oldest.content.size
+                self._step_of.pop(oldest.content.digest, None)
+        self._steps.move_to_end(step)
+        return known
+
+    def step_with(
+        self, state: FederationState, digest: bytes, claimed: ModelStep | None
+    ) -> tuple[ModelStep, Blob] | None:
+        """The step with this digest.
+
+        Args:
+            state: of the federation.
+            digest: of its content.
+            claimed: what it is, says who asks: after a restart nothing is encoded yet.
+        """
+        self._keep_up(state)
+        step = self._step_of.get(digest, claimed)
+        if step is None or not can_step(state, step):
+            return None
+        blob = self.step(state, step)
+        return (step, blob) if blob.content.digest == digest else None
+
+    def other(self, state: FederationState, agent: str, digest: bytes) -> Blob | None:
+        """The definition or the agent's own dual."""
         if digest == state.terms.digest:
-            return state.terms.encoded
-        content, encoded = self._encoded_dual(state, agent)
-        return encoded if content.digest == digest else None
+            return Blob(state.terms.content, state.terms.encoded)
+        blob = self._encoded_dual(state, agent)
+        return blob if blob.content.digest == digest else None
 
-    def dual(self, state: FederationState, agent: str) -> Content | None:
-        """Where a member's dual is, or None while it is zero."""
+    def dual(self, state: FederationState, agent: str) -> Blob | None:
+        """A member's dual, or None while it is zero."""
         is_zero = not state.members[agent].contribution.dual.any()
-        return None if is_zero else self._encoded_dual(state, agent)[0]
+        return None if is_zero else self._encoded_dual(state, agent)
 
-    def _encoded_dual(self, state: FederationState, agent: str) -> tuple[Content, bytes]:
+    def _encoded(self, state: FederationState, step: ModelStep) -> Blob:
+        model, lattice = state.versions[step.k], state.terms.lattice
+        coding = state.terms.definition.compression.coding
+        base = None if step.base_k is None else (step.base_k, state.versions[step.base_k])
+        if base is not None and not _is_shorter(model, base[1], coding):
+            base = None
+        return Blob.of(encode_model(self.name(state, step.k), model, lattice, coding, base))
+
+    def _encoded_dual(self, state: FederationState, agent: str) -> Blob:
         """Encoded once for all windows of a transfer; the few that were fetched last are kept."""
         integers = state.members[agent].contribution.dual
         known = self._duals.pop(agent, None)
         if known is None or known[0] is not integers:
-            encoded = encode_dense(integers)
-            known = integers, _content(encoded), encoded
+            coding = state.terms.definition.compression.coding
+            known = integers, Blob.of(encode_integers(integers, state.terms.lattice, coding))
         self._duals[agent] = known
         if len(self._duals) > DUALS_KEPT:
             del self._duals[next(iter(self._duals))]
-        return known[1:]
+        return known[1]
 
     def _keep_up(self, state: FederationState) -> None:
         if self._epoch != state.epoch:
             self._epoch = state.epoch
-            self._offers.clear()
-            self._encoded.clear()
-        for k in self._offers.keys() - state.versions.keys():
-            del self._encoded[self._offers.pop(k)[1].digest]
-        for k in state.versions.keys() - self._offers.keys():
-            name = ModelName(state.epoch, k, checksum(state.versions[k]))
-            encoded = encode_model(name, state.versions[k])
-            self._offers[k] = name, _content(encoded)
-            self._encoded[self._offers[k][1].digest] = k, encoded
+            self._names.clear()
+            self._steps.clear()
+            self._step_of.clear()
+            self._steps_bytes = 0
+        for k in self._names.keys() - state.versions.keys():
+            del self._names[k]
 
 
-def _content(encoded: bytes) -> Content:
-    return Content(content_digest(encoded), len(encoded))
+def _is_shorter(model: Integers, base: Integers, coding: str) -> bool:
+    """Whether the difference is worth sending, and a number of the lattice at all."""
+    largest = int(np.abs(model - base).max(initial=0))
+    return coding == Coding.ENTROPY and largest < MAX_MAGNITUDE
+
+
+def can_step(state: FederationState, step: ModelStep) -> bool:
+    """Whether both models are kept."""
+    return step.k in state.versions and (step.base_k is None or step.base_k in state.versions)

@@ -9,7 +9,8 @@ What each kind of message leads to:
     hello    unknown -> Joined, WELCOME; agrees -> STATE; else -> IncarnationRaised, WELCOME
     update   judged in the order of ``admission.judge_update``; Applied -> STATE, perhaps Released
     offer    an update too long for one message: NEED until it is complete, then as update
-    need     CHUNKs of a kept model (which pins it), the definition or the member's own dual
+    want     CHUNKs of the newest model, or standing until there is a newer one
+    need     CHUNKs of a kept model, the definition or the member's own dual
     bye      Left -> STATE(left)
     model    retained: our own, or one that shows a newer past -> EpochStarted
 """
@@ -34,11 +35,13 @@ from plantfed_coordinator.events import (
     Order,
     TimerDue,
 )
-from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left, Served
+from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left
 from plantfed_coordinator.releases import Releases, Selector, draw_participants
+from plantfed_coordinator.serving import Serving
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.throttle import Throttle
 from plantfed_shared import wire
+from plantfed_shared.codec import largest_encoding_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
@@ -54,10 +57,11 @@ from plantfed_shared.messages import (
     Status,
     Update,
     Verdict,
+    Want,
     Welcome,
 )
 from plantfed_shared.topics import Address, Kind, Topics
-from plantfed_shared.transfer import Assembly, chunks
+from plantfed_shared.transfer import Assembly
 
 UPDATE_ENVELOPE_BYTES = 256
 """More than any UPDATE has besides its change."""
@@ -88,6 +92,7 @@ class FederationMachine:
     ) -> None:
         self._desk = Desk(state, topics, new_bits, now)
         self._releases = Releases(self._desk, select, now)
+        self._serving = Serving(self._desk)
         self._uploads: dict[str, Assembly] = {}
         self._refusals = Throttle(REFUSAL_LINE_EVERY_S)
 
@@ -114,6 +119,7 @@ class FederationMachine:
             case TimerDue():
                 pass
         self._releases.settle(now)
+        self._serving.settle()
         return self._desk.take_actions()
 
     def next_timer(self) -> float:
@@ -149,8 +155,10 @@ class FederationMachine:
                 self._take_offer(agent, message.content)
             case Chunk():
                 self._take_chunk(agent, message, envelope.tail, now)
+            case Want():
+                self._serving.take_want(agent, message, envelope.digest)
             case Need():
-                self._take_need(agent, message, envelope.digest)
+                self._serving.take_need(agent, message, envelope.digest)
             case Bye():
                 self._take_bye(agent, message, envelope.digest)
         if agent not in self._desk.state.members:
@@ -232,13 +240,18 @@ class FederationMachine:
         elif code is Code.REJECTED:
             self._refuse(agent, f"update {update.seq} rejected: {why}", now)
         verdict = Verdict(envelope.digest, code, why[:300]) if code else None
-        self._desk.reply(agent, verdict, offer=code is Code.BASE_GONE)
+        # who sends it twice may have missed more than the verdict
+        self._desk.reply(agent, verdict, offer=not is_new)
+        if is_new and update.want:
+            want = Want(have=update.base, window=update.want)
+            self._serving.take_want(agent, want, envelope.digest)
 
     def _take_offer(self, agent: str, content: Content) -> None:
         if agent not in self._desk.state.members:
             self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
             return
-        limit = UPDATE_ENVELOPE_BYTES + 1 + 4 * self._desk.state.terms.lattice.size
+        lattice = self._desk.state.terms.lattice
+        limit = UPDATE_ENVELOPE_BYTES + largest_encoding_bytes(lattice)
         if content.size > limit:
             raise PeerError(f"offers {content.size} bytes, an update has at most {limit}")
         upload = self._uploads.get(agent)
@@ -248,7 +261,7 @@ class FederationMachine:
 
     def _take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> None:
         upload = self._uploads.get(agent)
-        if upload is None or upload.content.digest != chunk.digest:
+        if upload is None or upload.content != chunk.content:
             return
         window_complete = upload.accept(chunk.offset, piece)
         whole = upload.finished()
@@ -260,25 +273,6 @@ class FederationMachine:
         elif window_complete:
             self._desk.send(agent, upload.next_need())
 
-    def _take_need(self, agent: str, need: Need, digest: int) -> None:
-        member = self._desk.state.members.get(agent)
-        if member is None:
-            self._desk.reply(agent, Verdict(digest, Code.UNKNOWN_MEMBER, "say hello"))
-            return
-        found = self._desk.contents.model(self._desk.state, need.digest)
-        if found is not None:
-            k, content = found
-            if member.pinned is None or k > member.pinned:
-                self._desk.record(Served(agent, k))
-        else:
-            other = self._desk.contents.other(self._desk.state, agent, need.digest)
-            if other is None:
-                self._desk.reply(agent, None, offer=True)
-                return
-            content = other
-        for chunk, piece in chunks(content, need.digest, need, self._desk.max_payload_bytes):
-            self._desk.send(agent, chunk, piece)
-
     def _take_bye(self, agent: str, bye: Bye, digest: int) -> None:
         member = self._desk.state.members.get(agent)
         if member is not None and bye.incarnation != member.incarnation:
@@ -286,7 +280,7 @@ class FederationMachine:
             return
         if member is not None:
             self._desk.record(Left(agent, barred=False))
-            self._uploads.pop(agent, None)
+            self._forget(agent)
             self._desk.note("left", agent)
         self._desk.reply(agent, Verdict(digest, Code.LEFT, ""))
 
@@ -299,7 +293,7 @@ class FederationMachine:
             self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
             return
         self._desk.record(Left(agent, barred=True))
-        self._uploads.pop(agent, None)
+        self._forget(agent)
         self._desk.note("removed by the operator", agent)
         self._desk.reply(agent, Verdict(0, Code.REMOVED, "removed by the operator"))
 
@@ -313,17 +307,23 @@ class FederationMachine:
     def _renew(self, reason: str, seen: Epoch, definition: bytes | None = None) -> None:
         self._desk.renew(reason, seen, definition)
         self._uploads.clear()
+        self._serving.forget()
+
+    def _forget(self, agent: str) -> None:
+        self._uploads.pop(agent, None)
+        self._serving.forget(agent)
 
     def _welcome(self, agent: str) -> None:
         state = self._desk.state
         member = state.members[agent]
+        dual = self._desk.contents.dual(state, agent)
         self._desk.send(
             agent,
             Welcome(
                 epoch=state.epoch,
                 incarnation=member.incarnation,
                 dual_checksum=checksum(member.contribution.dual),
-                dual=self._desk.contents.dual(state, agent),
+                dual=None if dual is None else dual.content,
                 offer=self._desk.contents.offer(state),
             ),
         )

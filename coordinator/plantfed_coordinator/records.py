@@ -60,10 +60,17 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A member asked for version k: it is pinned until the member asks for a newer one."""
+    """A member asked for version k: both are kept until it asks for another or comes from k.
+
+    Attributes:
+        agent: who.
+        k: the version that is served.
+        held: the version it has until it has all of that, or None.
+    """
 
     agent: str
     k: int
+    held: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from plantfed_coordinator.records import Released, RoundOpened
 from plantfed_coordinator.state import FederationState, Round
 from plantfed_shared.definition import Schedule
 from plantfed_shared.lattice import checksum
-from plantfed_shared.messages import ModelName, Start
+from plantfed_shared.messages import Start
 
 INVITE_AGAIN_S = 30.0
+ANNOUNCE_AT_MOST_EVERY_S = 10.0
+"""Who waits for a model has asked for it: the manifest is for those that come or come back."""
 ANNOUNCE_AGAIN_S = 30.0
 ANNOUNCE_LONGEST_S = 3600.0
 
@@ -55,6 +57,7 @@ class Releases:
         self._invited_at = now
         self._announced_at = now
         self._announce_again_s = ANNOUNCE_AGAIN_S
+        self._announced: int | None = None
 
     def announce(self, now: float) -> None:
         """Publish the manifest.
@@ -63,13 +66,19 @@ class Releases:
         acknowledged and dropped it, and then every agent would wait for every other.
         """
         self._announced_at, self._announce_again_s = now, ANNOUNCE_AGAIN_S
+        self._announced = self._desk.state.k
         self._desk.announce()
 
     def next_timer(self) -> float:
         """When something is due by time alone."""
         due = self._next_release()
-        again = self._announced_at + self._announce_again_s
+        again = self._next_announcement()
         return again if due is None else min(due, again)
+
+    def _next_announcement(self) -> float:
+        if self._announced != self._desk.state.k:
+            return self._announced_at + ANNOUNCE_AT_MOST_EVERY_S
+        return self._announced_at + self._announce_again_s
 
     def _next_release(self) -> float | None:
         schedule = self._schedule
@@ -92,8 +101,12 @@ class Releases:
         if self._is_allowed() and self._is_due(state, now):
             self._desk.record(Released(state.k + 1, checksum(state.next_model())))
             self._changed_since = None
-            self.announce(now)
-        if now >= self._announced_at + self._announce_again_s:
+            if state.final:
+                self.announce(now)
+        if self._announced != state.k:
+            if now >= self._next_announcement():
+                self.announce(now)
+        elif now >= self._next_announcement():
             self._announced_at = now
             self._announce_again_s = min(2 * self._announce_again_s, ANNOUNCE_LONGEST_S)
             self._desk.announce()
@@ -105,8 +118,8 @@ class Releases:
         state, opened = self._desk.state, self._desk.state.round
         if opened is None or agent not in opened.drawn or agent in opened.answered:
             return
-        name = ModelName(state.epoch, state.k, checksum(state.model))
-        self._desk.send(agent, Start(model=name, deadline_s=self._schedule.deadline_s))
+        offer = self._desk.contents.offer(state)
+        self._desk.send(agent, Start(offer=offer, deadline_s=self._schedule.deadline_s))
 
     @property
     def _schedule(self) -> Schedule:

@@ -35,6 +35,8 @@ def to_rows(state: FederationState) -> SnapshotRows:
         ("state", json.dumps(head), _blob(state.consensus.total)),
         ("definition", "", state.terms.encoded),
     ]
+    if state.consensus.exact is not None:
+        rows.append(("exact", "", _blob(state.consensus.exact)))
     rows += [(f"version {k}", "", _blob(model)) for k, model in state.versions.items()]
     rows += [
         (f"member {agent}", json.dumps(_member_fields(member)), _member_blob(member))
@@ -58,7 +60,8 @@ def from_rows(rows: SnapshotRows) -> FederationState:
             for n, (_, blob) in found.items()
             if n.startswith("version ")
         }
-        consensus = consensus_of(terms.definition.algorithm, versions[head["k"]])
+        exact = _integers(found["exact"][1]) if "exact" in found else versions[head["k"]]
+        consensus = consensus_of(terms.definition.algorithm, exact)
         consensus.total, consensus.weight = _integers(found["state"][1]), head["weight"]
         state = FederationState(
             terms=terms,
@@ -103,6 +106,7 @@ def _member_fields(member: Member) -> dict[str, Any]:
         "last_seq": member.last_seq,
         "last_digest": member.last_digest,
         "pinned": member.pinned,
+        "held": member.held,
         "updates": member.updates,
         "staleness": member.staleness,
         "staleness_sum": member.staleness_sum,

@@ -24,7 +24,7 @@ from plantfed_coordinator.records import (
     RoundOpened,
     Served,
 )
-from plantfed_shared.codec import decode_dense
+from plantfed_shared.codec import decode_integers
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
@@ -47,6 +47,7 @@ class Member:
         last_digest: envelope digest of that update.
         contribution: weight, z and dual.
         pinned: the version it was served last, kept for its next update.
+        held: the version it had before, kept while it fetches that one as the difference.
         updates: applied in all, over all incarnations.
         staleness: of its last update, in releases.
         staleness_sum: over all its updates.
@@ -58,6 +59,7 @@ class Member:
     last_seq: int = 0
     last_digest: int | None = None
     pinned: int | None = None
+    held: int | None = None
     updates: int = 0
     staleness: int = 0
     staleness_sum: int = 0
@@ -82,7 +84,7 @@ class FederationState:
         terms: the definition in force.
         epoch: the current one.
         k: number of the newest release.
-        versions: the newest release and those pinned by a member, lattice units.
+        versions: the newest release and those a member has or fetches, lattice units.
         members: by agent id.
         retired: last incarnation of agents that are no members any more.
         barred: agents that may not join.
@@ -145,7 +147,7 @@ class FederationState:
 
     def next_model(self) -> Integers:
         """What a release would be now; changes nothing."""
-        return copy(self.consensus).release(self.model)
+        return self.terms.lattice.released(copy(self.consensus).release(self.model))
 
     def apply(self, record: Record) -> None:
         """Take in the next record of the journal."""
@@ -165,14 +167,15 @@ class FederationState:
                     last_digest=None,
                     # it is offered this version and may have it already
                     pinned=self.k,
+                    held=None,
                 )
                 self._pin(agent, raised)
             case Left(agent, barred):
                 self._leave(agent, barred=barred)
             case Admitted(agent):
                 self.barred.discard(agent)
-            case Served(agent, k):
-                self._pin(agent, replace(self.members[agent], pinned=k))
+            case Served(agent, k, held):
+                self._pin(agent, replace(self.members[agent], pinned=k, held=held))
             case Applied():
                 self._apply_update(record)
             case Released():
@@ -182,14 +185,16 @@ class FederationState:
 
     def _apply_update(self, record: Applied) -> None:
         old = self.members[record.agent]
-        change = decode_dense(record.change, self.terms.lattice.size)
+        change = decode_integers(record.change, self.terms.lattice)
         new = self.contribution_after(record.agent, record.base_k, change, record.weight)
         staleness = self.k - record.base_k
         self.consensus.arrive(old.contribution, new, staleness)
         self.updates += 1
-        self.members[record.agent] = replace(
+        updated = replace(
             old,
             contribution=new,
+            # it has this one, whatever else it was served before
+            held=record.base_k if old.pinned != record.base_k else None,
             last_seq=record.seq,
             last_digest=record.digest,
             updates=old.updates + 1,
@@ -197,6 +202,7 @@ class FederationState:
             staleness_sum=old.staleness_sum + staleness,
             score=record.score,
         )
+        self._pin(record.agent, updated)
         self.arrived.add(record.agent)
         self.changed = True
         drawn = self.round is not None and record.agent in self.round.drawn
@@ -216,10 +222,10 @@ class FederationState:
         if self.round is not None:
             rest = tuple(a for a in self.round.drawn if a != agent)
             self.round = replace(self.round, drawn=rest, answered=self.round.answered - {agent})
-        self._unpin(member.pinned)
+        self._unpin(member)
 
     def _release(self, record: Released) -> None:
-        model = self.consensus.release(self.model)
+        model = self.terms.lattice.released(self.consensus.release(self.model))
         if checksum(model) != record.checksum:
             raise StorageError(
                 f"release {record.k} replays to another model than was announced",
@@ -251,27 +257,26 @@ class FederationState:
             if terms.definition.algorithm.weighting == "equal":
                 contribution = replace(contribution, weight=1)
             consensus.join(contribution)
-            members[agent] = replace(member, contribution=contribution, pinned=None)
+            members[agent] = replace(member, contribution=contribution, pinned=None, held=None)
         self.terms, self.epoch, self.k = terms, record.epoch, record.k
-        self.versions = {record.k: model}
+        self.versions = {record.k: terms.lattice.released(model)}
         self.members, self.consensus = members, consensus
         self.arrived, self.changed, self.round = set(), False, None
         self._count_pins()
 
     def _count_pins(self) -> None:
-        self._pins = Counter(m.pinned for m in self.members.values() if m.pinned is not None)
+        self._pins = Counter(k for member in self.members.values() for k in _kept_for(member))
 
     def _pin(self, agent: str, member: Member) -> None:
-        """Put a new row in a member's place; the version only it had as its base is let go."""
+        """Put a new row in a member's place; the versions only it had use for are let go."""
         old = self.members.get(agent)
         self.members[agent] = member
-        if member.pinned is not None:
-            self._pins[member.pinned] += 1
+        self._pins.update(_kept_for(member))
         if old is not None:
-            self._unpin(old.pinned)
+            self._unpin(old)
 
-    def _unpin(self, k: int | None) -> None:
-        if k is not None:
+    def _unpin(self, member: Member) -> None:
+        for k in _kept_for(member):
             self._pins[k] -= 1
             self._forget_if_unused(k)
 
@@ -279,6 +284,10 @@ class FederationState:
         if k != self.k and self._pins[k] <= 0:
             self.versions.pop(k, None)
             del self._pins[k]
+
+
+def _kept_for(member: Member) -> tuple[int, ...]:
+    return tuple(k for k in (member.pinned, member.held) if k is not None)
 
 
 def _unit_ratio(before: Terms, after: Terms) -> Fraction:

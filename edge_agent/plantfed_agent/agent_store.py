@@ -1,11 +1,13 @@
 """The agent's state on disk: one row per field, changed fields in one transaction."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import ConfigError
@@ -59,6 +61,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "newest": _NAME,
     "model_name": _NAME,
     "trained_on": _NAME,
+    "need": (json.dumps, lambda text: Need(*json.loads(text))),
     "head": _FLOATS,
     "memory": _FLOATS,
     "dual": _INTEGERS,

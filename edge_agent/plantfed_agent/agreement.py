@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_shared import wire
-from plantfed_shared.codec import decode_dense
+from plantfed_shared.codec import decode_integers
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch, ModelName, State, Update, Welcome
 from plantfed_shared.terms import terms_of
@@ -75,7 +75,7 @@ def dual_after_outstanding(state: AgentState) -> AgentState:
     dual = state.dual
     if terms.definition.algorithm.has_duals:
         update, tail = _update(state.outstanding)
-        dual = state.dual_after(terms.lattice, decode_dense(tail, terms.lattice.size))
+        dual = state.dual_after(terms.lattice, decode_integers(tail, terms.lattice))
         if checksum(dual) != update.dual_checksum:
             raise ValueError("the dual on disk is not the one the outstanding update was made with")
     return with_changes(state, dual=dual, applied_seq=state.applied_seq + 1, outstanding=None)

@@ -12,6 +12,7 @@ from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import KIND_OF_MESSAGE, Message, ModelOffer, Status
 from plantfed_shared.terms import Terms, terms_of
 from plantfed_shared.topics import Topics
+from plantfed_shared.transfer import WINDOW_BYTES
 
 
 class Desk:
@@ -27,6 +28,7 @@ class Desk:
         state: as it is now.
         offer: the newest model announced by the coordinator.
         max_payload_bytes: what the broker grants.
+        window_bytes: how much may be on its way to this machine at once.
     """
 
     def __init__(self, agent: str, topics: Topics, state: AgentState, pace: Pace) -> None:
@@ -36,6 +38,7 @@ class Desk:
         self.state = state
         self.offer: ModelOffer | None = None
         self.max_payload_bytes = MAX_MESSAGE_BYTES
+        self.window_bytes = WINDOW_BYTES
         self._persisted = state
         self._actions: list[Action] = []
 

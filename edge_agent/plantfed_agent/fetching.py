@@ -3,50 +3,74 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from plantfed_shared.messages import Chunk, Content, ModelName, Need
-from plantfed_shared.transfer import Assembly
+from plantfed_shared.codec import largest_encoding_bytes, peek_step
+from plantfed_shared.errors import PeerError
+from plantfed_shared.lattice import Lattice
+from plantfed_shared.messages import Chunk, Content, ModelName, ModelStep, Need, Want
+from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
 FIRST_PATIENCE_S = 15.0
 LONGEST_PATIENCE_S = 120.0
+STEP_BYTES = 64
+"""More than a model's content has before its integers."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """When to ask again for what does not come.
+
+    Attributes:
+        due: monotonic seconds.
+    """
+
+    due: float
+    _patience_s: float = FIRST_PATIENCE_S
+
+    def begin(self, now: float) -> None:
+        """Something was asked for, or has come."""
+        self.due = now + self._patience_s
+
+    def lose(self) -> None:
+        """Nothing came: wait longer the next time."""
+        self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
+
+    def regain(self) -> None:
+        """A window is complete."""
+        # halved, not forgotten: where one chunk takes longer than the first patience, all that
+        # is asked for twice would lie before it in the broker's queue, more and more of it
+        self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
 
 
 class Purpose(StrEnum):
-    """Why a content is fetched."""
+    """Why a named content is fetched."""
 
     DEFINITION = "definition"
     DUAL = "dual"
-    MODEL = "model"
 
 
 @dataclass(slots=True)
 class Fetch:
-    """A transfer in progress.
+    """The transfer of a content whose name is known.
 
     Attributes:
         purpose: why.
         content: what.
-        name: of the model, if it is one.
-        due: when to ask again, monotonic seconds.
+        patience: until it is asked for again.
     """
 
     purpose: Purpose
     content: Content
-    name: ModelName | None
-    due: float
+    patience: Patience
+    window_bytes: int = WINDOW_BYTES
     _assembly: Assembly = field(init=False)
-    _patience_s: float = FIRST_PATIENCE_S
 
     def __post_init__(self) -> None:
         self._assembly = Assembly(self.content)
 
-    def need(self, now: float) -> Need:
+    def request(self, now: float) -> Need:
         """What to ask for now."""
-        self.due = now + self._patience_s
-        return self._assembly.next_need()
-
-    def lose_patience(self) -> None:
-        """Nothing came: wait longer the next time."""
-        self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
+        self.patience.begin(now)
+        return self._assembly.next_need(self.window_bytes)
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -54,12 +78,12 @@ class Fetch:
         Raises:
             PeerError: it lies outside the content.
         """
-        self.due = now + self._patience_s
+        if chunk.content != self.content:
+            return False
+        self.patience.begin(now)
         window_complete = self._assembly.accept(chunk.offset, piece)
         if window_complete:
-            # halved, not forgotten: where one chunk takes longer than the first patience, all that
-            # is asked for twice would lie before it in the broker's queue, more and more of it
-            self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
+            self.patience.regain()
         return window_complete
 
     def finished(self) -> bytes | None:
@@ -69,3 +93,76 @@ class Fetch:
             PeerError: it is complete but damaged; it begins anew.
         """
         return self._assembly.finished()
+
+
+@dataclass(slots=True)
+class ModelFetch:
+    """The transfer of the newest model, whichever that is when the coordinator answers.
+
+    Attributes:
+        have: the model it may be the difference from.
+        patience: until it is asked for again.
+        ignored: the content that came last: late copies of it are not what is wanted now.
+    """
+
+    have: ModelName | None
+    patience: Patience
+    window_bytes: int = WINDOW_BYTES
+    ignored: Content | None = None
+    _assembly: Assembly | None = field(init=False, default=None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of it is here."""
+        return self._assembly is not None
+
+    @property
+    def step(self) -> ModelStep | None:
+        """Which model it is, once its beginning is here."""
+        return None if self._assembly is None else peek_step(self._assembly.beginning(STEP_BYTES))
+
+    def request(self, now: float) -> Want | Need:
+        """What to ask for now."""
+        self.patience.begin(now)
+        if self._assembly is None:
+            return Want(have=self.have, window=self.window_bytes)
+        return self._assembly.next_need(self.window_bytes, self.step)
+
+    def begin_anew(self) -> None:
+        """The coordinator does not have the rest of it any more."""
+        self._assembly = None
+
+    def accept(self, chunk: Chunk, piece: memoryview, now: float, lattice: Lattice) -> bool:
+        """Take in a chunk; returns whether it is time to ask for more.
+
+        Raises:
+            PeerError: it lies outside the content, or that is longer than any model.
+        """
+        if chunk.content == self.ignored:
+            return False
+        if self._assembly is None:
+            limit = STEP_BYTES + largest_encoding_bytes(lattice)
+            if chunk.content.size > limit:
+                raise PeerError(f"a model of {chunk.content.size} bytes; it has at most {limit}")
+            self._assembly = Assembly(chunk.content)
+            self._assembly.opened(self.window_bytes)
+        elif self._assembly.content != chunk.content:
+            return False
+        self.patience.begin(now)
+        window_complete = self._assembly.accept(chunk.offset, piece)
+        if window_complete:
+            self.patience.regain()
+        return window_complete
+
+    def finished(self) -> bytes | None:
+        """The whole content once it is there.
+
+        Raises:
+            PeerError: it is complete but damaged; it begins anew.
+        """
+        if self._assembly is None:
+            return None
+        whole = self._assembly.finished()
+        if whole is not None:
+            self.ignored = self._assembly.content
+        return whole

@@ -75,6 +75,7 @@ def carry_out(
     head = initial_head(task.definition) if task.head is None else task.head
     start = RoundStart(task.base, task.dual, head)
     earlier = _score(task.definition, start, sets.test) if report_score else None
+    begun = _loss(task.definition, start, sets.train)
     result = run_round(
         kernel_for(task.definition),
         task.definition.parameter_specification(),
@@ -92,6 +93,7 @@ def carry_out(
         n_samples=len(sets.train),
         data_fingerprint=sets.fingerprint,
         seconds=perf_counter() - started,
+        start_loss=begun,
     )
 
 
@@ -105,6 +107,15 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     algorithm = task.definition.algorithm
     seed = task.definition.model.seed
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
+
+
+def _loss(definition: FederationDefinition, start: RoundStart, train: Samples) -> float | None:
+    """Only where it decides how much is sent: it costs a look at all rows."""
+    if definition.compression.kind == "dense":
+        return None
+    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    found, _ = kernel_for(definition).loss_and_gradient(parameters, train.x, train.y, ())
+    return found if isfinite(found) else None
 
 
 def _score(

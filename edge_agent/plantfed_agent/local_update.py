@@ -1,17 +1,17 @@
 """From a state to a local round, and from its outcome to the update that is sent: pure."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from plantfed_agent.need import need_after
+from plantfed_agent.selection import memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
-from plantfed_shared.codec import encode_dense
-from plantfed_shared.definition import Algorithm
-from plantfed_shared.lattice import Floats, Integers, Lattice, check_magnitude, checksum
+from plantfed_shared.codec import encode_integers
+from plantfed_shared.lattice import check_magnitude, checksum
 from plantfed_shared.messages import Update
 from plantfed_shared.terms import Terms
+from plantfed_shared.topics import Kind
 
 
 def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
@@ -40,6 +40,7 @@ def after_round(
     outcome: TrainingOutcome,
     *,
     report_score: bool,
+    want: int = 0,
 ) -> AgentState:
     """The state with the round's head, memory and UPDATE; the dual waits for the verdict.
 
@@ -48,6 +49,7 @@ def after_round(
         terms: of the federation.
         outcome: of the round on ``state.model``.
         report_score: whether the update carries the score.
+        want: bytes of the next model that the coordinator may send by itself.
 
     Raises:
         SaturationError: the numbers are not finite or too large for the lattice.
@@ -57,10 +59,13 @@ def after_round(
         raise ValueError("no model was trained on")
     lattice, algorithm = terms.lattice, terms.definition.algorithm
     base = lattice.to_floats(state.model)
-    sent = transmission(lattice, algorithm, state.memory, base, outcome.shared)
+    wanted = wanted_change(algorithm, state.memory, base, outcome.shared)
+    compression = terms.definition.compression
+    need = need_after(state.need, compression, outcome.start_loss)
+    change = selected(lattice, compression, need.keep, wanted)
     dual = state.dual
     if algorithm.has_duals:
-        dual = check_magnitude(state.dual_after(lattice, sent.change))
+        dual = check_magnitude(state.dual_after(lattice, change))
     update = Update(
         base=state.model_name,
         incarnation=state.incarnation,
@@ -68,15 +73,16 @@ def after_round(
         weight=outcome.n_samples if algorithm.weighting == "rows" else 1,
         definition=terms.digest[:8],
         dual_checksum=0 if dual is None else checksum(dual),
-        encoding=0,
         score=outcome.score if report_score else None,
+        want=want,
     )
     same_rows = outcome.data_fingerprint == state.data_fingerprint
     return with_changes(
         state,
         head=outcome.head,
-        memory=sent.memory,
-        outstanding=wire.encode(update, encode_dense(sent.change)),
+        memory=memory_after(lattice, algorithm, wanted, change),
+        need=need,
+        outstanding=wire.encode(update, encode_integers(change, lattice, compression.coding)),
         trained_on=state.model_name,
         rounds=state.rounds + 1,
         rounds_on_these_rows=state.rounds_on_these_rows + 1 if same_rows else 1,
@@ -87,39 +93,7 @@ def after_round(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Transmission:
-    """What of a local change is sent, and what is kept for later.
-
-    Attributes:
-        change: o_i in transmission units, int64 (shared,).
-        memory: e_i = d - o in parameter units, or None where beta is 0.
-    """
-
-    change: Integers
-    memory: Floats | None
-
-
-def transmission(
-    lattice: Lattice, algorithm: Algorithm, memory: Floats | None, base: Floats, trained: Floats
-) -> Transmission:
-    """O = round(d / step) with d = (x - base) + beta * e, and e' = d - o * step.
-
-    Args:
-        lattice: of the shared vector.
-        algorithm: has beta.
-        memory: e, float32 (shared,), or None for zero.
-        base: u, float32 (shared,).
-        trained: x, float32 (shared,).
-
-    Raises:
-        SaturationError: the change is not finite or too large for the lattice.
-    """
-    wanted = trained.astype(np.float64) - base.astype(np.float64)
-    if algorithm.memory and memory is not None:
-        wanted = wanted + algorithm.memory * memory.astype(np.float64)
-    change = lattice.change_to_transmit(wanted)
-    if not algorithm.memory:
-        return Transmission(change, None)
-    sent = lattice.to_floats(change << lattice.relaxation.shift).astype(np.float64)
-    return Transmission(change, (wanted - sent).astype(np.float32))
+def wants_next(outstanding: bytes) -> bool:
+    """Whether an update asks for the model after it."""
+    message = wire.decode_own(outstanding, Kind.UPDATE).message
+    return isinstance(message, Update) and message.want > 0

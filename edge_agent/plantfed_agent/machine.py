@@ -125,14 +125,14 @@ class AgentMachine:
                 was_joined = self._membership.link is Link.JOINED
                 outstanding = self._desk.state.outstanding
                 self._membership.take_state(message, now)
-                if message.offer is not None:
-                    self._rounds.content_may_be_gone(message.offer, was_joined=was_joined)
+                if message.offer is not None and message.verdict is None:
+                    self._rounds.content_may_be_gone(message.offer, now, was_joined=was_joined)
                 if message.verdict is not None and self._desk.state.outstanding is not outstanding:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:
                 self._membership.take_welcome(message, now)
             case Start() as message:
-                self._rounds.invitation = message
+                self._rounds.take_invitation(message, now)
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:

@@ -10,6 +10,8 @@ RESEND_S = 30.0
 RESEND_LONGEST_S = 600.0
 TRAINING_FAILED_S = 60.0
 REFRESH_S = 3600.0
+STALE_AFTER_S = 30.0
+"""A machine that rests longer between two rounds fetches its next model when it needs it."""
 THINNEST_LINK_BYTES_PER_S = 8000.0
 """A 64 kbit/s link: an update is not sent again before it can have crossed one."""
 

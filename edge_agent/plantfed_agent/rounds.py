@@ -14,20 +14,20 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
+from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
 from plantfed_agent.events import Publish, Stop, Train
-from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, Purpose
-from plantfed_agent.local_update import after_round, task_of
+from plantfed_agent.local_update import after_round, task_of, wants_next
 from plantfed_agent.membership import Link, Membership
-from plantfed_agent.pace import REFRESH_S, THINNEST_LINK_BYTES_PER_S
+from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
-from plantfed_shared.codec import decode_dense, decode_model
-from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
-from plantfed_shared.lattice import Integers, SaturationError, checksum
-from plantfed_shared.messages import Chunk, Code, Content, ModelName, ModelOffer, Need, Offer, Start
+from plantfed_shared.lattice import Integers, SaturationError
+from plantfed_shared.messages import Chunk, Code, ModelName, ModelOffer, Need, Offer, Start
+from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
-from plantfed_shared.transfer import chunks
+from plantfed_shared.transfer import Blob, chunks
 
 
 class Work(StrEnum):
@@ -45,12 +45,6 @@ class _Job(NamedTuple):
     welcomes: int
 
 
-class _Want(NamedTuple):
-    purpose: Purpose
-    content: Content
-    name: ModelName | None
-
-
 class Rounds:
     """The agent's side of START, NEED, CHUNK and UPDATE, and its training.
 
@@ -65,7 +59,7 @@ class Rounds:
         self._desk = desk
         self._membership = membership
         self._report_score = report_score
-        self._fetch: Fetch | None = None
+        self._downloads = Downloads(desk, membership)
         self._job: _Job | None = None
         self._tickets = 0
         self._proven = False
@@ -78,7 +72,7 @@ class Rounds:
             return Work.TRAINING
         if self._desk.state.outstanding is not None:
             return Work.OUTSTANDING
-        return Work.FETCHING if self._fetch is not None else Work.IDLE
+        return Work.FETCHING if self._downloads.busy else Work.IDLE
 
     @property
     def resting(self) -> bool:
@@ -91,9 +85,7 @@ class Rounds:
     def next_timer(self) -> float | None:
         """When something is due by time alone."""
         resend = self._desk.pace.resend.due
-        due = [] if resend is None else [resend]
-        if self._membership.link is not Link.OFFLINE and self._fetch is not None:
-            due.append(self._fetch.due)
+        due = [t for t in (resend, self._downloads.next_timer()) if t is not None]
         if self._membership.link is Link.JOINED and self.work is Work.IDLE:
             if self.resting and self._can_refresh():
                 due.append(self._desk.pace.next_refresh_at)
@@ -107,20 +99,29 @@ class Rounds:
         if pace.resend.is_due(now) and outstanding is not None:
             pace.resend.again(now)
             self._publish(outstanding)
-        fetch = self._fetch
-        if fetch is not None and self._membership.link is not Link.OFFLINE and now >= fetch.due:
-            fetch.lose_patience()
-            self._desk.send(fetch.need(now))
+        self._downloads.take_timers(now)
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
-        if self._fetch is not None:
-            self._fetch.due = now
+        self._downloads.connected(now)
+
+    def content_may_be_gone(self, offer: ModelOffer, now: float, *, was_joined: bool) -> None:
+        """See :meth:`Downloads.content_may_be_gone`."""
+        self._downloads.content_may_be_gone(offer, now, was_joined=was_joined)
 
     def take_verdict(self, code: Code) -> None:
         """A late answer waits for the next invitation, which may be to the same model."""
+        if code is not Code.APPLIED:
+            self._downloads.fall()
         if code is Code.LATE:
             self.invitation = None
+
+    def take_invitation(self, invitation: Start, now: float) -> None:
+        """The coordinator waits for an answer to this model."""
+        self.invitation = invitation
+        known, new = self._desk.offer, invitation.offer
+        if known is None or _order(new.name) >= _order(known.name):
+            self._membership.take_offer(new, now)
 
     # ------------------------------------------------------------------ what to do next
 
@@ -128,7 +129,7 @@ class Rounds:
         """Derive from the state what is to be done, and do it."""
         if self._membership.link is Link.OFFLINE or self._membership.leaving:
             return
-        self._choose_fetch(now)
+        self._downloads.choose(now, wants_model=self._wants_model(now))
         if self._membership.link is not Link.JOINED or self._job is not None:
             return
         state, offer = self._desk.state, self._desk.offer
@@ -138,34 +139,11 @@ class Rounds:
         elif offer is not None and state.model_name == offer.name and self._may_train(now):
             self._train()
 
-    def _choose_fetch(self, now: float) -> None:
-        if self._membership.link is Link.JOINING and self._membership.welcome is None:
-            return  # what is half here is kept for after the join
-        want = self._want(now)
-        current = self._fetch
-        if want is None:
-            self._fetch = None
-            return
-        if current is not None and current.purpose is want.purpose:
-            same = current.content == want.content
-            # a model that is on its way is finished, also when a newer one is announced
-            if same or want.purpose is Purpose.MODEL:
-                return
-        self._fetch = Fetch(want.purpose, want.content, want.name, now)
-        self._desk.send(self._fetch.need(now))
-
-    def _want(self, now: float) -> _Want | None:
-        offer, welcome = self._desk.offer, self._membership.welcome
-        if offer is None:
-            return None
-        if not self._desk.has_definition():
-            return _Want(Purpose.DEFINITION, offer.definition, None)
-        if welcome is not None:
-            return _Want(Purpose.DUAL, welcome.dual, None) if welcome.dual else None
-        missing = self._desk.state.model_name != offer.name
-        if missing and (self._may_train(now) or self._may_refresh(now)):
-            return _Want(Purpose.MODEL, offer.content, offer.name)
-        return None
+    def _wants_model(self, now: float) -> bool:
+        """A newer model is known, and there is use for it."""
+        offer = self._desk.offer
+        missing = offer is not None and self._desk.state.model_name != offer.name
+        return missing and (self._may_train(now) or self._may_refresh(now))
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
@@ -175,7 +153,7 @@ class Rounds:
         if self._job is not None or state.outstanding is not None or self.resting:
             return False
         if terms.definition.schedule.kind == "sync" and (
-            self.invitation is None or self.invitation.model != offer.name
+            self.invitation is None or self.invitation.offer.name != offer.name
         ):
             return False
         return offer.name != state.trained_on
@@ -195,19 +173,7 @@ class Rounds:
         final = self._desk.offer is not None and self._desk.offer.final
         return final or now >= self._desk.pace.next_refresh_at
 
-    # ------------------------------------------------------------------ fetching
-
-    def content_may_be_gone(self, offer: ModelOffer, *, was_joined: bool) -> None:
-        """A STATE with an offer answers a NEED that can't be served any more.
-
-        While joining it answers the HELLO, and says nothing of a model that is half here: on a link
-        that is cut now and then, beginning anew at every reconnect would never end.
-        """
-        fetch = self._fetch
-        if fetch is None or fetch.name is None or fetch.content == offer.content:
-            return
-        if was_joined or fetch.name.epoch != offer.name.epoch:
-            self._fetch = None
+    # ------------------------------------------------------------------ what was fetched
 
     def take_chunk(self, chunk: Chunk, piece: memoryview, now: float) -> None:
         """A piece of what is fetched.
@@ -215,35 +181,11 @@ class Rounds:
         Raises:
             PeerError: it doesn't fit, or the whole is not what was promised.
         """
-        fetch = self._fetch
-        if fetch is None or fetch.content.digest != chunk.digest:
-            return
-        window_complete = fetch.accept(chunk, piece, now)
-        if fetch.purpose is Purpose.DUAL and self._membership.welcome is not None:
-            self._membership.wait_for_dual(now)
-        whole = fetch.finished()
-        if whole is None:
-            if window_complete:
-                self._desk.send(fetch.need(now))
-            return
-        self._fetch = None
-        try:
-            self._take_content(fetch, whole, now)
-        except PeerError:
-            # it is what was promised, so that it may never be right: not at network speed
-            due = now + LONGEST_PATIENCE_S
-            self._fetch = Fetch(fetch.purpose, fetch.content, fetch.name, due)
-            raise
-
-    def _take_content(self, fetch: Fetch, whole: bytes, now: float) -> None:
-        welcome = self._membership.welcome
-        if fetch.purpose is Purpose.DEFINITION:
-            self._take_definition(whole)
-        elif fetch.purpose is Purpose.DUAL and welcome is not None:
-            self._membership.finish_welcome(welcome, self._dual_in(whole, welcome.dual_checksum))
-        elif fetch.name is not None:
-            model = decode_model(whole, fetch.name, self._desk.lattice().size)
-            self._take_model(fetch.name, model, now)
+        match self._downloads.take_chunk(chunk, piece, now):
+            case FetchedDefinition(encoded):
+                self._take_definition(encoded)
+            case FetchedModel(name, model):
+                self._take_model(name, model, now)
 
     def _take_definition(self, encoded: bytes) -> None:
         try:
@@ -256,19 +198,18 @@ class Rounds:
         self._desk.change(definition=encoded, memory=None, rounds_on_these_rows=0)
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
+        if self._job is not None:
+            return  # its update will name the model that it trains on
         self._desk.change(model_name=name, model=model)
         self._desk.pace.next_refresh_at = now + REFRESH_S
+        offer = self._desk.offer
+        if offer is not None and name.epoch == offer.name.epoch and name.k > offer.name.k:
+            self._membership.take_offer(offer._replace(name=name), now)
         # trained on at once, although a newer one may have been announced meanwhile: on a thin
         # link there is always a newer one
-        invited = self.invitation is None or self.invitation.model == name
+        invited = self.invitation is None or self.invitation.offer.name == name
         if self._may_train(now) and name != self._desk.state.trained_on and invited:
             self._train()
-
-    def _dual_in(self, encoded: bytes, wanted: int) -> Integers:
-        dual = decode_dense(encoded, self._desk.lattice().size)
-        if checksum(dual) != wanted:
-            raise PeerError("the fetched dual does not have the checksum in the WELCOME")
-        return dual
 
     # ------------------------------------------------------------------ training
 
@@ -293,11 +234,23 @@ class Rounds:
         self._desk.pace.round_finished(now)
         try:
             self._desk.state = after_round(
-                self._desk.state, terms, outcome, report_score=self._report_score
+                self._desk.state,
+                terms,
+                outcome,
+                report_score=self._report_score,
+                want=self._window_after_round(terms),
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)
             self._desk.note(f"a round is dropped: {error}; lower the learning rate", warning=True)
+
+    def _window_after_round(self, terms: Terms) -> int:
+        """How much of the model after this update may come by itself; 0 where it has no use."""
+        if terms.definition.schedule.kind == "sync" or not terms.lattice.size:
+            return 0
+        if self._desk.pace.min_interval_s > STALE_AFTER_S or self.resting:
+            return 0
+        return self._desk.window_bytes
 
     def take_failure(self, ticket: int, error: PlantfedError, now: float) -> None:
         """A round could not be done."""
@@ -329,21 +282,27 @@ class Rounds:
         self._publish(outstanding)
 
     def _publish(self, outstanding: bytes) -> None:
+        if wants_next(outstanding):
+            self._downloads.stand()
         if len(outstanding) <= self._desk.max_payload_bytes:
             self._desk.ask(
                 Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)
             )
         else:
-            content = Content(content_digest(outstanding), len(outstanding))
-            self._desk.send(Offer(content=content))
+            self._desk.send(Offer(content=Blob.of(outstanding).content))
 
     def serve(self, need: Need) -> None:
         """The coordinator asks for pieces of the update it was offered."""
-        outstanding = self._desk.state.outstanding
-        if outstanding is None or content_digest(outstanding) != need.digest:
+        if self._desk.state.outstanding is None:
             return
-        for chunk, piece in chunks(outstanding, need.digest, need, self._desk.max_payload_bytes):
-            self._desk.send(chunk, piece)
+        blob = Blob.of(self._desk.state.outstanding)
+        if blob.content.digest == need.digest:
+            for chunk, piece in chunks(blob, need.ranges, self._desk.max_payload_bytes):
+                self._desk.send(chunk, piece)
+
+
+def _order(name: ModelName) -> tuple[int, int]:
+    return name.epoch.counter, name.k
 
 
 def _other_structure(definition: FederationDefinition) -> ConfigError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from plantfed_agent.need import Need
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
 from plantfed_shared.messages import Epoch, ModelName
@@ -25,6 +26,7 @@ class AgentState:
         head: float32 (personal,); None for the initial head.
         dual: w_i in lattice units, int64 (shared,); None for zero.
         memory: e_i in parameter units, float32 (shared,); None for zero.
+        need: how much of its change this machine sends; None before the first round.
         model_name: of ``model``.
         model: the shared parameters fetched last, lattice units.
         trained_on: the model the last finished round started from.
@@ -45,6 +47,7 @@ class AgentState:
     head: Floats | None = None
     dual: Integers | None = None
     memory: Floats | None = None
+    need: Need | None = None
     model_name: ModelName | None = None
     model: Integers | None = None
     trained_on: ModelName | None = None

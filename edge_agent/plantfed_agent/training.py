@@ -43,6 +43,8 @@ class TrainingOutcome:
         score: of the model this machine served until now (base and old head) on its test samples:
             accuracy, or minus the root mean square error in target units; None if there are no
             test samples or scores are not wanted.
+        start_loss: mean loss of the model the round started from, with the head as it was, on the
+            training samples; None where it is not wanted.
         n_samples: training samples.
         data_fingerprint: changes when the files with the rows change.
         seconds: how long the round took, loading rows included.
@@ -55,6 +57,7 @@ class TrainingOutcome:
     n_samples: int
     data_fingerprint: str
     seconds: float
+    start_loss: float | None = None
 
 
 class Trainer(Protocol):

@@ -70,6 +70,7 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
         "n_samples": outcome.n_samples,
         "data_fingerprint": outcome.data_fingerprint,
         "seconds": outcome.seconds,
+        "start_loss": outcome.start_loss,
     }
     return Frame(header, {"shared": outcome.shared, "head": outcome.head})
 

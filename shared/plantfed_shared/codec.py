@@ -1,62 +1,157 @@
 """Integer vectors as bytes: the tail of UPDATE, and the content of models and duals.
 
-Dense encoding: one byte w in {1, 2, 4}, then the integers as little-endian two's complement of w
-bytes each, w being the smallest that holds all of them.
+The first byte says how: 0 entropy-coded (:mod:`plantfed_shared.entropy_codec`), 4 plain, four
+bytes each, little-endian two's complement.
 
-A model's content is its name (epoch counter 4, epoch bits 8, k 4, checksum 8 bytes, little-endian)
-and then its integers, dense: two releases never have the same content.
+A model's content names the model (epoch counter 4, epoch bits 8, k 4, checksum 8 bytes, little-
+endian) and the release it is the difference from (4 bytes, one more than its k, 0 for a whole
+model), and then has the integers: equal steps from model to model have equal content.
 """
 
 import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
+from plantfed_shared import entropy_codec
 from plantfed_shared.errors import PeerError
-from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, checksum
-from plantfed_shared.messages import ModelName
+from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, Lattice, check_magnitude, checksum
+from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
-_NAME = struct.Struct("<IQIQ")
-_WIDTHS = {1: "<i1", 2: "<i2", 4: "<i4"}
-
-
-def encode_dense(integers: Integers) -> bytes:
-    """Encode int64 (n,) with |x| < 2^30."""
-    low, high = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-    if not -MAX_MAGNITUDE < low <= high < MAX_MAGNITUDE:
-        raise ValueError("a value is too large for the lattice")
-    width = next(w for w in _WIDTHS if -(1 << (8 * w - 1)) <= low and high < 1 << (8 * w - 1))
-    return bytes([width]) + integers.astype(_WIDTHS[width]).tobytes()
+_STEP = struct.Struct("<IQIQI")
+_ENTROPY, _PLAIN = 0, 4
 
 
-def decode_dense(encoded: bytes | memoryview, size: int) -> Integers:
-    """Decode to int64 (size,).
+class Coding(StrEnum):
+    """How integers become bytes."""
+
+    ENTROPY = "entropy"
+    PLAIN = "plain"
+
+
+def encode_integers(integers: Integers, lattice: Lattice, coding: str) -> bytes:
+    """Encode int64 (size,) with |x| < 2^30.
+
+    Args:
+        integers: of the shared vector.
+        lattice: of it.
+        coding: see :class:`Coding`.
+
+    Raises:
+        ValueError: a value is too large for the lattice.
+    """
+    if coding == Coding.ENTROPY:
+        return bytes([_ENTROPY]) + entropy_codec.encode(integers, lattice.sizes)
+    return bytes([_PLAIN]) + check_magnitude(integers).astype("<i4").tobytes()
+
+
+def decode_integers(encoded: bytes | memoryview, lattice: Lattice) -> Integers:
+    """Decode what :func:`encode_integers` made, int64 (size,), not writable.
 
     Raises:
         PeerError: the length does not fit, or a value is not below 2^30 in magnitude.
     """
-    width = encoded[0] if len(encoded) else 0
-    if width not in _WIDTHS or len(encoded) != 1 + width * size:
-        raise PeerError(f"{len(encoded)} bytes are not a dense vector of {size} integers")
-    integers = np.frombuffer(encoded, dtype=_WIDTHS[width], offset=1).astype(np.int64)
-    if width == 4 and integers.size and int(np.abs(integers).max()) >= MAX_MAGNITUDE:
-        raise PeerError("a value is too large for the lattice")
+    return _decoded(bytes(encoded), lattice)
+
+
+# what is judged is applied next, and what is sent is integrated when its verdict comes
+@lru_cache(maxsize=2)
+def _decoded(encoded: bytes, lattice: Lattice) -> Integers:
+    kind = encoded[0] if encoded else None
+    if kind == _ENTROPY:
+        integers = entropy_codec.decode(memoryview(encoded)[1:], lattice.sizes)
+    elif kind == _PLAIN and len(encoded) == 1 + 4 * lattice.size:
+        integers = np.frombuffer(encoded, dtype="<i4", offset=1).astype(np.int64)
+        if integers.size and int(np.abs(integers).max()) >= MAX_MAGNITUDE:
+            raise PeerError("a value is too large for the lattice")
+    else:
+        raise PeerError(f"{len(encoded)} bytes are not a vector of {lattice.size} integers")
+    integers.flags.writeable = False
     return integers
 
 
-def encode_model(name: ModelName, integers: Integers) -> bytes:
-    """The content of a release."""
-    return _NAME.pack(*name.epoch, name.k, name.checksum) + encode_dense(integers)
+def largest_encoding_bytes(lattice: Lattice) -> int:
+    """No encoding that a peer may send is longer."""
+    return 1 + 4 * lattice.size + 16 * (1 + len(lattice.sizes))
 
 
-def decode_model(encoded: bytes, name: ModelName, size: int) -> Integers:
-    """The integers of the release with this name, int64 (size,).
+@dataclass(frozen=True, slots=True)
+class DecodedStep:
+    """The way to a model, as it was fetched.
+
+    Attributes:
+        name: of the model.
+        step: from which to which release.
+        integers: the difference, or the whole model; int64 (size,).
+    """
+
+    name: ModelName
+    step: ModelStep
+    integers: Integers
+
+    def model(self, base: Integers | None) -> Integers:
+        """The model's integers, int64 (size,).
+
+        Args:
+            base: release ``step.base_k``; None where it isn't here.
+
+        Raises:
+            PeerError: there is no such base, or the result has not the checksum in the name.
+        """
+        if self.step.base_k is None:
+            model = self.integers
+        elif base is None:
+            raise PeerError(f"release {self.step.base_k}, which it is the difference from, is gone")
+        else:
+            model = base + self.integers
+        if checksum(model) != self.name.checksum:
+            raise PeerError(f"release {self.name.k} does not have the checksum in its name")
+        try:
+            return check_magnitude(model)
+        except ValueError as error:
+            raise PeerError(str(error)) from None
+
+
+def encode_model(
+    name: ModelName,
+    model: Integers,
+    lattice: Lattice,
+    coding: str,
+    base: tuple[int, Integers] | None = None,
+) -> bytes:
+    """The content of a release, as the difference from another one where that is given.
+
+    Args:
+        name: of the release.
+        model: its integers.
+        lattice: of the shared vector.
+        coding: see :class:`Coding`.
+        base: number and integers of the other release, of the same epoch.
+    """
+    base_k, integers = (0, model) if base is None else (base[0] + 1, model - base[1])
+    head = _STEP.pack(*name.epoch, name.k, name.checksum, base_k)
+    return head + encode_integers(integers, lattice, coding)
+
+
+def peek_step(encoded: bytes | bytearray | memoryview) -> ModelStep | None:
+    """Which model the beginning of a content is of; None where it is too short to say."""
+    if len(encoded) < _STEP.size:
+        return None
+    _, _, k, _, base = _STEP.unpack_from(encoded)
+    return ModelStep(k, base - 1 if base else None)
+
+
+def decode_model(encoded: bytes, lattice: Lattice) -> DecodedStep:
+    """The inverse of :func:`encode_model`.
 
     Raises:
-        PeerError: it is another release, or its integers do not have the checksum in its name.
+        PeerError: it is no such content.
     """
-    if encoded[: _NAME.size] != _NAME.pack(*name.epoch, name.k, name.checksum):
-        raise PeerError(f"the fetched content is not release {name.k}")
-    integers = decode_dense(memoryview(encoded)[_NAME.size :], size)
-    if checksum(integers) != name.checksum:
-        raise PeerError(f"release {name.k} does not have the checksum in its name")
-    return integers
+    step = peek_step(encoded)
+    if step is None:
+        raise PeerError(f"{len(encoded)} bytes are no model")
+    counter, bits, k, model_checksum, _ = _STEP.unpack_from(encoded)
+    name = ModelName(Epoch(counter, bits), k, model_checksum)
+    return DecodedStep(name, step, decode_integers(memoryview(encoded)[_STEP.size :], lattice))

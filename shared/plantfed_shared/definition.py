@@ -1,8 +1,8 @@
 """The definition of a federation: what its coordinator is given and every agent receives.
 
 Two parts.  The *structure* (model, loss, personal pattern, inputs, outputs, window) can never
-change within a federation; the *settings* (algorithm, schedule, lattice) may be edited, which
-starts a new epoch.
+change within a federation; the *settings* (algorithm, schedule, compression, lattice) may be
+edited, which starts a new epoch.
 """
 
 from collections.abc import Sequence
@@ -185,6 +185,32 @@ class Algorithm(Settings):
         return self.mode in ("fedbuff", "fedasync")
 
 
+class Compression(Settings):
+    """How an agent makes its change small before it sends it.
+
+    Attributes:
+        kind: "dense" sends every parameter, exact on the lattice; "top-k" the largest changes, in
+            few bits each.
+        bits: of a kept value, its sign included; top-k.
+        keep: part of the parameters a machine keeps at first; top-k.
+        keep_at_most: it rises to this where a machine's loss stalls; top-k.
+        coding: of the integers, in both directions: "entropy" takes as few bits as their
+            distribution allows; "plain" 4 bytes each, as float32 has, and next to no time.
+    """
+
+    kind: Literal["dense", "top-k"] = "dense"
+    bits: Literal[4, 8] = 4
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.02
+    keep_at_most: Annotated[float, Field(gt=0, le=1)] = 0.1
+    coding: Literal["entropy", "plain"] = "entropy"
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.keep > self.keep_at_most:
+            raise ValueError(f"keep {self.keep:g} is above keep_at_most {self.keep_at_most:g}")
+        return self
+
+
 class Schedule(Settings):
     """When the coordinator releases a model.
 
@@ -225,7 +251,11 @@ class FederationDefinition(Settings):
         window: rows per sample.
         algorithm: see :class:`Algorithm`.
         schedule: see :class:`Schedule`.
+        compression: see :class:`Compression`.
         lattice_bits: b: one transmission unit is 2^-b.
+        release_bits: released models are multiples of 2^-release_bits, so that the difference of
+            two of them is short; the sums behind them stay as fine as the lattice.  None for all
+            that the lattice has.
     """
 
     federation: str
@@ -238,7 +268,9 @@ class FederationDefinition(Settings):
     window: Window = Window()
     algorithm: Algorithm = Algorithm()
     schedule: Schedule = Schedule()
+    compression: Compression = Compression()
     lattice_bits: Annotated[int, Field(ge=4, le=MAX_BITS)] = 16
+    release_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -257,6 +289,11 @@ class FederationDefinition(Settings):
             raise ValueError(
                 f"lattice_bits {self.lattice_bits} with relaxation p/2^{shift} makes steps below "
                 f"2^-{MAX_BITS}; lower one of them"
+            )
+        if self.release_bits is not None and self.release_bits > self.lattice_bits + shift:
+            raise ValueError(
+                f"release_bits {self.release_bits} is finer than the lattice, which has "
+                f"{self.lattice_bits + shift} bits; lower it or leave it out"
             )
         size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
         if size > MAX_PARAMETERS:
@@ -308,7 +345,14 @@ class FederationDefinition(Settings):
     def lattice(self) -> Lattice:
         """The lattice of the shared vector."""
         sizes = tuple(p.size for p in self.parameter_specification().shared)
-        return Lattice(sizes, (self.lattice_bits,) * len(sizes), self.relaxation)
+        return Lattice(
+            sizes, (self.lattice_bits,) * len(sizes), self.relaxation, self._release_shift()
+        )
+
+    def _release_shift(self) -> int:
+        if self.release_bits is None:
+            return 0
+        return self.lattice_bits + self.relaxation.shift - self.release_bits
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; two equal definitions give equal bytes."""
@@ -325,7 +369,8 @@ class FederationDefinition(Settings):
 
     def structure(self) -> bytes:
         """Canonical JSON of what may never change within a federation."""
-        return self.model_dump_json(exclude={"algorithm", "schedule", "lattice_bits"}).encode()
+        settings = {"algorithm", "schedule", "compression", "lattice_bits", "release_bits"}
+        return self.model_dump_json(exclude=settings).encode()
 
 
 def content_digest(content: bytes) -> bytes:

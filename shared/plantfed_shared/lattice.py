@@ -71,11 +71,13 @@ class Lattice:
         sizes: number of elements of each tensor, in order.
         bits: b_j of each tensor, 0 to 28.
         relaxation: p/2^s.
+        release_shift: released models are multiples of 2^release_shift lattice units.
     """
 
     sizes: tuple[int, ...]
     bits: tuple[int, ...]
     relaxation: Relaxation = Relaxation()
+    release_shift: int = 0
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.bits):
@@ -112,6 +114,12 @@ class Lattice:
     def relaxed(self, transmitted: Integers) -> Integers:
         """Relax * o: transmission units -> lattice units, exact."""
         return transmitted * self.relaxation.numerator
+
+    def released(self, integers: Integers) -> Integers:
+        """The nearest vector that may be released, half to even."""
+        if not self.release_shift:
+            return integers
+        return divide_half_even(integers, 1 << self.release_shift) << self.release_shift
 
     def _lattice_step(self) -> NDArray[np.float64]:
         return _steps(self.sizes, tuple(b + self.relaxation.shift for b in self.bits))

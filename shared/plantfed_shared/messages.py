@@ -65,12 +65,29 @@ class Content(NamedTuple):
 
 
 class ModelOffer(NamedTuple):
-    """A model and where its bytes are."""
+    """A model that can be had.
+
+    Attributes:
+        name: of it.
+        definition: of the federation, in this epoch.
+        final: there will be no newer one.
+    """
 
     name: ModelName
-    content: Content
     definition: Content
     final: bool
+
+
+class ModelStep(NamedTuple):
+    """Which model a content holds, and from which it is the difference.
+
+    Attributes:
+        k: release.
+        base_k: the release it is the difference from, or None where it is a whole model.
+    """
+
+    k: U32
+    base_k: U32 | None
 
 
 class Range(NamedTuple):
@@ -144,8 +161,8 @@ class Update(Message):
         weight: n_i.
         definition: first 8 bytes of the definition's digest.
         dual_checksum: c(w_i) after this update.
-        encoding: of the tail; 0 is dense.
         score: of the model served before this round, on the machine's own test rows.
+        want: as a WANT with this window, ``have`` being the base, once it is applied; 0 is none.
     """
 
     base: ModelName
@@ -154,8 +171,8 @@ class Update(Message):
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
     dual_checksum: U64
-    encoding: Annotated[int, Field(ge=0, le=0)]
     score: Annotated[float, Field(allow_inf_nan=False)] | None
+    want: U32
 
 
 class Offer(Message):
@@ -164,17 +181,42 @@ class Offer(Message):
     content: Content
 
 
+class Want(Message):
+    """Agent: send me the newest model as soon as there is a newer one than I have.
+
+    Attributes:
+        have: the model it may be the difference from, or None for a whole one.
+        window: most bytes that may be on their way at once.
+    """
+
+    have: ModelName | None
+    window: Annotated[int, Field(ge=1, lt=2**32)]
+
+
 class Need(Message):
-    """Either side: send me these ranges of a content now."""
+    """Either side: send me these ranges of a content now.
+
+    Attributes:
+        digest: of the content.
+        ranges: of its bytes.
+        step: what the content is, where it is a model: a coordinator that has forgotten the bytes
+            makes the same ones again.
+    """
 
     digest: Digest16
     ranges: Annotated[tuple[Range, ...], Field(min_length=1, max_length=MAX_RANGES)]
+    step: ModelStep | None = None
 
 
 class Chunk(Message):
-    """Either side: the answer to NEED.  Tail: the bytes from ``offset`` on."""
+    """Either side: the answer to NEED or WANT.  Tail: the bytes from ``offset`` on.
 
-    digest: Digest16
+    Attributes:
+        content: what they are part of.
+        offset: of the first of them.
+    """
+
+    content: Content
     offset: U32
 
 
@@ -235,12 +277,12 @@ class Start(Message):
     """Coordinator, synchronous schedule: train on this model now.
 
     Attributes:
-        model: the round's.
+        offer: of the round's model.
         deadline_s: the round closes at the latest so long after it was opened, seconds; for the
             reader, an agent does not hurry.
     """
 
-    model: ModelName
+    offer: ModelOffer
     deadline_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -254,6 +296,7 @@ MESSAGE_OF_KIND: dict[Kind, type[Message]] = {
     Kind.HELLO: Hello,
     Kind.UPDATE: Update,
     Kind.OFFER: Offer,
+    Kind.WANT: Want,
     Kind.NEED: Need,
     Kind.CHUNK: Chunk,
     Kind.BYE: Bye,

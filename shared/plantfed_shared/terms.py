@@ -38,7 +38,7 @@ class Terms:
         """U_0, lattice units, not writable."""
         specification = self.definition.parameter_specification()
         shared, _ = specification.split(initial_parameters(self.definition))
-        model = self.lattice.from_floats(flatten(shared))
+        model = self.lattice.released(self.lattice.from_floats(flatten(shared)))
         model.flags.writeable = False
         return model
 

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     HELLO = "hello"
     UPDATE = "update"
     OFFER = "offer"
+    WANT = "want"
     NEED = "need"
     CHUNK = "chunk"
     BYE = "bye"
@@ -41,7 +42,7 @@ class Kind(StrEnum):
     MODEL = "model"
 
 
-UP = (Kind.HELLO, Kind.UPDATE, Kind.OFFER, Kind.NEED, Kind.CHUNK, Kind.BYE)
+UP = (Kind.HELLO, Kind.UPDATE, Kind.OFFER, Kind.WANT, Kind.NEED, Kind.CHUNK, Kind.BYE)
 DOWN = (Kind.WELCOME, Kind.STATE, Kind.START, Kind.NEED, Kind.CHUNK)
 _DIRECTED = {
     (direction, kind.value): kind

@@ -1,42 +1,55 @@
-"""Moving a blob that is longer than one message: the receiver pulls it in ranges.
+"""Moving a blob that may be longer than one message: the receiver pulls it in ranges.
 
 The receiver asks for at most one window at a time (NEED), the sender answers with CHUNKs.  Chunks
 may be lost, doubled and reordered; what is missing is asked for again.  Ranges count bytes, not
 chunks, so that a transfer goes on after a reconnect to a broker with another message limit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import MAX_RANGES, Chunk, Content, Need, Range
+from plantfed_shared.messages import MAX_RANGES, Chunk, Content, ModelStep, Need, Range
 from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
 
 WINDOW_BYTES = 128 * 1024
 """Most bytes asked for at once: what lies in the broker's queue for one thin link."""
+SMALLEST_WINDOW_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A content with its bytes."""
+
+    content: Content
+    encoded: bytes
+
+    @classmethod
+    def of(cls, encoded: bytes) -> "Blob":
+        """These bytes and their name."""
+        return cls(Content(content_digest(encoded), len(encoded)), encoded)
 
 
 def chunks(
-    content: bytes, digest: bytes, need: Need, max_payload_bytes: int = MAX_MESSAGE_BYTES
+    blob: Blob, ranges: Iterable[Range], max_payload_bytes: int = MAX_MESSAGE_BYTES
 ) -> Iterator[tuple[Chunk, bytes]]:
     """What answers a NEED: at most one window, ranges beyond the end are cut.
 
     Args:
-        content: the whole blob.
-        digest: of it.
-        need: what is asked for.
+        blob: what is asked for.
+        ranges: of its bytes.
         max_payload_bytes: what the broker grants; no chunk with its envelope is longer.
     """
     budget = WINDOW_BYTES
     piece_bytes = max(1, max_payload_bytes - CHUNK_ENVELOPE_BYTES)
-    for start, stop in need.ranges:
-        end = min(stop, len(content), start + budget)
+    for start, stop in ranges:
+        end = min(stop, blob.content.size, start + budget)
         for offset in range(start, end, piece_bytes):
-            piece = content[offset : min(offset + piece_bytes, end)]
+            piece = blob.encoded[offset : min(offset + piece_bytes, end)]
             budget -= len(piece)
-            yield Chunk(digest=digest, offset=offset), piece
+            yield Chunk(content=blob.content, offset=offset), piece
 
 
 @dataclass(slots=True)
@@ -62,15 +75,29 @@ class Assembly:
         """Bytes not yet received."""
         return sum(stop - start for start, stop in self._missing)
 
-    def next_need(self) -> Need:
-        """Ask for the first missing bytes, at most one window of them."""
-        budget, self.window = WINDOW_BYTES, []
+    def opened(self, window_bytes: int) -> None:
+        """The sender has been asked for the first window without a NEED."""
+        self.window = [Range(0, min(window_bytes, self.content.size))]
+
+    def next_need(self, window_bytes: int = WINDOW_BYTES, step: ModelStep | None = None) -> Need:
+        """Ask for the first missing bytes, at most one window of them.
+
+        Args:
+            window_bytes: at most so many.
+            step: what the content is, where it is a model.
+        """
+        budget, self.window = window_bytes, []
         for start, stop in self._missing[:MAX_RANGES]:
             if budget <= 0:
                 break
             self.window.append(Range(start, min(stop, start + budget)))
             budget -= stop - start
-        return Need(digest=self.content.digest, ranges=tuple(self.window))
+        return Need(digest=self.content.digest, ranges=tuple(self.window), step=step)
+
+    def beginning(self, size: int) -> bytes:
+        """The first bytes, or fewer while they are not here."""
+        first_missing = self._missing[0].start if self._missing else self.content.size
+        return bytes(self._buffer[: min(size, first_missing)])
 
     def accept(self, offset: int, piece: bytes | memoryview) -> bool:
         """Take in one chunk; returns whether the window that was asked for is now complete.

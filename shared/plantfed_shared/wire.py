@@ -2,7 +2,7 @@
 
     offset  bytes
     0       2       "PF"
-    2       1       version of this format, 1
+    2       1       version of this format, 2
     3       1       kind, see ``KIND_CODES``
     4       2       H, length of the header, little-endian
     6       1       A, length of the authentication block; 0 until signing comes
@@ -35,7 +35,7 @@ from plantfed_shared.messages import (
 from plantfed_shared.topics import Kind
 
 MAGIC = b"PF"
-VERSION = 1
+VERSION = 2
 MAX_HEADER_BYTES = 4096
 DIGEST_BYTES = 8
 KIND_CODES: dict[Kind, int] = {
@@ -50,6 +50,7 @@ KIND_CODES: dict[Kind, int] = {
     Kind.STATE: 9,
     Kind.START: 10,
     Kind.MODEL: 11,
+    Kind.WANT: 12,
 }
 KINDS_WITH_TAIL = frozenset({Kind.UPDATE, Kind.CHUNK})
 _KIND_OF_CODE = {code: kind for kind, code in KIND_CODES.items()}

@@ -1,0 +1,98 @@
+"""What agents fetch: the newest model as a step from the one they have, definition and dual.
+
+A WANT is answered at once, or stands until there is a newer model than its sender has.  A model
+that is served is kept for that member (``Served``) until it asks for another one or sends an update
+that started from it, and so is the one it has: a slow agent is late, never excluded.
+"""
+
+from plantfed_coordinator.contents import can_step
+from plantfed_coordinator.desk import Desk
+from plantfed_coordinator.records import Served
+from plantfed_coordinator.state import Member
+from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Range, Verdict, Want
+from plantfed_shared.transfer import Blob, chunks
+
+
+class Serving:
+    """The coordinator's side of WANT and NEED.
+
+    Args:
+        desk: of the federation.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._standing: dict[str, Want] = {}
+        self._settled_at: ModelName | None = None
+
+    def take_want(self, agent: str, want: Want, digest: int) -> None:
+        """Serve the newest model when this event is settled, or with the next release."""
+        if self._member(agent, digest) is not None:
+            self._standing[agent] = want
+            self._settled_at = None
+
+    def take_need(self, agent: str, need: Need, digest: int) -> None:
+        """Serve some ranges of a content; a STATE says which model there is where it's gone."""
+        if self._member(agent, digest) is None:
+            return
+        state, contents = self._desk.state, self._desk.contents
+        found = contents.step_with(state, need.digest, need.step)
+        if found is not None:
+            step, blob = found
+            self._keep_for(agent, step)
+            self._send(agent, blob, need.ranges)
+            return
+        other = contents.other(state, agent, need.digest)
+        if other is None:
+            self._desk.reply(agent, None, offer=True)
+        else:
+            self._send(agent, other, need.ranges)
+
+    def settle(self) -> None:
+        """Serve all who wait and can be served."""
+        if not self._standing:
+            return
+        newest = self._desk.contents.name(self._desk.state, self._desk.state.k)
+        if newest == self._settled_at:
+            return
+        self._settled_at = newest
+        for agent in sorted(self._standing):
+            self._serve(agent)
+
+    def forget(self, agent: str | None = None) -> None:
+        """It has left, or, without a name, a new epoch has begun."""
+        if agent is None:
+            self._standing.clear()
+        else:
+            self._standing.pop(agent, None)
+
+    def _member(self, agent: str, digest: int) -> Member | None:
+        member = self._desk.state.members.get(agent)
+        if member is None:
+            self._desk.reply(agent, Verdict(digest, Code.UNKNOWN_MEMBER, "say hello"))
+        return member
+
+    def _serve(self, agent: str) -> None:
+        state, want = self._desk.state, self._standing[agent]
+        if want.have is not None and want.have == self._desk.contents.name(state, state.k):
+            return
+        del self._standing[agent]
+        step = ModelStep(state.k, self._base_of(want.have))
+        blob = self._desk.contents.step(state, step)
+        self._keep_for(agent, step)
+        self._send(agent, blob, [Range(0, want.window)])
+
+    def _base_of(self, have: ModelName | None) -> int | None:
+        """The model an agent has, where it is kept and really the same."""
+        if have is None or have.k not in self._desk.state.versions:
+            return None
+        return have.k if have == self._desk.contents.name(self._desk.state, have.k) else None
+
+    def _keep_for(self, agent: str, step: ModelStep) -> None:
+        member = self._desk.state.members[agent]
+        if (member.pinned, member.held) != step and can_step(self._desk.state, step):
+            self._desk.record(Served(agent, step.k, step.base_k))
+
+    def _send(self, agent: str, blob: Blob, ranges: list[Range] | tuple[Range, ...]) -> None:
+        for chunk, piece in chunks(blob, ranges, self._desk.max_payload_bytes):
+            self._desk.send(agent, chunk, piece)

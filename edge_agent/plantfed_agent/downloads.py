@@ -1,0 +1,238 @@
+"""What the agent fetches from the coordinator: definition, dual and models.
+
+A definition and a dual have names, in an offer or a WELCOME.  A model is asked for by WANT, or by
+the update that leads to it, and comes as the difference from the one that is here.  Then the
+request *stands*: the coordinator sends the next model by itself, and is only reminded where a newer
+one is known to exist.
+"""
+
+from math import inf
+from typing import NamedTuple
+
+from plantfed_agent.desk import Desk
+from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, ModelFetch, Patience, Purpose
+from plantfed_agent.membership import Link, Membership
+from plantfed_shared.codec import decode_integers, decode_model
+from plantfed_shared.errors import PeerError
+from plantfed_shared.lattice import Integers, checksum
+from plantfed_shared.messages import Chunk, Content, ModelName, ModelOffer
+
+
+class FetchedModel(NamedTuple):
+    """A model that is whole and has the checksum in its name."""
+
+    name: ModelName
+    integers: Integers
+
+
+class FetchedDefinition(NamedTuple):
+    """Canonical bytes of the federation's definition, as they were offered."""
+
+    encoded: bytes
+
+
+class _Want(NamedTuple):
+    purpose: Purpose
+    content: Content
+
+
+class Downloads:
+    """The agent's side of WANT, NEED and CHUNK.
+
+    Args:
+        desk: of the agent.
+        membership: how it stands with the coordinator.
+    """
+
+    def __init__(self, desk: Desk, membership: Membership) -> None:
+        self._desk = desk
+        self._membership = membership
+        self._named: Fetch | None = None
+        self._model: ModelFetch | None = None
+        self._last: Content | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way, or asked for."""
+        return self._named is not None or self._model is not None
+
+    def next_timer(self) -> float | None:
+        """When something has to be asked for again."""
+        if self._membership.link is Link.OFFLINE:
+            return None
+        due = [fetch.patience.due for fetch in (self._named, self._model) if fetch is not None]
+        return min((d for d in due if d < inf), default=None)
+
+    def take_timers(self, now: float) -> None:
+        """Ask again for what has not come."""
+        if self._membership.link is Link.OFFLINE:
+            return
+        for fetch in (self._named, self._model):
+            if fetch is not None and now >= fetch.patience.due:
+                fetch.patience.lose()
+                self._desk.send(fetch.request(now))
+
+    def connected(self, now: float) -> None:
+        """What was asked for on the connection before will not come any more."""
+        if self._named is not None:
+            self._named.patience.due = now
+        if self._model is not None and self._model.has_begun:
+            self._model.patience.due = now
+        else:
+            self._model = None
+
+    # ------------------------------------------------------------------ what is wanted
+
+    def choose(self, now: float, *, wants_model: bool) -> None:
+        """Ask for what is missing now.
+
+        Args:
+            now: monotonic seconds.
+            wants_model: a newer model is known, and there is use for it.
+        """
+        if self._membership.link is Link.JOINING and self._membership.welcome is None:
+            return  # what is half here is kept for after the join
+        want = self._named_want()
+        if want is None:
+            self._named = None
+        elif self._named is None or (self._named.purpose, self._named.content) != want:
+            self._named = Fetch(*want, Patience(now), self._desk.window_bytes)
+            self._desk.send(self._named.request(now))
+        joined = self._membership.link is Link.JOINED
+        if want is None and joined and self._desk.has_definition() and wants_model:
+            self._want_model(now)
+
+    def stand(self) -> None:
+        """An update that was just sent asks for the model after it."""
+        if self._model is None:
+            self._model = self._model_fetch(inf)
+
+    def fall(self) -> None:
+        """That update was not applied: nothing will come of it."""
+        if self._model is not None and not self._model.has_begun:
+            self._model = None
+
+    def _named_want(self) -> _Want | None:
+        offer, welcome = self._desk.offer, self._membership.welcome
+        if offer is None:
+            return None
+        if not self._desk.has_definition():
+            return _Want(Purpose.DEFINITION, offer.definition)
+        if welcome is not None and welcome.dual is not None:
+            return _Want(Purpose.DUAL, welcome.dual)
+        return None
+
+    def _want_model(self, now: float) -> None:
+        if self._model is None:
+            self._model = self._model_fetch(now)
+            self._desk.send(self._model.request(now))
+        elif self._model.patience.due == inf:
+            self._model.patience.begin(now)
+
+    def _model_fetch(self, due: float) -> ModelFetch:
+        have, epoch = self._desk.state.model_name, self._desk.state.epoch
+        if have is not None and (have.epoch != epoch or self._desk.state.model is None):
+            have = None
+        return ModelFetch(have, Patience(due), self._desk.window_bytes, self._last)
+
+    # ------------------------------------------------------------------ what comes
+
+    def content_may_be_gone(self, offer: ModelOffer, now: float, *, was_joined: bool) -> None:
+        """A STATE with an offer and no verdict answers a NEED that can't be served any more.
+
+        While joining it answers the HELLO, and says nothing of a model that is half here: on a link
+        that is cut now and then, beginning anew at every reconnect would never end.
+        """
+        fetch = self._model
+        if fetch is None or not fetch.has_begun:
+            return
+        epoch = self._desk.state.epoch
+        if epoch is not None and offer.name.epoch != epoch:
+            self._model = None
+        elif was_joined:
+            fetch.begin_anew()
+            fetch.patience.due = now
+
+    def take_chunk(
+        self, chunk: Chunk, piece: memoryview, now: float
+    ) -> FetchedDefinition | FetchedModel | None:
+        """A piece of what is fetched; returns what is whole with it.
+
+        Raises:
+            PeerError: it doesn't fit, or the whole is not what was promised.
+        """
+        if self._named is not None and self._named.content == chunk.content:
+            return self._take_named(self._named, chunk, piece, now)
+        if self._model is not None:
+            return self._take_part_of_model(self._model, chunk, piece, now)
+        return None
+
+    def _take_named(
+        self, fetch: Fetch, chunk: Chunk, piece: memoryview, now: float
+    ) -> FetchedDefinition | None:
+        window_complete = fetch.accept(chunk, piece, now)
+        welcome = self._membership.welcome
+        if fetch.purpose is Purpose.DUAL and welcome is not None:
+            self._membership.wait_for_dual(now)
+        whole = fetch.finished()
+        if whole is None:
+            if window_complete:
+                self._desk.send(fetch.request(now))
+            return None
+        if fetch.purpose is Purpose.DEFINITION:
+            self._named = None
+            return FetchedDefinition(whole)
+        try:
+            if welcome is not None:
+                dual = self._dual_in(whole, welcome.dual_checksum)
+                self._membership.finish_welcome(welcome, dual)
+        except PeerError:
+            self.slow_down(now)
+            raise
+        self._named = None
+        return None
+
+    def slow_down(self, now: float) -> None:
+        """What came is what was promised, so that it may never be right: not at network speed."""
+        if self._named is not None:
+            due = Patience(now + LONGEST_PATIENCE_S)
+            self._named = Fetch(
+                self._named.purpose, self._named.content, due, self._desk.window_bytes
+            )
+
+    def _take_part_of_model(
+        self, fetch: ModelFetch, chunk: Chunk, piece: memoryview, now: float
+    ) -> FetchedModel | None:
+        window_complete = fetch.accept(chunk, piece, now, self._desk.lattice())
+        whole = fetch.finished()
+        if whole is None:
+            if window_complete:
+                self._desk.send(fetch.request(now))
+            return None
+        self._model, self._last = None, fetch.ignored
+        try:
+            return self._model_in(whole)
+        except PeerError:
+            # a whole model, and not at network speed
+            due = Patience(now + LONGEST_PATIENCE_S)
+            self._model = ModelFetch(None, due, self._desk.window_bytes, self._last)
+            raise
+
+    def _model_in(self, whole: bytes) -> FetchedModel | None:
+        state = self._desk.state
+        found = decode_model(whole, self._desk.lattice())
+        if found.name.epoch != state.epoch:
+            return None
+        here = state.model_name if state.model is not None else None
+        base = None
+        if here is not None and here.epoch == found.name.epoch:
+            if found.name.k <= here.k:
+                return None
+            base = state.model if here.k == found.step.base_k else None
+        return FetchedModel(found.name, found.model(base))
+
+    def _dual_in(self, encoded: bytes, wanted: int) -> Integers:
+        dual = decode_integers(encoded, self._desk.lattice())
+        if checksum(dual) != wanted:
+            raise PeerError("the fetched dual does not have the checksum in the WELCOME")
+        return dual

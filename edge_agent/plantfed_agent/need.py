@@ -1,0 +1,56 @@
+"""How much of its change a machine sends: little at first, more where its loss stalls.
+
+Decided from the mean loss at the start of a round, which shows what the model before it was worth
+to this machine.
+"""
+
+from typing import NamedTuple
+
+from plantfed_shared.definition import Compression
+
+SMOOTHING = 0.3
+"""Share of a new loss in the level."""
+PROGRESS = 0.03
+"""Part of the level by which it must have fallen to count as progress."""
+PATIENCE_ROUNDS = 8
+"""Without progress before more is kept."""
+GROWTH = 1.5
+
+
+class Need(NamedTuple):
+    """What has to be known from round to round.
+
+    Attributes:
+        keep: part of the parameters that the last update kept.
+        level: smoothed loss at the start of a round; None before the first.
+        lowest: level at the last progress.
+        stalled: rounds since then.
+    """
+
+    keep: float
+    level: float | None = None
+    lowest: float = 0.0
+    stalled: int = 0
+
+
+def need_after(need: Need | None, compression: Compression, start_loss: float | None) -> Need:
+    """The need of the round that is finished.
+
+    Args:
+        need: after the round before, or None.
+        compression: bounds the part that is kept.
+        start_loss: mean loss on the training rows before the round; None where it is not known.
+    """
+    if need is None:
+        need = Need(compression.keep)
+    keep = min(max(need.keep, compression.keep), compression.keep_at_most)
+    if start_loss is None:
+        return need._replace(keep=keep)
+    if need.level is None:
+        return Need(keep, start_loss, start_loss)
+    level = need.level + SMOOTHING * (start_loss - need.level)
+    if level < need.lowest * (1 - PROGRESS):
+        return Need(keep, level, level)
+    if need.stalled + 1 < PATIENCE_ROUNDS:
+        return Need(keep, level, need.lowest, need.stalled + 1)
+    return Need(min(GROWTH * keep, compression.keep_at_most), level, level)
