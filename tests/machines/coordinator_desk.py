@@ -14,7 +14,7 @@ from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
-from plantfed_shared.codec import encode_dense
+from plantfed_shared.codec import Coding, encode_integers
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Bye,
@@ -28,11 +28,19 @@ from plantfed_shared.messages import (
     Offer,
     State,
     Update,
+    Want,
 )
 from plantfed_shared.topics import Kind, Topics
 
 TOPICS = Topics("toy")
-KINDS = {Hello: Kind.HELLO, Update: Kind.UPDATE, Need: Kind.NEED, Bye: Kind.BYE, Offer: Kind.OFFER}
+KINDS = {
+    Hello: Kind.HELLO,
+    Update: Kind.UPDATE,
+    Want: Kind.WANT,
+    Need: Kind.NEED,
+    Bye: Kind.BYE,
+    Offer: Kind.OFFER,
+}
 
 
 class Desk:
@@ -84,13 +92,16 @@ class Desk:
             "weight": 1,
             "definition": self.state.terms.digest[:8],
             "dual_checksum": checksum(dual),
-            "encoding": 0,
             "score": 0.5,
+            "want": 0,
         }
         return Update(**{**values, **fields})
 
+    def encode(self, change: np.ndarray) -> bytes:
+        return encode_integers(change, self.state.terms.lattice, Coding.ENTROPY)
+
     def answer(self, agent: str, update: Update, tail: bytes | None = None) -> State:
-        tail = encode_dense(np.ones(self.size, dtype=np.int64)) if tail is None else tail
+        tail = self.encode(np.ones(self.size, dtype=np.int64)) if tail is None else tail
         (state,) = [m for m in self.say(agent, update, tail) if isinstance(m, State)]
         return state
 

@@ -10,26 +10,34 @@ from plantfed_agent.events import (
     MessageArrived,
     Note,
     Publish,
+    RoundDone,
     TimerDue,
     Train,
 )
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
-from plantfed_shared.codec import encode_dense, encode_model
+from plantfed_agent.training import TrainingOutcome
+from plantfed_shared.codec import Coding, encode_integers, encode_model
 from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
+    MAX_CONTENT_BYTES,
     Chunk,
+    Code,
     Content,
     Epoch,
     Manifest,
     Message,
     ModelName,
     ModelOffer,
+    ModelStep,
     Need,
     Range,
     State,
+    Update,
+    Verdict,
+    Want,
     Welcome,
 )
 from plantfed_shared.topics import Kind, Topics
@@ -37,7 +45,11 @@ from plantfed_shared.transfer import WINDOW_BYTES
 from plantfed_shared.wire import decode, encode
 
 TOPICS = Topics("toy")
-DEFINITION = small_definition(model={"hidden": [700, 600]})
+WHOLE = Want(have=None, window=WINDOW_BYTES)
+DEFINITION = small_definition(
+    model={"hidden": [700, 600]}, compression={"coding": "plain"}, lattice_bits=10
+)
+LATTICE = DEFINITION.lattice()
 SIZE = DEFINITION.lattice().size
 PIECE = 40_000
 
@@ -67,14 +79,8 @@ class Line:
         return self.machine.handle(TimerDue(), self.now)
 
     def offer(self, k: int, counter: int = 1) -> ModelOffer:
-        content = self.model(k, counter)
         definition = Content(content_digest(self.definition), len(self.definition))
-        return ModelOffer(
-            name_of(k, counter), Content(content_digest(content), len(content)), definition, False
-        )
-
-    def model(self, k: int, counter: int = 1) -> bytes:
-        return encode_model(name_of(k, counter), integers_of(k))
+        return ModelOffer(name_of(k, counter), definition, False)
 
     def welcome(self, k: int, **fields: object) -> Welcome:
         values = {"epoch": Epoch(1, 7), "incarnation": 1, "dual_checksum": 0, "dual": None}
@@ -92,8 +98,31 @@ class Line:
             offer=self.offer(k),
         )
 
+    def finish(self, train: Train) -> list[Action]:
+        personal = DEFINITION.parameter_specification().personal
+        head = np.zeros(sum(p.size for p in personal), dtype=np.float32)
+        outcome = TrainingOutcome(train.task.base + 1, head, 0.1, None, 5, "rows", 0.1)
+        return self.machine.handle(RoundDone(train.ticket, outcome), self.now)
+
+    def verdict(self) -> list[Action]:
+        """The outstanding update is applied."""
+        outstanding = self.machine.state.outstanding
+        assert outstanding is not None
+        update = decode(outstanding, Kind.UPDATE)
+        assert isinstance(update.message, Update)
+        applied = self.state(5).model_copy(
+            update={
+                "last_seq": update.message.seq,
+                "last_digest": update.digest,
+                "dual_checksum": update.message.dual_checksum,
+                "verdict": Verdict(update.digest, Code.APPLIED, ""),
+                "offer": None,
+            }
+        )
+        return self.hear(applied)
+
     def send_piece(self, content: bytes, offset: int) -> list[Action]:
-        chunk = Chunk(digest=content_digest(content), offset=offset)
+        chunk = Chunk(content=content_of(content), offset=offset)
         return self.hear(chunk, content[offset : offset + PIECE])
 
 
@@ -107,10 +136,32 @@ def name_of(k: int, counter: int = 1) -> ModelName:
     return ModelName(Epoch(counter, 7), k, checksum(integers_of(k)))
 
 
+def model(k: int, counter: int = 1, base_k: int | None = None) -> bytes:
+    base = None if base_k is None else (base_k, integers_of(base_k))
+    return encode_model(name_of(k, counter), integers_of(k), LATTICE, Coding.PLAIN, base)
+
+
+def dual() -> bytes:
+    return encode_integers(integers_of(1), LATTICE, Coding.PLAIN)
+
+
+def content_of(encoded: bytes) -> Content:
+    return Content(content_digest(encoded), len(encoded))
+
+
 def needs(actions: list[Action]) -> list[Need]:
-    sent = [a for a in actions if isinstance(a, Publish) and a.topic.endswith("/need")]
-    messages = [decode(a.payload, Kind.NEED).message for a in sent]
-    return [m for m in messages if isinstance(m, Need)]
+    return [m for m in asked(actions) if isinstance(m, Need)]
+
+
+def asked(actions: list[Action]) -> list[Message]:
+    """What is asked of the coordinator: WANT and NEED."""
+    published = [(TOPICS.parse(a.topic).kind, a) for a in actions if isinstance(a, Publish)]
+    wanted = (Kind.NEED, Kind.WANT)
+    return [decode(a.payload, kind).message for kind, a in published if kind in wanted]
+
+
+def ranges_of(message: Message) -> tuple[Range, ...]:
+    return message.ranges if isinstance(message, Need) else (Range(0, WINDOW_BYTES),)
 
 
 def hellos(actions: list[Action]) -> int:
@@ -120,9 +171,8 @@ def hellos(actions: list[Action]) -> int:
 def test_a_model_half_here_is_finished_after_a_cut_although_there_is_a_newer_one() -> None:
     """On a link that is cut more often than a model takes to cross it, nothing else ever ends."""
     line = Line()
-    (need,) = needs(line.hear(line.welcome(5)))
-    content = line.model(5)
-    assert need == Need(digest=content_digest(content), ranges=(Range(0, WINDOW_BYTES),))
+    assert asked(line.hear(line.welcome(5))) == [WHOLE]
+    content = model(5)
     line.send_piece(content, 0)
     line.machine.handle(BusDisconnected(), line.now)
     line.now += 60
@@ -131,7 +181,9 @@ def test_a_model_half_here_is_finished_after_a_cut_although_there_is_a_newer_one
     line.hear(Manifest(offer=line.offer(7)))
     assert line.machine.link == "joined"
     rest = Range(PIECE, PIECE + WINDOW_BYTES)
-    assert needs(line.tick()) == [Need(digest=content_digest(content), ranges=(rest,))]
+    assert asked(line.tick()) == [
+        Need(digest=content_digest(content), ranges=(rest,), step=ModelStep(5, None))
+    ]
     actions = [a for o in range(PIECE, len(content), PIECE) for a in line.send_piece(content, o)]
     (train,) = [a for a in actions if isinstance(a, Train)]
     assert line.machine.state.model_name == name_of(5)
@@ -141,28 +193,91 @@ def test_a_model_half_here_is_finished_after_a_cut_although_there_is_a_newer_one
 def test_a_model_that_is_gone_is_given_up_for_the_newest() -> None:
     line = Line()
     line.hear(line.welcome(5))
-    line.send_piece(line.model(5), 0)
-    (need,) = needs(line.hear(line.state(6)))
-    assert need.digest == content_digest(line.model(6))
+    line.send_piece(model(5), 0)
+    line.hear(line.state(6))
+    assert asked(line.tick()) == [WHOLE]
+    content = model(6)
+    for offset in range(0, len(content), PIECE):
+        line.send_piece(content, offset)
+    assert line.machine.state.model_name == name_of(6)
+
+
+def test_a_late_piece_of_the_model_before_is_not_taken_for_the_next() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    pieces = range(0, len(content), PIECE)
+    (train,) = [
+        a for offset in pieces for a in line.send_piece(content, offset) if isinstance(a, Train)
+    ]
+    line.finish(train)
+    for offset in pieces:
+        assert line.send_piece(content, offset) == []
+    line.verdict()
+    line.hear(Manifest(offer=line.offer(6)))
+    step = model(6, base_k=5)
+    for offset in range(0, len(step), PIECE):
+        line.send_piece(step, offset)
+    assert line.machine.state.model_name == name_of(6)
+    np.testing.assert_array_equal(line.machine.state.model, integers_of(6))
+
+
+def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_does_not() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    (train,) = [
+        a
+        for offset in range(0, len(content), PIECE)
+        for a in line.send_piece(content, offset)
+        if isinstance(a, Train)
+    ]
+    line.finish(train)
+    outstanding = line.machine.state.outstanding
+    assert outstanding is not None
+    update = decode(outstanding, Kind.UPDATE).message
+    assert isinstance(update, Update)
+    assert update.want == WINDOW_BYTES
+    assert asked(line.verdict()) == []  # nothing newer is known: nothing to remind of
+    assert line.machine.next_timer() is None
+    line.hear(Manifest(offer=line.offer(6)))
+    assert asked(line.tick()) == [Want(have=name_of(5), window=WINDOW_BYTES)]
+
+
+def test_a_difference_from_a_model_that_is_not_here_is_refused_and_the_whole_asked_for() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    step = model(6, base_k=4)
+    actions = [a for o in range(0, len(step), PIECE) for a in line.send_piece(step, o)]
+    assert [a for a in actions if isinstance(a, Note) and a.warning]
+    assert line.machine.state.model_name is None
+    assert asked(line.tick()) == [WHOLE]
+
+
+def test_a_model_longer_than_any_is_refused_before_it_takes_memory() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    endless = Content(bytes(16), MAX_CONTENT_BYTES)
+    actions = line.hear(Chunk(content=endless, offset=0), b"x")
+    assert [a for a in actions if isinstance(a, Note) and "at most" in a.text]
+    assert asked(line.tick()) == [WHOLE]
 
 
 def test_a_model_of_an_epoch_that_is_over_is_given_up_at_once() -> None:
     line = Line()
     line.hear(line.welcome(5))
-    line.send_piece(line.model(5), 0)
+    line.send_piece(model(5), 0)
     line.hear(Manifest(offer=line.offer(6, counter=2)))
     assert line.machine.link == "joining"
     answer = line.state(6).model_copy(update={"epoch": Epoch(2, 7), "offer": line.offer(6, 2)})
-    (need,) = needs(line.hear(answer))
-    assert need.digest == content_digest(line.model(6, 2))
+    assert asked(line.hear(answer)) == [WHOLE]
 
 
 def test_no_hello_while_the_dual_of_a_welcome_is_on_its_way() -> None:
     """Each would be answered by another incarnation, and on a thin link that goes on for ever."""
     line = Line()
-    content = encode_dense(integers_of(1))
-    dual = Content(content_digest(content), len(content))
-    line.hear(line.welcome(5, dual=dual, dual_checksum=checksum(integers_of(1))))
+    content = dual()
+    line.hear(line.welcome(5, dual=content_of(content), dual_checksum=checksum(integers_of(1))))
     said = 0
     for offset in range(0, len(content) - PIECE, PIECE):
         comes_at = line.now + 50
@@ -179,9 +294,8 @@ def test_no_hello_while_the_dual_of_a_welcome_is_on_its_way() -> None:
 
 def test_a_dual_that_is_not_the_one_of_the_welcome_is_not_taken() -> None:
     line = Line()
-    content = encode_dense(integers_of(1))
-    dual = Content(content_digest(content), len(content))
-    line.hear(line.welcome(5, dual=dual, dual_checksum=checksum(integers_of(2))))
+    content = dual()
+    line.hear(line.welcome(5, dual=content_of(content), dual_checksum=checksum(integers_of(2))))
     actions = [a for o in range(0, len(content), PIECE) for a in line.send_piece(content, o)]
     assert [a for a in actions if isinstance(a, Note) and a.warning]
     assert (line.machine.link, line.machine.state.dual) == ("joining", None)
@@ -189,21 +303,21 @@ def test_a_dual_that_is_not_the_one_of_the_welcome_is_not_taken() -> None:
 
 def test_a_link_slower_than_the_first_patience_is_not_filled_with_repetitions() -> None:
     line = Line()
-    content = line.model(5)
-    queue = list(needs(line.hear(line.welcome(5))))
+    content = model(5)
+    queue = list(asked(line.hear(line.welcome(5))))
     sent, free_at = 0, line.now
     while line.machine.state.model_name is None:
         pieces = [
             offset
-            for start, stop in queue.pop(0).ranges
+            for start, stop in ranges_of(queue.pop(0))
             for offset in range(start, min(stop, len(content)), PIECE)
         ]
         for offset in pieces:
             free_at = max(free_at, line.now) + 20.0  # one piece at a time crosses
             while (due := line.machine.next_timer()) is not None and due < free_at:
-                queue += needs(line.tick())
+                queue += asked(line.tick())
             line.now = free_at
-            queue += needs(line.send_piece(content, offset))
+            queue += asked(line.send_piece(content, offset))
             sent += 1
     assert sent * PIECE < 3 * len(content)
 
@@ -226,10 +340,11 @@ def test_a_welcome_is_void_when_a_newer_epoch_is_announced_before_its_dual_is_he
     """Else the agent would be in one epoch and train, for nothing, on the model of another."""
     state = AgentState(definition=DEFINITION.to_bytes(), epoch=Epoch(1, 7), incarnation=1)
     line = Line(state)
-    content = encode_dense(integers_of(1))
-    dual = Content(content_digest(content), len(content))
+    content = dual()
     fields = {"epoch": Epoch(2, 7), "incarnation": 2, "offer": line.offer(5, 2)}
-    line.hear(line.welcome(5, **fields, dual=dual, dual_checksum=checksum(integers_of(1))))
+    line.hear(
+        line.welcome(5, **fields, dual=content_of(content), dual_checksum=checksum(integers_of(1)))
+    )
     line.hear(Manifest(offer=line.offer(4, 1)))  # an old one means nothing
     assert line.machine.link == "joining"
     actions = line.hear(Manifest(offer=line.offer(6, 3)))

@@ -34,12 +34,13 @@ from plantfed_shared.messages import (
     Manifest,
     ModelName,
     ModelOffer,
-    Need,
     State,
     Verdict,
+    Want,
     Welcome,
 )
 from plantfed_shared.topics import Kind, Topics
+from plantfed_shared.transfer import WINDOW_BYTES
 from plantfed_shared.wire import decode, encode, envelope_digest
 
 
@@ -253,7 +254,7 @@ def test_a_welcome_overtaken_by_a_newer_manifest_does_not_put_the_agent_back() -
 
     def offer(k: int) -> ModelOffer:
         definition = Content(content_digest(encoded), len(encoded))
-        return ModelOffer(ModelName(epoch, k, 5), Content(bytes([k]) * 16, 9), definition, False)
+        return ModelOffer(ModelName(epoch, k, 5), definition, False)
 
     machine = AgentMachine("m00", topics, AgentState(definition=encoded), Pace(), "test")
     machine.handle(BusConnected(48 * 1024), 0.0)
@@ -261,9 +262,8 @@ def test_a_welcome_overtaken_by_a_newer_manifest_does_not_put_the_agent_back() -
     welcome = Welcome(epoch=epoch, incarnation=2, dual_checksum=0, dual=None, offer=offer(66))
     actions = machine.handle(MessageArrived(topics.down("m00", Kind.WELCOME), encode(welcome)), 0.2)
     assert machine.state.newest == offer(67).name
-    (need,) = [decode(a.payload, Kind.NEED) for a in actions if isinstance(a, Publish)]
-    assert isinstance(need.message, Need)
-    assert need.message.digest == offer(67).content.digest
+    (want,) = [decode(a.payload, Kind.WANT) for a in actions if isinstance(a, Publish)]
+    assert want.message == Want(have=None, window=WINDOW_BYTES)
 
 
 def test_a_fetch_is_asked_for_again_right_after_a_reconnect() -> None:

@@ -160,6 +160,6 @@ def test_a_welcome_counts_only_once_and_never_from_the_past(
         incarnation=incarnation,
         dual_checksum=checksum(np.zeros(1, dtype=np.int64)),
         dual=None,
-        offer=ModelOffer(ModelName(epoch, 9, 0), content, content, False),
+        offer=ModelOffer(ModelName(epoch, 9, 0), content, False),
     )
     assert accepts_welcome(BEFORE, welcome) is accepted

@@ -9,7 +9,6 @@ from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order
 from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
-from plantfed_shared.codec import encode_dense
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.messages import (
     Code,
@@ -72,7 +71,7 @@ def test_edited_settings_start_an_epoch_and_duals_follow_rho() -> None:
     desk.answer(
         "a",
         desk.update("a", np.full(desk.size, 8, dtype=np.int64)),
-        encode_dense(np.full(desk.size, 8, dtype=np.int64)),
+        desk.encode(np.full(desk.size, 8, dtype=np.int64)),
     )
     z_before = desk.state.members["a"].contribution.z.copy()
     algorithm = {**desk.definition.algorithm.model_dump(), "penalty": 0.4}

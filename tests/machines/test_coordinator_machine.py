@@ -19,7 +19,7 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
-from plantfed_shared.codec import decode_model, encode_dense
+from plantfed_shared.codec import decode_model
 from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
@@ -29,14 +29,23 @@ from plantfed_shared.messages import (
     Content,
     Epoch,
     ModelName,
+    ModelStep,
     Need,
     Offer,
     Range,
     State,
     Verdict,
+    Want,
     Welcome,
 )
 from plantfed_shared.topics import Kind
+from plantfed_shared.transfer import WINDOW_BYTES
+
+WANT = Want(have=None, window=WINDOW_BYTES)
+
+
+def ones(desk: Desk) -> np.ndarray:
+    return np.ones(desk.size, dtype=np.int64)
 
 
 def test_a_new_agent_is_welcomed_with_the_model_as_it_is() -> None:
@@ -69,7 +78,7 @@ def test_an_agent_that_missed_a_verdict_is_told_and_one_with_another_update_is_w
     desk = Desk()
     desk.hello("a")
     update = desk.update("a")
-    sent = wire.encode(update, encode_dense(np.ones(desk.size, dtype=np.int64)))
+    sent = wire.encode(update, desk.encode(np.ones(desk.size, dtype=np.int64)))
     desk.answer("a", update)
     digest = wire.envelope_digest(sent)
     claims: dict[str, Any] = {"epoch": Epoch(1, 5), "incarnation": 1}
@@ -94,7 +103,7 @@ def test_an_update_is_persisted_before_it_is_answered() -> None:
     actions = desk.machine.handle(
         MessageArrived(
             TOPICS.up("a", Kind.UPDATE),
-            wire.encode(update, encode_dense(np.ones(desk.size, dtype=np.int64))),
+            wire.encode(update, desk.encode(np.ones(desk.size, dtype=np.int64))),
         ),
         0.0,
     )
@@ -158,7 +167,7 @@ def test_a_change_that_would_leave_the_lattice_is_rejected_not_wrapped() -> None
     desk.hello("a")
     change = np.full(desk.size, 2**30 - 1, dtype=np.int64)
     update = desk.update("a", change)
-    assert code_of(desk.answer("a", update, encode_dense(change))) is Code.REJECTED
+    assert code_of(desk.answer("a", update, desk.encode(change))) is Code.REJECTED
 
 
 def test_a_base_counts_only_with_the_name_of_a_kept_version() -> None:
@@ -246,9 +255,8 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     desk = Desk()
     for agent in ("a", "b", "c"):
         desk.hello(agent)
-    offer = desk.machine._desk.contents.offer(desk.state)
-    need = Need(digest=offer.content.digest, ranges=(Range(0, offer.content.size),))
-    assert all(isinstance(m, Chunk) for m in desk.say("c", need))
+    (chunk,) = desk.say("c", WANT)
+    assert isinstance(chunk, Chunk)
     assert desk.state.members["c"].pinned == 0
     late = desk.update("c")
     desk.answer("a", desk.update("a"))
@@ -257,11 +265,10 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     assert sorted(desk.state.versions) == [0, 1]
     assert code_of(desk.answer("c", late)) is Code.APPLIED
     assert desk.state.members["c"].staleness == 1
-    newest = desk.machine._desk.contents.offer(desk.state)
-    desk.say("c", Need(digest=newest.content.digest, ranges=(Range(0, 5),)))
-    desk.say("c", Need(digest=offer.content.digest, ranges=(Range(0, 5),)))
-    assert desk.records.count(Served("c", 1)) == 1
-    assert not any(isinstance(r, Served) and r.k == 0 for r in desk.records)
+    desk.say("c", Want(have=late.base, window=WINDOW_BYTES))
+    desk.say("c", Want(have=late.base, window=WINDOW_BYTES))
+    assert desk.records.count(Served("c", 1, 0)) == 1
+    assert sorted(desk.state.versions) == [0, 1]
 
 
 def test_the_version_offered_to_a_returning_agent_is_kept_for_it() -> None:
@@ -281,12 +288,74 @@ def test_the_version_offered_to_a_returning_agent_is_kept_for_it() -> None:
 def test_a_model_arrives_as_its_name_says() -> None:
     desk = Desk()
     desk.hello("a")
-    offer = desk.machine._desk.contents.offer(desk.state)
-    need = Need(digest=offer.content.digest, ranges=(Range(0, offer.content.size),))
-    event = MessageArrived(TOPICS.up("a", Kind.NEED), wire.encode(need))
+    event = MessageArrived(TOPICS.up("a", Kind.WANT), wire.encode(WANT))
     ((_, chunk, piece),) = desk.handle(event)
     assert isinstance(chunk, Chunk)
-    assert (decode_model(piece, offer.name, desk.size) == desk.state.model).all()
+    assert chunk.content == Content(content_digest(piece), len(piece))
+    found = decode_model(piece, desk.state.terms.lattice)
+    assert found.name == ModelName(desk.state.epoch, 0, checksum(desk.state.model))
+    assert (found.model(None) == desk.state.model).all()
+
+
+def test_a_model_comes_as_the_difference_from_the_one_that_is_there_and_by_itself() -> None:
+    desk = Desk()
+    for agent in "abc":
+        desk.hello(agent)
+    base = desk.state.model
+    desk.answer("a", desk.update("a", want=WINDOW_BYTES))
+    event = MessageArrived(
+        TOPICS.up("b", Kind.UPDATE),
+        wire.encode(desk.update("b", want=WINDOW_BYTES), desk.encode(ones(desk))),
+    )
+    sent = [(to, piece) for to, m, piece in desk.handle(event) if isinstance(m, Chunk)]
+    assert [to for to, _ in sent] == ["a", "b"]
+    assert sent[0][1] == sent[1][1]
+    found = decode_model(sent[0][1], desk.state.terms.lattice)
+    assert found.step == ModelStep(1, 0)
+    assert (found.model(base) == desk.state.model).all()
+
+
+def test_a_want_stands_until_there_is_a_newer_model() -> None:
+    desk = Desk()
+    for agent in "abc":
+        desk.hello(agent)
+    newest = desk.update("a").base
+    assert desk.say("c", Want(have=newest, window=WINDOW_BYTES)) == []
+    desk.answer("a", desk.update("a"))
+    event = MessageArrived(
+        TOPICS.up("b", Kind.UPDATE), wire.encode(desk.update("b"), desk.encode(ones(desk)))
+    )
+    assert [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)] == ["c"]
+    assert desk.state.members["c"].pinned == 1
+    assert desk.state.members["c"].held == 0
+
+
+def test_a_want_from_a_model_that_is_not_ours_is_served_whole() -> None:
+    desk = Desk()
+    desk.hello("a")
+    twin = desk.update("a").base._replace(checksum=1)
+    event = MessageArrived(
+        TOPICS.up("a", Kind.WANT), wire.encode(Want(have=twin, window=WINDOW_BYTES))
+    )
+    ((_, _, piece),) = desk.handle(event)
+    assert decode_model(piece, desk.state.terms.lattice).step == ModelStep(0, None)
+
+
+def test_no_more_of_a_model_is_sent_than_its_window_and_the_rest_after_a_restart() -> None:
+    desk = Desk()
+    desk.hello("a")
+    (chunk,) = desk.say("a", Want(have=None, window=10))
+    assert isinstance(chunk, Chunk)
+    whole = chunk.content
+    again = Desk()  # a coordinator that has encoded nothing yet
+    again.hello("a")
+    need = Need(digest=whole.digest, ranges=(Range(10, whole.size),), step=ModelStep(0, None))
+    event = MessageArrived(TOPICS.up("a", Kind.NEED), wire.encode(need))
+    ((_, rest, piece),) = again.handle(event)
+    assert (rest, len(piece)) == (Chunk(content=whole, offset=10), whole.size - 10)
+    unknown = again.say("a", need.model_copy(update={"step": ModelStep(7, None)}))
+    assert isinstance(unknown[0], Chunk)  # what is encoded is found by its digest
+    assert isinstance(Desk().say("a", need)[0], State)
 
 
 def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> None:
@@ -401,16 +470,16 @@ def test_the_operator_keeps_an_agent_out_until_it_is_admitted() -> None:
 def test_an_update_too_long_for_one_message_is_pulled_and_survives_a_lost_piece() -> None:
     desk = Desk()
     desk.hello("a")
-    encoded = wire.encode(desk.update("a"), encode_dense(np.ones(desk.size, dtype=np.int64)))
+    encoded = wire.encode(desk.update("a"), desk.encode(np.ones(desk.size, dtype=np.int64)))
     content = Content(content_digest(encoded), len(encoded))
     (need,) = desk.say("a", Offer(content=content))
     assert need == Need(digest=content.digest, ranges=(Range(0, len(encoded)),))
-    desk.say("a", Chunk(digest=content.digest, offset=0), encoded[:50])
+    desk.say("a", Chunk(content=content, offset=0), encoded[:50])
     (again,) = desk.say("a", Offer(content=content))
     assert again == Need(digest=content.digest, ranges=(Range(50, len(encoded)),))
     (state,) = [
         m
-        for m in desk.say("a", Chunk(digest=content.digest, offset=50), encoded[50:])
+        for m in desk.say("a", Chunk(content=content, offset=50), encoded[50:])
         if isinstance(m, State)
     ]
     assert code_of(state) is Code.APPLIED

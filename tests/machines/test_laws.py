@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.federation_world import PullToTarget, World, small_definition
 from tests.machines.invariants import check_all, check_sums, everybody_agrees
 
-from plantfed_agent.local_update import transmission
+from plantfed_agent.selection import memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.consensus import AllMembersMean, Contribution
 from plantfed_coordinator.records import (
@@ -24,8 +24,8 @@ from plantfed_coordinator.records import (
 )
 from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import encode_dense
-from plantfed_shared.definition import Algorithm
+from plantfed_shared.codec import Coding, encode_integers
+from plantfed_shared.definition import Algorithm, Compression
 from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     Lattice,
@@ -52,7 +52,9 @@ def founded(members: int, **settings_of: object) -> FederationState:
 
 
 def update(agent: str, seq: int, change: np.ndarray, weight: int = 1, base_k: int = 0) -> Applied:
-    return Applied(agent, 1, seq, seq, base_k, weight, None, encode_dense(change))
+    lattice = small_definition().lattice()
+    encoded = encode_integers(change, lattice, Coding.ENTROPY)
+    return Applied(agent, 1, seq, seq, base_k, weight, None, encoded)
 
 
 def release(state: FederationState) -> None:
@@ -290,8 +292,10 @@ def test_what_is_not_sent_is_remembered(values: list[float], kept: list[float]) 
     algorithm = Algorithm(memory=0.25)
     base = np.zeros(6, dtype=np.float32)
     trained, memory = np.array(values, dtype=np.float32), np.array(kept, dtype=np.float32)
-    sent = transmission(lattice, algorithm, memory, base, trained)
-    assert sent.memory is not None
+    wanted = wanted_change(algorithm, memory, base, trained)
+    change = selected(lattice, Compression(), 1.0, wanted)
+    left = memory_after(lattice, algorithm, wanted, change)
+    assert left is not None
     total = trained.astype(np.float64) + 0.25 * memory
-    np.testing.assert_allclose(sent.change * 2.0**-4 + sent.memory, total, atol=1e-6)
-    assert np.abs(sent.memory).max() <= 2.0**-5 + 1e-6
+    np.testing.assert_allclose(change * 2.0**-4 + left, total, atol=1e-6)
+    assert np.abs(left).max() <= 2.0**-5 + 1e-6
