@@ -15,7 +15,7 @@ from plantfed_agent.membership import Link, Membership
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Chunk, Content, ModelName, ModelOffer
+from plantfed_shared.messages import Chunk, Content, ModelName
 
 
 class FetchedModel(NamedTuple):
@@ -98,6 +98,8 @@ class Downloads:
         elif self._named is None or (self._named.purpose, self._named.content) != want:
             self._named = Fetch(*want, Patience(now), self._desk.window_bytes)
             self._desk.send(self._named.request(now))
+        if self._model is not None and self._model.epoch != self._desk.state.epoch:
+            self._model = None
         joined = self._membership.link is Link.JOINED
         if want is None and joined and self._desk.has_definition() and wants_model:
             self._want_model(now)
@@ -133,25 +135,19 @@ class Downloads:
         have, epoch = self._desk.state.model_name, self._desk.state.epoch
         if have is not None and (have.epoch != epoch or self._desk.state.model is None):
             have = None
-        return ModelFetch(have, Patience(due), self._desk.window_bytes, self._last)
+        return ModelFetch(epoch, have, Patience(due), self._desk.window_bytes, self._last)
 
     # ------------------------------------------------------------------ what comes
 
-    def content_may_be_gone(self, offer: ModelOffer, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
         """A STATE with an offer and no verdict answers a NEED that can't be served any more.
 
         While joining it answers the HELLO, and says nothing of a model that is half here: on a link
         that is cut now and then, beginning anew at every reconnect would never end.
         """
-        fetch = self._model
-        if fetch is None or not fetch.has_begun:
-            return
-        epoch = self._desk.state.epoch
-        if epoch is not None and offer.name.epoch != epoch:
-            self._model = None
-        elif was_joined:
-            fetch.begin_anew()
-            fetch.patience.due = now
+        if self._model is not None and self._model.has_begun and was_joined:
+            self._model.begin_anew()
+            self._model.patience.due = now
 
     def take_chunk(
         self, chunk: Chunk, piece: memoryview, now: float
@@ -180,7 +176,6 @@ class Downloads:
                 self._desk.send(fetch.request(now))
             return None
         if fetch.purpose is Purpose.DEFINITION:
-            self._named = None
             return FetchedDefinition(whole)
         try:
             if welcome is not None:
@@ -191,6 +186,10 @@ class Downloads:
             raise
         self._named = None
         return None
+
+    def take_over(self) -> None:
+        """The definition that was fetched is in force."""
+        self._named = None
 
     def slow_down(self, now: float) -> None:
         """What came is what was promised, so that it may never be right: not at network speed."""
@@ -215,7 +214,7 @@ class Downloads:
         except PeerError:
             # a whole model, and not at network speed
             due = Patience(now + LONGEST_PATIENCE_S)
-            self._model = ModelFetch(None, due, self._desk.window_bytes, self._last)
+            self._model = ModelFetch(fetch.epoch, None, due, self._desk.window_bytes, self._last)
             raise
 
     def _model_in(self, whole: bytes) -> FetchedModel | None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from plantfed_shared.codec import largest_encoding_bytes, peek_step
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
-from plantfed_shared.messages import Chunk, Content, ModelName, ModelStep, Need, Want
+from plantfed_shared.messages import Chunk, Content, Epoch, ModelName, ModelStep, Need, Want
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
 FIRST_PATIENCE_S = 15.0
@@ -100,11 +100,13 @@ class ModelFetch:
     """The transfer of the newest model, whichever that is when the coordinator answers.
 
     Attributes:
+        epoch: that the model must be of.
         have: the model it may be the difference from.
         patience: until it is asked for again.
         ignored: the content that came last: late copies of it are not what is wanted now.
     """
 
+    epoch: Epoch | None
     have: ModelName | None
     patience: Patience
     window_bytes: int = WINDOW_BYTES

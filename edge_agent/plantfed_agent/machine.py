@@ -126,7 +126,7 @@ class AgentMachine:
                 outstanding = self._desk.state.outstanding
                 self._membership.take_state(message, now)
                 if message.offer is not None and message.verdict is None:
-                    self._rounds.content_may_be_gone(message.offer, now, was_joined=was_joined)
+                    self._rounds.content_may_be_gone(now, was_joined=was_joined)
                 if message.verdict is not None and self._desk.state.outstanding is not outstanding:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:

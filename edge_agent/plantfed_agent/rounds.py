@@ -24,7 +24,7 @@ from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
-from plantfed_shared.messages import Chunk, Code, ModelName, ModelOffer, Need, Offer, Start
+from plantfed_shared.messages import Chunk, Code, ModelName, Need, Offer, Start
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import Blob, chunks
@@ -105,9 +105,9 @@ class Rounds:
         """What was asked for on the connection before will not come any more."""
         self._downloads.connected(now)
 
-    def content_may_be_gone(self, offer: ModelOffer, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
         """See :meth:`Downloads.content_may_be_gone`."""
-        self._downloads.content_may_be_gone(offer, now, was_joined=was_joined)
+        self._downloads.content_may_be_gone(now, was_joined=was_joined)
 
     def take_verdict(self, code: Code) -> None:
         """A late answer waits for the next invitation, which may be to the same model."""
@@ -183,7 +183,12 @@ class Rounds:
         """
         match self._downloads.take_chunk(chunk, piece, now):
             case FetchedDefinition(encoded):
-                self._take_definition(encoded)
+                try:
+                    self._take_definition(encoded)
+                except PeerError:
+                    self._downloads.slow_down(now)
+                    raise
+                self._downloads.take_over()
             case FetchedModel(name, model):
                 self._take_model(name, model, now)
 

@@ -28,9 +28,9 @@ def check_sums(state: FederationState) -> None:
 
 
 def check_versions(state: FederationState) -> None:
-    """Exactly the newest release and those that are somebody's base are kept."""
-    pinned = {m.pinned for m in state.members.values() if m.pinned is not None}
-    assert set(state.versions) == pinned | {state.k}
+    """Exactly the newest release and those that somebody has or fetches are kept."""
+    kept = {k for m in state.members.values() for k in (m.pinned, m.held) if k is not None}
+    assert set(state.versions) == kept | {state.k}
 
 
 def check_sequences(journal: list[Record]) -> None:

@@ -325,7 +325,7 @@ def test_nothing_is_begun_while_an_update_is_outstanding() -> None:
     assert machine._desk.offer is not None
     offer = machine._desk.offer
     name = offer.name._replace(k=offer.name.k + 1)
-    newer = Manifest(offer=offer._replace(name=name, content=Content(bytes(16), 99)))
+    newer = Manifest(offer=offer._replace(name=name))
     actions = machine.handle(MessageArrived(world.topics.manifest, encode(newer)), world.now)
     assert machine._desk.offer.name == name
     assert actions == []
