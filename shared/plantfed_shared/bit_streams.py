@@ -166,5 +166,12 @@ class BitReader:
         return self._front[begin : self._front_at]
 
 
+def bounded_cost(number: int, bound: int) -> int:
+    """Bits of a bounded number."""
+    if bound <= FLAT_BOUND:
+        return bound.bit_length()
+    return bound.bit_length().bit_length() + max(0, number.bit_length() - 1)
+
+
 def _fail() -> NoReturn:
     raise PeerError("the bytes do not encode a vector of this size")

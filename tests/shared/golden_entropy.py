@@ -36,6 +36,11 @@ VECTORS: dict[str, tuple[list[int], list[int]]] = {
     "empty between": ([0, 4, 0, -8, 0], [2, 0, 3]),
     "sparse": (_scattered(500, 29, 7), [400, 100]),
     "dense": (_scattered(90, 1, 7), [90]),
+    "rows": ([x if i // 64 % 3 else 0 for i, x in enumerate(_scattered(600, 7, 3))], [600]),
+    "rows of different scale": (
+        [x << 2 * (i // 64 % 5) for i, x in enumerate(_scattered(1900, 1, 9))],
+        [1900],
+    ),
     "wide": (_scattered(90, 1, 2**20), [60, 30]),
     "powers of two": ([(-1) ** i << i for i in range(30)], [30]),
 }
