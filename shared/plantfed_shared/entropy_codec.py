@@ -39,6 +39,7 @@ from plantfed_shared.subset_code import (
     read_numbers,
     read_subset,
     subset_cost,
+    where,
     write_numbers,
     write_subset,
 )
@@ -203,7 +204,7 @@ def _sums_pay(blocks: Integers) -> bool:
 def _write_group(writer: BitWriter, group: Integers) -> None:
     support = group != 0
     write_subset(writer, support)
-    nonzeros = group[support]
+    nonzeros = where(group, support)
     magnitudes = np.abs(nonzeros)
     low = int(magnitudes.min())
     writer.gamma(low)
@@ -219,16 +220,14 @@ def _read_group(reader: BitReader, m: int, limit: int) -> Integers:
     negative = _read_signs(reader, support.size)
     magnitudes = read_numbers(reader, support.size, limit)
     _require(int(magnitudes.min()) == 0 and int(magnitudes.max()) < limit - low)
-    magnitudes += low
-    np.negative(magnitudes, out=magnitudes, where=negative)
     group = np.zeros(m, dtype=np.int64)
-    group[support] = magnitudes
+    group[support] = (magnitudes + low) * (1 - 2 * negative.astype(np.int64))
     return group
 
 
 def _group_cost(group: Integers) -> int:
     """Bits of a group without its signs, about."""
-    magnitudes = np.abs(group[group != 0])
+    magnitudes = np.abs(where(group, group != 0))
     excess = magnitudes - magnitudes.min()
     return subset_cost(group.size, magnitudes.size) + choose_classes(excess).cost
 

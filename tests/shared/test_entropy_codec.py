@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tests.shared import golden_entropy
 from tests.shared.vectors import LARGEST, int64, lattice_vectors
 
-from plantfed_shared.entropy_codec import decode, encode
+from plantfed_shared.bit_streams import BitWriter
+from plantfed_shared.entropy_codec import LAYOUT_BITS, SHIFT_BITS, decode, encode
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers
+from plantfed_shared.subset_code import PRECISION_BITS, write_subset
 
 Case = tuple[Integers, list[int]]
 
@@ -173,6 +175,27 @@ def test_random_bytes_for_a_large_vector_are_settled_quickly():
     for seed in range(20):
         with pytest.raises(PeerError):
             decode(np.random.default_rng(seed).bytes(20_000), [1_000_000])
+    assert process_time() - begin < 2
+
+
+def test_one_number_in_each_class_is_settled_quickly():
+    n = 1_000_000
+    writer = BitWriter()
+    writer.number(1, 1)
+    writer.number(0, SHIFT_BITS)
+    writer.number(0, LAYOUT_BITS)
+    write_subset(writer, np.ones(n, dtype=np.bool_))
+    writer.gamma(1)
+    writer.number(1, 1)
+    write_subset(writer, np.zeros(n, dtype=np.bool_))
+    writer.gamma(1)
+    writer.number(3, PRECISION_BITS)
+    for place in range(200):
+        write_subset(writer, np.arange(n - place) == 0)
+        writer.number(0, place >> 3)
+    begin = process_time()
+    with pytest.raises(PeerError, match="too many classes"):
+        decode(writer.to_bytes(), [n])
     assert process_time() - begin < 2
 
 
