@@ -17,7 +17,7 @@ With b = 0 one *group* follows.  Otherwise the elements, and zeros after the las
 
 A group is coded by itself (subsets and numbers are those of :mod:`plantfed_shared.subset_code`):
 
-    support         subset: which are not 0, at least one
+    support         subset: which are not 0; small, but not empty
     low             gamma: the smallest magnitude of them
     signs           one bit each; from 16 on, a bit says whether they are a subset instead
     excess          numbers: magnitude - low
@@ -203,7 +203,7 @@ def _sums_pay(blocks: Integers) -> bool:
 
 def _write_group(writer: BitWriter, group: Integers) -> None:
     support = group != 0
-    write_subset(writer, support)
+    write_subset(writer, support, small=True)
     nonzeros = where(group, support)
     magnitudes = np.abs(nonzeros)
     low = int(magnitudes.min())
@@ -214,7 +214,7 @@ def _write_group(writer: BitWriter, group: Integers) -> None:
 
 def _read_group(reader: BitReader, m: int, limit: int) -> Integers:
     """Read int64 (m,), 0 < the largest |x| < limit."""
-    support = np.flatnonzero(read_subset(reader, m))
+    support = np.flatnonzero(read_subset(reader, m, small=True))
     _require(support.size > 0)
     low = reader.gamma()
     negative = _read_signs(reader, support.size)

@@ -1,8 +1,9 @@
 """Subsets and small numbers in nearly as few bits as their entropy.
 
-A *subset* of n elements is the gaps between its members (between the others, if these are fewer) as
-Golomb-Rice codes (Golomb 1966, Rice 1979): within 4 % of its entropy for any share of members.  The
-divisor 2^k follows from n and the number of members.
+A *subset* of n elements is the number of its members (uniform, or small) and the gaps between them
+(between the others, if these are fewer) as Golomb-Rice codes (Golomb 1966, Rice 1979): within 5 %
+of its entropy for any share of members.  The divisor 2^k follows from both numbers.  Quotients are
+unary, remainders planes.
 
 *Numbers* x >= 0 are subsets one after the other: which are in class 0, which of the rest in class
 1, and so on until none is left.  Class s holds 2^(k + s div 2^p) numbers: 2^p classes of 2^k each,
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plantfed_shared.bit_streams import BitReader, BitWriter, bounded_cost
+from plantfed_shared.bit_streams import BitReader, BitWriter
 from plantfed_shared.errors import PeerError
 
 Integers = NDArray[np.int64]
@@ -46,10 +47,16 @@ class Classes(NamedTuple):
 # ---------------------------------------------------------------- subsets
 
 
-def write_subset(writer: BitWriter, members: Mask) -> int:
-    """Write bool (n,); return the number of members."""
+def write_subset(writer: BitWriter, members: Mask, *, small: bool = False) -> int:
+    """Write bool (n,); return the number of members.
+
+    Args:
+        writer: where to.
+        members: of the subset.
+        small: they are few rather than many; a reader has to expect the same.
+    """
     n, n_members = members.size, int(np.count_nonzero(members))
-    writer.bounded(n_members, n)
+    (writer.small if small else writer.uniform)(n_members, n)
     chosen = ~members if 2 * n_members > n else members
     positions = np.flatnonzero(chosen)
     if positions.size:
@@ -63,13 +70,13 @@ def write_subset(writer: BitWriter, members: Mask) -> int:
     return n_members
 
 
-def read_subset(reader: BitReader, n: int) -> Mask:
+def read_subset(reader: BitReader, n: int, *, small: bool = False) -> Mask:
     """Read bool (n,).
 
     Raises:
         PeerError: the bits do not give one.
     """
-    n_members = reader.bounded(n)
+    n_members = (reader.small if small else reader.uniform)(n)
     inverted = 2 * n_members > n
     members = np.full(n, inverted)
     few = n - n_members if inverted else n_members
@@ -94,11 +101,11 @@ def subset_cost(n: int, n_members: int) -> int:
     """Bits of a subset whose members are anywhere, about."""
     few = min(n_members, n - n_members)
     if few == 0:
-        return bounded_cost(n_members, n)
+        return n.bit_length()
     k = _rice_parameter(n, few)
     # a gap loses half a divisor on average when it is divided
     quotients = max(0, n - few - (few * ((1 << k) - 1) >> 1)) >> k
-    return bounded_cost(n_members, n) + few * (k + 1) + quotients
+    return n.bit_length() + few * (k + 1) + quotients
 
 
 def _rice_parameter(n: int, few: int) -> int:

@@ -184,7 +184,7 @@ def test_one_number_in_each_class_is_settled_quickly():
     writer.number(1, 1)
     writer.number(0, SHIFT_BITS)
     writer.number(0, LAYOUT_BITS)
-    write_subset(writer, np.ones(n, dtype=np.bool_))
+    write_subset(writer, np.ones(n, dtype=np.bool_), small=True)
     writer.gamma(1)
     writer.number(1, 1)
     write_subset(writer, np.zeros(n, dtype=np.bool_))
