@@ -145,7 +145,7 @@ def read_numbers(reader: BitReader, m: int, limit: int) -> Integers:
     numbers = np.empty(m, dtype=np.int64)
     left = np.arange(m)
     for start, width in _bounds(k, p):
-        if start >= limit or 1 << width > 2 * limit:
+        if start >= limit or width > limit.bit_length():
             raise PeerError("a number is too large")
         members = read_subset(reader, left.size)
         chosen = where(left, members)

@@ -12,10 +12,16 @@ from tests.shared import golden_entropy
 from tests.shared.vectors import LARGEST, int64, lattice_vectors
 
 from plantfed_shared.bit_streams import BitWriter
-from plantfed_shared.entropy_codec import LAYOUT_BITS, SHIFT_BITS, decode, encode
+from plantfed_shared.entropy_codec import (
+    LAYOUT_BITS,
+    SHIFT_BITS,
+    SMALLEST_IN_BLOCKS,
+    decode,
+    encode,
+)
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers
-from plantfed_shared.subset_code import PRECISION_BITS, write_subset
+from plantfed_shared.subset_code import PRECISION_BITS, write_numbers, write_subset
 
 Case = tuple[Integers, list[int]]
 
@@ -176,6 +182,72 @@ def test_random_bytes_for_a_large_vector_are_settled_quickly():
         with pytest.raises(PeerError):
             decode(np.random.default_rng(seed).bytes(20_000), [1_000_000])
     assert process_time() - begin < 2
+
+
+def by_hand(n: int, groups: list, *, shift: int = 0, layout: int = 0, activities=()) -> bytes:
+    """Groups are (support, low, excess), all positive, less than 16 nonzeros."""
+    writer = BitWriter()
+    writer.number(1, 1)
+    writer.number(shift, SHIFT_BITS)
+    if n >= SMALLEST_IN_BLOCKS:
+        writer.number(layout, LAYOUT_BITS)
+    if layout:
+        writer.number(0, 1)
+        write_numbers(writer, int64(activities))
+    for support, low, excess in groups:
+        write_subset(writer, np.array(support, dtype=np.bool_), small=True)
+        writer.gamma(low)
+        writer.planes(int64([0] * len(excess)), 1)
+        if excess:
+            write_numbers(writer, int64(excess))
+    return writer.to_bytes()
+
+
+def in_blocks(*places: int, n_blocks: int) -> list[bool]:
+    return [i in places for i in range(16 * n_blocks)]
+
+
+def test_a_message_by_hand_is_an_encoding():
+    assert by_hand(2, [([0, 1], 3, [0])], shift=4) == encode(int64([0, 48]), [2])
+    blocks = by_hand(130, [(in_blocks(1, n_blocks=1), 5, [0])], layout=1, activities=[0] * 8 + [1])
+    assert decode(blocks, [130]).tolist() == [0] * 129 + [5]
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        pytest.param(1, by_hand(1, [([1], 2, [0])]), id="shift is not the largest"),
+        pytest.param(1, by_hand(1, [([1], 2, [1])]), id="low is not the smallest"),
+        pytest.param(1, by_hand(1, [([1], 3, [0])], shift=29), id="too large when shifted"),
+        pytest.param(1, by_hand(1, [([1], 2**30 + 1, [0])]), id="too large"),
+        pytest.param(1, by_hand(1, [([1], 2**61 + 1, [0])]), id="beyond int64 with the excess"),
+        pytest.param(1, by_hand(1, [([1], 1, [2**30])]), id="excess too large"),
+        pytest.param(2, by_hand(2, [([0, 0], 1, [])]), id="an empty group"),
+        pytest.param(
+            130,
+            by_hand(
+                130, [(in_blocks(1, 2, n_blocks=1), 5, [0, 0])], layout=1, activities=[0] * 8 + [1]
+            ),
+            id="a nonzero after the last element",
+        ),
+        pytest.param(
+            130,
+            by_hand(
+                130, [(in_blocks(1, n_blocks=2), 5, [0])], layout=1, activities=[1, 1] + [0] * 7
+            ),
+            id="a block without what it is said to have",
+        ),
+        pytest.param(
+            130,
+            by_hand(130, [(in_blocks(1, n_blocks=1), 5, [0])], layout=1, activities=[2] + [0] * 8),
+            id="an activity that there is not",
+        ),
+        pytest.param(130, by_hand(130, [], layout=1, activities=[0] * 9), id="nothing but zeros"),
+    ],
+)
+def test_a_second_encoding_or_a_value_out_of_range_is_refused(n, message):
+    with pytest.raises(PeerError):
+        decode(message, [n])
 
 
 def test_one_number_in_each_class_is_settled_quickly():

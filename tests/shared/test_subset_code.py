@@ -11,6 +11,7 @@ from tests.shared.vectors import int64
 from plantfed_shared.bit_streams import BitReader, BitWriter
 from plantfed_shared.errors import PeerError
 from plantfed_shared.subset_code import (
+    PRECISION_BITS,
     choose_classes,
     read_numbers,
     read_subset,
@@ -92,3 +93,13 @@ def test_a_number_too_large_is_refused():
     write_numbers(writer, int64([5] * 20))
     with pytest.raises(PeerError, match="too large"):
         read_numbers(BitReader(writer.to_bytes()), 20, 4)
+
+
+@pytest.mark.parametrize("k", [4, 61, 2**61])
+def test_a_class_too_wide_is_refused(k):
+    writer = BitWriter()
+    writer.gamma(k + 1)
+    writer.number(0, PRECISION_BITS)
+    writer.uniform(0, 1)
+    with pytest.raises(PeerError, match="too large"):
+        read_numbers(BitReader(writer.to_bytes()), 1, 4)
