@@ -18,7 +18,7 @@ from typing import Any  # noqa: E402
 import click  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from benchmarks import coordinator, demo, footprint, host, simulator, wire  # noqa: E402
+from benchmarks import codec, coordinator, demo, footprint, host, simulator, wire  # noqa: E402
 from benchmarks.learning import accuracy, exactness, participation, race  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
@@ -35,6 +35,7 @@ LEARNING: dict[str, Callable[..., Report]] = {
     **{name: partial(race.run, name) for name in race.RACES},
     "exactness": exactness.run,
     "participation": participation.run,
+    "codec": codec.run,
 }
 """Those that read data."""
 MIN_WIDTH = 100

@@ -5,8 +5,9 @@ part them.  Everything is whole arrays at a time:
 
     planes      m numbers of w bits: first the highest bit of all of them, then the next
     unary       m numbers, each as so many zeros and a one: a reader looks for the ones
-    bounded     one number of 0..n: the length of its bits, in as many bits as n asks for, and the
-                bits below the leading one
+    uniform     one number of 0..n, any as likely: truncated binary, the lower ones a bit shorter
+    small       one number of 0..n, rather small: the length of its bits, uniform, and the bits
+                below the leading one
     gamma       one number from 1 up: the same, but its length unary (Elias 1975)
 
 A reader believes nothing: it never takes more bits than are there, nor reserves more memory than
@@ -24,8 +25,6 @@ Bits = NDArray[np.uint8]
 """One bit each, 0 or 1."""
 Integers = NDArray[np.int64]
 
-FLAT_BOUND = 3
-"""Up to here a bounded number is plain: the length would be longer than the number."""
 MAX_LENGTH = 62
 """Bits of a gamma number."""
 
@@ -60,13 +59,18 @@ class BitWriter:
         digits = f"{number:0{width}b}".encode() if width else b""
         self._front.append(np.frombuffer(digits, dtype=np.uint8) & np.uint8(1))
 
-    def bounded(self, number: int, bound: int) -> None:
+    def uniform(self, number: int, bound: int) -> None:
         """Write 0 <= number <= bound."""
-        if bound <= FLAT_BOUND:
-            self.number(number, bound.bit_length())
-            return
+        width, n_short = _truncated(bound)
+        if number < n_short:
+            self.number(number, width - 1)
+        else:
+            self.number(number + n_short, width)
+
+    def small(self, number: int, bound: int) -> None:
+        """Write 0 <= number <= bound."""
         length = number.bit_length()
-        self.number(length, bound.bit_length().bit_length())
+        self.uniform(length, bound.bit_length())
         self._below_leading_one(number, length)
 
     def gamma(self, number: int) -> None:
@@ -130,12 +134,17 @@ class BitReader:
         digits = (self._take(width) + ord("0")).tobytes()
         return int(digits, 2) if width else 0
 
-    def bounded(self, bound: int) -> int:
+    def uniform(self, bound: int) -> int:
         """Read 0 <= number <= bound."""
-        if bound <= FLAT_BOUND:
-            number = self.number(bound.bit_length())
-        else:
-            number = self._below_leading_one(self.number(bound.bit_length().bit_length()))
+        width, n_short = _truncated(bound)
+        if width == 0:
+            return 0
+        number = self.number(width - 1)
+        return number if number < n_short else 2 * number + self.number(1) - n_short
+
+    def small(self, bound: int) -> int:
+        """Read 0 <= number <= bound."""
+        number = self._below_leading_one(self.uniform(bound.bit_length()))
         if number > bound:
             _fail()
         return number
@@ -164,6 +173,12 @@ class BitReader:
         begin = self._front_at
         self._front_at += n_bits
         return self._front[begin : self._front_at]
+
+
+def _truncated(bound: int) -> tuple[int, int]:
+    """Bits of the longer numbers of 0..bound, and how many are a bit shorter."""
+    width = bound.bit_length()
+    return width, (1 << width) - 1 - bound
 
 
 def _fail() -> NoReturn:

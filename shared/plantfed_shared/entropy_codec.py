@@ -1,44 +1,60 @@
-"""Integer vectors in nearly as few bits as their entropy.
+"""Integer vectors in nearly as few bits as their entropy, or fewer.
 
 What agents and coordinator send is a vector of few different, mostly small integers: zeros, and
-values +-q 2^t.  All of it is put down as *subsets*: which of n elements are nonzero, which of those
-have the smallest magnitude, which of the rest the next.  A subset is the gaps between its members
-(between its non-members if these are fewer) as Golomb-Rice codes (Golomb 1966, Rice 1979), which
-for any share of members are within 4 % of its entropy.  A tensor of n elements is
+values +-q 2^t.  A tensor of n > 0 elements is
 
-    count of nonzeros       bounded by n; ends here if 0
-    support                 subset of n
-    shift t                 5 bits: the largest power of two that divides all
-    low                     gamma: the smallest magnitude / 2^t
-    signs                   one bit each; from 16 on, a bit says whether as a subset instead
-    k, p                    gamma, 2 bits: the classes of the excess magnitude / 2^t - low
-    for class 0, 1, ... until none is left:
-        its share           bounded count and subset of what is left
-        offset in class     plain
+    1 bit           whether any is not 0; the rest only if so
+    shift t         5 bits: the largest power of two that divides all; what follows is of x / 2^t
+    layout b        3 bits, if n >= 128
 
-Class s holds 2^(k + s div 2^p) numbers: 2^p classes of 2^k each, then 2^p twice as wide, and so on.
-k and p are whatever makes the tensor short.  Everything in an encoding follows from the vector, and
-a decoder checks that it did: two encodings never decode to the same vector.
+With b = 0 one *group* follows.  Otherwise the elements, and zeros after the last, form blocks of
+8 * 2^b, because a network moves by rows: many of them not at all.  Then follow
+
+    1 bit           what the activity of a block is: 0 or 1 as it has nonzeros (0), or the bit
+                    length of its sum of magnitudes (1)
+    activities      of all blocks, as numbers
+    groups          for each activity above 0, in rising order, the blocks that have it
+
+A group is coded by itself (subsets and numbers are those of :mod:`plantfed_shared.subset_code`):
+
+    support         subset: which are not 0; small, but not empty
+    low             gamma: the smallest magnitude of them
+    signs           one bit each; from 16 on, a bit says whether they are a subset instead
+    excess          numbers: magnitude - low
+
+What may be chosen (layout, signs, classes) is the encoder's affair, so that it can become better
+without a new version; all else has one encoding only, and a decoder refuses any other.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import count as count_up
 
 import numpy as np
-from numpy.typing import NDArray
 
-from plantfed_shared.bit_streams import FLAT_BOUND, BitReader, BitWriter
+from plantfed_shared.bit_streams import BitReader, BitWriter
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers
-
-Mask = NDArray[np.bool_]
+from plantfed_shared.subset_code import (
+    Mask,
+    choose_classes,
+    read_numbers,
+    read_subset,
+    subset_cost,
+    where,
+    write_numbers,
+    write_subset,
+)
 
 SHIFT_BITS = 5
-PRECISION_BITS = 2
+LAYOUT_BITS = 3
+SMALLEST_IN_BLOCKS = 128
+"""Smaller tensors have no layout."""
+SMALLEST_BLOCK = 16
 FEWEST_BIASED = 16
 """Fewer signs are not worth the bit that says how they are encoded."""
 MAX_SAMPLE = 1 << 13
-"""The classes are chosen for at most twice so many of the magnitudes, evenly spread."""
+"""Whether to tell blocks by their sums is decided on at most twice so many elements."""
+DENSE = 16
+"""Sums are thought of where every 16th element of the blocks that are left is not 0."""
 
 
 def encode(integers: Integers, sizes: Sequence[int]) -> bytes:
@@ -56,10 +72,8 @@ def encode(integers: Integers, sizes: Sequence[int]) -> bytes:
     if integers.size and not -MAX_MAGNITUDE < integers.min() <= integers.max() < MAX_MAGNITUDE:
         raise ValueError("a value is too large for the lattice")
     writer = BitWriter()
-    begin = 0
-    for size in sizes:
-        _write_tensor(writer, integers[begin : begin + size])
-        begin += size
+    for begin, end in _tensors(sizes):
+        _write_tensor(writer, integers[begin:end])
     return writer.to_bytes()
 
 
@@ -67,206 +81,173 @@ def decode(encoded: bytes | memoryview, sizes: Sequence[int]) -> Integers:
     """Decode to int64 (n,), n = the sum of the sizes.
 
     Raises:
-        PeerError: these bytes are not the encoding of such a vector.
+        PeerError: these bytes are not an encoding of such a vector.
     """
     reader = BitReader(encoded)
     integers = np.zeros(sum(sizes), dtype=np.int64)
-    begin = 0
-    for size in sizes:
-        _read_tensor(reader, integers[begin : begin + size])
-        begin += size
+    for begin, end in _tensors(sizes):
+        _read_tensor(reader, integers[begin:end])
     reader.end()
     return integers
 
 
-# ---------------------------------------------------------------- tensors
+def _tensors(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    begin = 0
+    for size in sizes:
+        if size:
+            yield begin, begin + size
+        begin += size
 
 
 def _write_tensor(writer: BitWriter, tensor: Integers) -> None:
-    support = tensor != 0
-    n_nonzero = _write_subset(writer, support)
-    if n_nonzero == 0:
+    together = int(np.bitwise_or.reduce(tensor))
+    writer.number(together != 0, 1)
+    if together == 0:
         return
-    nonzeros = tensor[support]
-    magnitudes = np.abs(nonzeros)
-    shift = _shift(magnitudes)
-    magnitudes >>= shift
-    low = int(magnitudes.min())
+    shift = (together & -together).bit_length() - 1
     writer.number(shift, SHIFT_BITS)
-    writer.gamma(low)
-    _write_signs(writer, nonzeros < 0)
-    _write_excess(writer, magnitudes - low)
+    tensor = tensor >> shift
+    layout, by_sum = _choose_layout(tensor) if tensor.size >= SMALLEST_IN_BLOCKS else (0, False)
+    if tensor.size >= SMALLEST_IN_BLOCKS:
+        writer.number(layout, LAYOUT_BITS)
+    if layout == 0:
+        _write_group(writer, tensor)
+        return
+    writer.number(by_sum, 1)
+    blocks = _in_blocks(tensor, layout)
+    activities = _activities(blocks, by_sum=by_sum)
+    write_numbers(writer, activities)
+    for activity in _above_zero(activities):
+        _write_group(writer, blocks[activities == activity].ravel())
 
 
 def _read_tensor(reader: BitReader, tensor: Integers) -> None:
-    support = np.flatnonzero(_read_subset(reader, tensor.size))
-    if support.size == 0:
+    if reader.number(1) == 0:
         return
     shift = reader.number(SHIFT_BITS)
+    limit = MAX_MAGNITUDE >> shift
+    layout = reader.number(LAYOUT_BITS) if tensor.size >= SMALLEST_IN_BLOCKS else 0
+    if layout == 0:
+        tensor[:] = _read_group(reader, tensor.size, limit)
+    else:
+        by_sum = reader.number(1) == 1
+        blocks = _in_blocks(np.zeros_like(tensor), layout)
+        activities = read_numbers(reader, len(blocks), 64)
+        for activity in _above_zero(activities):
+            chosen = np.flatnonzero(activities == activity)
+            group = _read_group(reader, chosen.size * blocks.shape[1], limit)
+            group_blocks = group.reshape(chosen.size, -1)
+            _require(bool((_activities(group_blocks, by_sum=by_sum) == activity).all()))
+            blocks[chosen] = group_blocks
+        _require(not blocks.ravel()[tensor.size :].any())
+        tensor[:] = blocks.ravel()[: tensor.size]
+    _require(int(np.bitwise_or.reduce(tensor)) & 1 == 1)
+    tensor <<= shift
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def _in_blocks(tensor: Integers, layout: int) -> Integers:
+    """A copy, int64 (blocks, elements of each), with zeros after the end."""
+    length = SMALLEST_BLOCK << (layout - 1)
+    blocks = np.zeros((-(-tensor.size // length), length), dtype=np.int64)
+    blocks.ravel()[: tensor.size] = tensor
+    return blocks
+
+
+def _activities(blocks: Integers, *, by_sum: bool) -> Integers:
+    """int64 (blocks,)."""
+    # exact as float64: a sum is below 2^40
+    sums = np.abs(blocks).sum(axis=1) if by_sum else blocks.any(axis=1)
+    activities: Integers = np.frexp(sums.astype(np.float64))[1].astype(np.int64)
+    return activities
+
+
+def _above_zero(activities: Integers) -> list[int]:
+    return [activity for activity in np.unique(activities).tolist() if activity > 0]
+
+
+def _choose_layout(tensor: Integers) -> tuple[int, bool]:
+    """Layout, and whether the activity is the sum."""
+    n, n_nonzero = tensor.size, int(np.count_nonzero(tensor))
+    costs = [subset_cost(n, n_nonzero)]
+    occupied = _in_blocks(tensor, 1).any(axis=1)
+    lefts = [n]
+    while len(costs) < 1 << LAYOUT_BITS:
+        lefts.append((SMALLEST_BLOCK << (len(costs) - 1)) * int(np.count_nonzero(occupied)))
+        costs.append(subset_cost(occupied.size, int(np.count_nonzero(occupied))))
+        costs[-1] += subset_cost(lefts[-1], n_nonzero)
+        occupied = np.logical_or.reduceat(occupied, np.arange(0, occupied.size, 2))
+    layout = costs.index(min(costs))
+    if n_nonzero * DENSE >= lefts[layout]:
+        of_sums = layout or 3
+        if _sums_pay(_in_blocks(tensor, of_sums)):
+            return of_sums, True
+    return layout, False
+
+
+def _sums_pay(blocks: Integers) -> bool:
+    """Whether blocks had better be told by their sums than by whether they have nonzeros."""
+    blocks = blocks[:: 1 + (blocks.size - 1) // MAX_SAMPLE]
+    costs = []
+    for by_sum in (False, True):
+        activities = _activities(blocks, by_sum=by_sum)
+        groups = [blocks[activities == a].ravel() for a in _above_zero(activities)]
+        costs.append(choose_classes(activities).cost + sum(map(_group_cost, groups)))
+    return costs[True] < costs[False]
+
+
+# ---------------------------------------------------------------- groups
+
+
+def _write_group(writer: BitWriter, group: Integers) -> None:
+    support = group != 0
+    write_subset(writer, support, small=True)
+    nonzeros = where(group, support)
+    magnitudes = np.abs(nonzeros)
+    low = int(magnitudes.min())
+    writer.gamma(low)
+    _write_signs(writer, nonzeros < 0)
+    write_numbers(writer, magnitudes - low)
+
+
+def _read_group(reader: BitReader, m: int, limit: int) -> Integers:
+    """Read int64 (m,), 0 < the largest |x| < limit."""
+    support = np.flatnonzero(read_subset(reader, m, small=True))
+    _require(support.size > 0)
     low = reader.gamma()
     negative = _read_signs(reader, support.size)
-    magnitudes = _read_excess(reader, support.size, MAX_MAGNITUDE >> shift)
-    _require(int(magnitudes.min()) == 0)
-    magnitudes += low
-    _require(_shift(magnitudes) == 0)
-    _require(int(magnitudes.max()) << shift < MAX_MAGNITUDE)
-    magnitudes <<= shift
-    tensor[support] = np.where(negative, -magnitudes, magnitudes)
+    magnitudes = read_numbers(reader, support.size, limit)
+    _require(int(magnitudes.min()) == 0 and int(magnitudes.max()) < limit - low)
+    group = np.zeros(m, dtype=np.int64)
+    group[support] = (magnitudes + low) * (1 - 2 * negative.astype(np.int64))
+    return group
 
 
-def _shift(magnitudes: Integers) -> int:
-    together = int(np.bitwise_or.reduce(magnitudes))
-    return (together & -together).bit_length() - 1
+def _group_cost(group: Integers) -> int:
+    """Bits of a group without its signs, about."""
+    magnitudes = np.abs(where(group, group != 0))
+    excess = magnitudes - magnitudes.min()
+    return subset_cost(group.size, magnitudes.size) + choose_classes(excess).cost
 
 
 def _write_signs(writer: BitWriter, negative: Mask) -> None:
     if negative.size >= FEWEST_BIASED:
-        as_subset = _are_biased(negative)
-        writer.number(as_subset, 1)
-        if as_subset:
-            _write_subset(writer, negative)
+        biased = subset_cost(negative.size, int(np.count_nonzero(negative))) < negative.size
+        writer.number(biased, 1)
+        if biased:
+            write_subset(writer, negative)
             return
     writer.planes(negative.astype(np.int64), 1)
 
 
 def _read_signs(reader: BitReader, m: int) -> Mask:
-    as_subset = m >= FEWEST_BIASED and reader.number(1) == 1
-    negative = _read_subset(reader, m) if as_subset else reader.planes(m, 1).astype(np.bool_)
-    _require(m < FEWEST_BIASED or as_subset == _are_biased(negative))
-    return negative
-
-
-def _are_biased(negative: Mask) -> bool:
-    return _subset_cost(negative.size, int(np.count_nonzero(negative))) < negative.size
-
-
-# ---------------------------------------------------------------- magnitudes
-
-
-def _write_excess(writer: BitWriter, excess: Integers) -> None:
-    k, p = _choose_classes(excess)
-    writer.gamma(k + 1)
-    writer.number(p, PRECISION_BITS)
-    for start, width in _classes(k, p):
-        if excess.size == 0:
-            return
-        members = excess < start + (1 << width)
-        if _write_subset(writer, members):
-            writer.planes(excess[members] - start, width)
-            excess = excess[~members]
-
-
-def _read_excess(reader: BitReader, m: int, limit: int) -> Integers:
-    k, p = reader.gamma() - 1, reader.number(PRECISION_BITS)
-    excess = np.empty(m, dtype=np.int64)
-    left = np.arange(m)
-    for start, width in _classes(k, p):
-        if left.size == 0:
-            break
-        _require(start < limit)
-        members = _read_subset(reader, left.size)
-        n_members = int(np.count_nonzero(members))
-        if n_members:
-            excess[left[members]] = reader.planes(n_members, width) + start
-            left = left[~members]
-    _require((k, p) == _choose_classes(excess))
-    return excess
-
-
-def _classes(k: int, p: int) -> Iterator[tuple[int, int]]:
-    """The first number of each class, and the bits that tell its numbers apart."""
-    start = 0
-    for number in count_up():
-        width = k + (number >> p)
-        yield start, width
-        start += 1 << width
-
-
-def _choose_classes(excess: Integers) -> tuple[int, int]:
-    """The k and p that need the fewest bits, by integers alone: all machines choose alike."""
-    sample = np.sort(excess[:: 1 + (excess.size - 1) // MAX_SAMPLE])
-    weight = -(-excess.size // sample.size)
-    middle = int(sample[sample.size // 2]).bit_length()
-    candidates = [
-        (k, p) for k in range(max(0, middle - 4), middle + 1) for p in range(1 << PRECISION_BITS)
-    ]
-    return min(candidates, key=lambda kp: _classes_cost(sample, weight, *kp))
-
-
-def _classes_cost(sample: Integers, weight: int, k: int, p: int) -> int:
-    cost = 2 * (k + 1).bit_length() - 1
-    largest = int(sample[-1])
-    classes = []
-    for start, width in _classes(k, p):
-        classes.append((start, width))
-        if start + (1 << width) > largest:
-            break
-    ends = np.searchsorted(sample, [start + (1 << width) for start, width in classes]).tolist()
-    done = 0
-    for (_, width), end in zip(classes, ends, strict=True):
-        members, left = weight * (end - done), weight * (sample.size - done)
-        cost += _subset_cost(left, members) + members * width
-        done = end
-    return cost
-
-
-# ---------------------------------------------------------------- subsets
-
-
-def _write_subset(writer: BitWriter, members: Mask) -> int:
-    """Write bool (n,); return the number of members."""
-    n, n_members = members.size, int(np.count_nonzero(members))
-    writer.bounded(n_members, n)
-    chosen = ~members if 2 * n_members > n else members
-    positions = np.flatnonzero(chosen)
-    if positions.size:
-        k = _rice_parameter(n, positions.size)
-        if k == 0:
-            writer.unary_bits(chosen[: positions[-1] + 1])
-        else:
-            gaps = np.diff(positions, prepend=-1) - 1
-            writer.planes(gaps & ((1 << k) - 1), k)
-            writer.unary(gaps >> k)
-    return n_members
-
-
-def _read_subset(reader: BitReader, n: int) -> Mask:
-    """Read bool (n,)."""
-    n_members = reader.bounded(n)
-    few = min(n_members, n - n_members)
-    members = np.full(n, 2 * n_members > n)
-    if few:
-        k = _rice_parameter(n, few)
-        ends = reader.unary_ends(few, few + (n - few >> k))
-        positions = ends
-        if k:
-            quotients = np.diff(ends, prepend=-1) - 1
-            positions = np.cumsum((quotients << k) + reader.planes(few, k) + 1) - 1
-        _require(int(positions[-1]) < n)
-        members[positions] = 2 * n_members <= n
-    return members
-
-
-def _rice_parameter(n: int, few: int) -> int:
-    """The best k for gaps between few of n (Kiely 2004): 0.4814 = ln of the golden ratio."""
-    return ((2 * n - few) * 493 // (2048 * few)).bit_length()
-
-
-def _subset_cost(n: int, n_members: int) -> int:
-    """Bits of a subset whose members are anywhere, about."""
-    length = n_members.bit_length()
-    count = n.bit_length().bit_length() + max(0, length - 1)
-    if n <= FLAT_BOUND:
-        count = n.bit_length()
-    few = min(n_members, n - n_members)
-    if few == 0:
-        return count
-    k = _rice_parameter(n, few)
-    # a gap loses half a divisor on average when it is divided
-    quotients = max(0, n - few - (few * ((1 << k) - 1) >> 1)) >> k
-    return count + few * (k + 1) + quotients
+    if m >= FEWEST_BIASED and reader.number(1) == 1:
+        return read_subset(reader, m)
+    return reader.planes(m, 1).astype(np.bool_)
 
 
 def _require(condition: bool) -> None:
     if not condition:
-        raise PeerError("the bytes are not the encoding of a vector")
+        raise PeerError("the bytes are not an encoding of a vector")

@@ -9,9 +9,9 @@ from tests.rules.sources import PACKAGES, Source, product
 
 PURE = {
     "plantfed_shared": """
-        bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts bus.reconnect
-        bus.sending bus.transit codec definition errors initial lattice messages parameters terms
-        topics transfer wire wording
+        bit_streams bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts
+        bus.reconnect bus.sending bus.transit codec definition entropy_codec errors initial lattice
+        messages parameters subset_code terms topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement column_mapping desk events fetching frames kernels kernels.dense kernels.losses
