@@ -216,6 +216,12 @@ class LoadedScenario:
         """Where relative paths count from."""
         return self.path.parent
 
+    @property
+    def federation_file(self) -> Path | None:
+        """That the scenario names; None for the demo's federation."""
+        file = self.scenario.federation.file
+        return None if file is None else self.folder / file
+
     def machine(self, machine_id: str) -> MachineSection:
         """What is so of one machine."""
         common = self.scenario.machines

@@ -15,7 +15,13 @@ from plantfed_lab.plant_files import write_agent_file, write_federation_file, wr
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 
 NOTHING_HAPPENS, DATA, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 74, 78, 130
-HEAD = '[agent]\nid = "{id}"\nfederation = "f"\n\n[broker]\nurl = "mqtt://127.0.0.1:1883"\n'
+HEAD = """[agent]
+id = "{id}"
+federation = "tennessee-eastman"
+
+[broker]
+url = "mqtt://127.0.0.1:1883"
+"""
 ENDLESS = QUICK.replace("updates = 60", "duration_s = 1e9")
 
 
@@ -23,12 +29,15 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "plantfed_lab", "simulate", *map(str, arguments)]
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
+        cwd=folder,
         check=False,
         timeout=100,
     )
@@ -96,11 +105,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         ),
         (
             'kind = "none"',
-            'kind = "none"\n[federation]\nalgorithm = { mode = "fedavg" }',
-            (": federation: fedavg has one model for all", "personal must be empty"),
-        ),
-        (
-            'kind = "none"',
             'kind = "none"\n[federation]\nalgorithm = { mode = "fedbuff" }\n'
             'schedule = { kind = "sync" }',
             (": federation: fedbuff has no rounds",),
@@ -110,7 +114,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         (
             'kind = "none"',
             'kind = "none"\n[federation]\nfile = "federation.toml"',
-            ("federation.toml", "no such file"),
+            ("federation.file = 'federation.toml'", "no such file"),
         ),
         (
             'kind = "none"',
@@ -210,6 +214,30 @@ def test_two_machines_with_one_id(tmp_path: Path) -> None:
     settings = tmp_path / "plant-02" / "agent.toml"
     settings.write_text(settings.read_text().replace("plant-02", "plant-01"))
     assert_one_line(run(path), SETTINGS, "plant-02/agent.toml", "'plant-01'", "plant-01/agent.toml")
+
+
+def test_a_machine_of_another_federation(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    settings = tmp_path / "plant-02" / "agent.toml"
+    settings.write_text(settings.read_text().replace("tennessee-eastman", "presses"))
+    words = ("agent.federation = 'presses'", "'tennessee-eastman'", f"federation.file in {path}")
+    assert_one_line(run(path), SETTINGS, f"plantfed: {settings}: ", *words)
+
+
+def test_a_missing_federation_file_and_who_names_it(tmp_path: Path) -> None:
+    write(tmp_path, QUICK + '[federation]\nfile = "presses.toml"\n')
+    outcome = run("scenario.toml", folder=tmp_path)
+    words = ("federation.file = 'presses.toml'", f"It would be {tmp_path / 'presses.toml'}")
+    assert_one_line(outcome, SETTINGS, str(tmp_path / "scenario.toml"), *words)
+
+
+@pytest.mark.parametrize(("mode", "shared"), [("fedavg", 6198), ("fedprox", 6198), ("local", 0)])
+def test_a_mode_brings_what_is_personal_in_it(mode: str, shared: int, tmp_path: Path) -> None:
+    text = QUICK + f'[federation]\nalgorithm = {{ mode = "{mode}" }}\n'
+    outcome = run(write(tmp_path, text), "--json", tmp_path / "r.json")
+    assert outcome.returncode == 0, outcome.stderr
+    model = json.loads((tmp_path / "r.json").read_text())["model"]
+    assert (model["shared_parameters"], model["personal_parameters"]) == (shared, 6198 - shared)
 
 
 def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
