@@ -16,10 +16,10 @@ from plantfed_lab.simulation.forecast import simulate_and_forecast
 from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import Moment
-from plantfed_lab.simulation.scenario import load_scenario
+from plantfed_lab.simulation.scenario import MAX_POINTS, load_scenario
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
-from plantfed_shared.errors import PlantfedError, StorageError
+from plantfed_shared.errors import ConfigError, PlantfedError, StorageError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,32 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
         raise click.exceptions.Exit(INTERRUPTED) from None
     _write(result, options)
     return result
+
+
+def refuse_end_without_result(result: SimulationResult) -> None:
+    """Say what kept a simulation from the end that its scenario wants.
+
+    Raises:
+        PlantfedError: no update was applied for a week; TrainingError: every round was in vain;
+            ConfigError: its curve was becoming too long.
+    """
+    where = result.scenario
+    match result.ended_by:
+        case "nothing happens any more":
+            raise PlantfedError(
+                "nothing happens any more: no update in a week of virtual time",
+                where=where,
+                hint="Its machines rest, or are never all there; give duration_s to end it sooner",
+            )
+        case "every round is in vain":
+            raise TrainingError(f"every round is in vain; {result.trouble}", where=where)
+        case "too many points of the curve":
+            raise ConfigError(
+                f"ended after {duration(result.seconds)} of virtual time, with {MAX_POINTS:,} "
+                "points of its curve",
+                where=where,
+                hint="Raise scenario.evaluate_every_s, or give a duration_s",
+            )
 
 
 def _prepare(options: SimulateOptions) -> list[Path]:

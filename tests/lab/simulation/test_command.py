@@ -14,7 +14,7 @@ from tests.lab.simulation.scenarios import QUICK, write
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 
-NOTHING_HAPPENS, DATA, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 74, 78, 130
+NOTHING_HAPPENS, DATA, TRAINING, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 70, 74, 78, 130
 HEAD = """[agent]
 id = "{id}"
 federation = "tennessee-eastman"
@@ -22,7 +22,7 @@ federation = "tennessee-eastman"
 [broker]
 url = "mqtt://127.0.0.1:1883"
 """
-ENDLESS = QUICK.replace("updates = 60", "duration_s = 1e9")
+ENDLESS = QUICK.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
 
 
 def command(*arguments: object) -> list[str]:
@@ -81,6 +81,17 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         ("count = 6", "colour = 6", ("unknown key 'machines.colour'", "Allowed here", "compute_s")),
         ("updates = 60", "update = 60", ("unknown key 'scenario.update'", "updates")),
         ("updates = 60", "", ("scenario", "would never end", "duration_s")),
+        (
+            "updates = 60",
+            "duration_s = 86_400\nevaluate_every_s = 0.01",
+            (": scenario: evaluate_every_s = 0.01", "50,000 points", "make it 2 or more"),
+        ),
+        ("updates = 60", "duration_s = 1e12", ("scenario.duration_s = 1", "315360000")),
+        (
+            "updates = 60",
+            "updates = 60\nevaluate_every_s = 1e-9",
+            ("scenario.evaluate_every_s = 1e-09", "0.001"),
+        ),
         (
             "uplink_bits_per_s = 64e3",
             "uplink_bits_per_s = -5",
@@ -164,6 +175,47 @@ def test_rounds_that_never_finish_end_with_one_line_and_the_result(tmp_path: Pat
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["updates"], result["forecast"]) == (0, None)
     assert (tmp_path / "o" / "report.html").stat().st_size > 0
+
+
+DIVERGES = QUICK.replace('kind = "none"', 'kind = "tennessee-eastman"')
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("algorithm = { learning_rate = 1e6 }", ("learning_rate = 1e+06", "diverged", "Lower")),
+        # two of the machines are never drawn
+        (
+            "algorithm = { learning_rate = 1e6 }\n"
+            "schedule = { kind = 'sync', participation = 0.6, min_members = 6 }",
+            ("learning_rate = 1e+06", "diverged", "Lower"),
+        ),
+        # after some good updates
+        ("algorithm = { learning_rate = 2 }", ("too large for the lattice", "learning rate")),
+        ("algorithm = { max_norm = 1e-9 }", ("not applied (rejected)", "longer than 1e-09")),
+    ],
+)
+def test_training_that_fails_everywhere_ends_the_run(
+    section: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    text = DIVERGES.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
+    path = write(tmp_path, f"{text}\n[federation]\n{section}\n")
+    outcome = run(path, "--out", tmp_path / "o")
+    assert_one_line(outcome, TRAINING, "quick: every round is in vain; machine plant-0", *words)
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert (result["ended_by"], result["forecast"]) == ("every round is in vain", None)
+    assert result["trouble"] in outcome.stderr
+    assert result["seconds"] < 86_400
+    assert (tmp_path / "o" / "report.html").stat().st_size > 0
+
+
+def test_a_curve_of_unknown_length_ends_a_run_that_makes_it_too_long(tmp_path: Path) -> None:
+    text = QUICK.replace("updates = 60", "updates = 6000\nevaluate_every_s = 0.001")
+    path = write(tmp_path, text)
+    words = ("quick: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
+    assert_one_line(run(path, "--json", tmp_path / "r.json"), SETTINGS, *words)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert (result["ended_by"], len(result["curve"])) == ("too many points of the curve", 50_001)
 
 
 def test_an_unknown_scenario_names_those_there_are() -> None:
