@@ -16,6 +16,7 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSection, TrainingSection, load_agent_settings
+from plantfed_agent.sources import files_of
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
@@ -178,6 +179,22 @@ def _refuse_other_federation(
         where=str(path),
         hint=f"Correct one of them; federation.file in {loaded.path} names the federation's file",
     )
+
+
+def files_read(loaded: LoadedScenario) -> list[Path]:
+    """The scenario, and all files that simulating it reads.
+
+    Raises:
+        ConfigError: a settings file is wrong.
+        DataError: a file with rows is missing.
+    """
+    found = [loaded.path]
+    found += [loaded.federation_file] if loaded.federation_file else []
+    if loaded.scenario.data.kind == "files":
+        for path in _agent_files(loaded):
+            rows = load_agent_settings(path).data
+            found += [path, *map(Path, files_of(rows.train)), *map(Path, files_of(rows.test))]
+    return found
 
 
 def _agent_files(loaded: LoadedScenario) -> list[Path]:

@@ -299,6 +299,28 @@ def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Pat
     assert_one_line(run(path, "--out", tmp_path / "out"), STORAGE, "out/report.html")
 
 
+def test_what_the_scenario_reads_is_not_overwritten(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "result.json").symlink_to(path)
+    (tmp_path / "link.json").hardlink_to(tmp_path / "plant-02" / "test.npz")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    words = ("would overwrite", "which the simulation reads")
+    for read in ("scenario.toml", "federation.toml", "plant-01/agent.toml", "plant-01/train.csv"):
+        target = tmp_path / read
+        assert_one_line(run(path, "--json", target), SETTINGS, f"{target}: ", *words)
+    for option, target in (("--json", tmp_path / "link.json"), ("--out", out)):
+        assert_one_line(run(path, option, target), SETTINGS, str(target), *words)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_the_result_is_not_written_where_the_report_is(tmp_path: Path) -> None:
+    path, out = write(tmp_path, ENDLESS), tmp_path / "out"
+    outcome = run(path, "--json", out / "report.html", "--out", out)
+    assert_one_line(outcome, SETTINGS, "out/report.html", "where --out writes its report")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
