@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from os.path import exists
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -286,7 +287,7 @@ def load_scenario(name: str) -> LoadedScenario:
     """
     shipped = shipped_scenarios()
     path = SHIPPED / f"{name}.toml" if name in shipped else Path(name)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not exists(path):  # noqa: PTH110 - names may be too long
         raise ConfigError(
             f"there is no scenario {name!r}",
             hint=f"Give the path of a TOML file, or one of: {', '.join(shipped)}",

@@ -107,6 +107,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "spread = 0.6",
             ("unknown key 'machines.compute_s.spread'", "Allowed here", "sigma"),
         ),
+        (
+            "latency_s = 0.3",
+            "latency_s = '300 ms'",
+            ("machines.latency_s = '300 ms'", "a number, or a law like { kind = 'uniform'"),
+        ),
         ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than or equal to 0.99")),
         ("count = 6", "count = 100_000_000", ("machines.count = 100000000", "100000")),
         (
@@ -222,6 +227,7 @@ def test_an_unknown_scenario_names_those_there_are() -> None:
     words = ("'tep'", "flaky, skewed-speeds, tep-20, thin-link")
     assert_one_line(run("tep"), SETTINGS, *words)
     assert_one_line(run("sites/tep.toml"), SETTINGS, "sites/tep.toml", "no such file")
+    assert_one_line(run("x" * 5000), SETTINGS, "there is no scenario")
 
 
 def sites(folder: Path) -> str:
