@@ -12,6 +12,15 @@ from plantfed_shared.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+_WORDS_OF_TOML = {
+    "tuple_type": "Input should be a list in [ ]",
+    "dict_type": "Input should be a table",
+    "model_type": "Input should be a table",
+    "path_type": "Input should be a path in quotes",
+}
+"""Where pydantic speaks of Python."""
+
+
 def read_settings(path: Path, model: type[Model]) -> Model:
     """Read a TOML file into a settings model.
 
@@ -69,7 +78,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Conf
         whole = isinstance(first["input"], dict)
         value = "" if whole else f" = {_shown(key, first['input'])}"
         named = f"{key}{value}: " if key else ""
-        what, hint = f"{named}{first['msg'].removeprefix('Value error, ')}", ""
+        said = first["msg"].removeprefix("Value error, ")
+        what, hint = f"{named}{_WORDS_OF_TOML.get(first['type'], said)}", ""
+        if first["type"] == "tuple_type" and whole:
+            hint = f"Write [[{key}]]"
     if len(problems) > 1:
         hint = f"{hint}{'. ' if hint else ''}({len(problems) - 1} more after this one)"
     return ConfigError(what, where=where, hint=hint)

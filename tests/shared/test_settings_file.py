@@ -73,6 +73,9 @@ def test_settings_are_read(tmp_path):
         ),
         ("[[sensors]]\nrange_kn = [0, 1]", "key 'sensors.0.name' is missing. Add it"),
         ("strokes = 0\nmode = 3", "strokes = 0: .* (1 more after this one)"),
+        ("sensors = 3", "sensors = 3: Input should be a list in [ ]"),
+        ("[sensors]\nname = 'a'", "sensors: Input should be a list in [ ]. Write [[sensors]]"),
+        ("main = 'a'", "main = 'a': Input should be a table"),
         ("strokes = ", "is not TOML: Invalid value (at end of document)"),
         (
             "strokes = 1\nstrokes = 2",

@@ -200,7 +200,8 @@ def files_read(loaded: LoadedScenario) -> list[Path]:
 def _agent_files(loaded: LoadedScenario) -> list[Path]:
     paths: list[Path] = []
     for pattern in loaded.scenario.data.agents:
-        matching = sorted(glob.glob(str(loaded.folder / pattern), recursive=True))  # noqa: PTH207
+        found = glob.glob(str(loaded.folder / pattern), recursive=True)  # noqa: PTH207
+        matching = sorted(path for path in found if not Path(path).is_dir())
         if not matching:
             raise ConfigError(
                 f"data.agents: no file matches {pattern!r}",

@@ -86,6 +86,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "duration_s = 86_400\nevaluate_every_s = 0.01",
             (": scenario: evaluate_every_s = 0.01", "50,000 points", "make it 2 or more"),
         ),
+        (
+            "updates = 60",
+            "updates = 60\ntarget_score = 75",
+            ("scenario.target_score = 75: is above 1", "0.75 for 75 %"),
+        ),
         ("updates = 60", "duration_s = 1e12", ("scenario.duration_s = 1", "315360000")),
         (
             "updates = 60",
@@ -106,6 +111,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "sigma = 0.6",
             "spread = 0.6",
             ("unknown key 'machines.compute_s.spread'", "Allowed here", "sigma"),
+        ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nfile = 5',
+            ("federation.file = 5", "a path in quotes"),
+        ),
+        (
+            'kind = "none"\n\n[machines]\ncount = 6',
+            'kind = "files"\nagents = ["."]\n\n[machines]',
+            ("no file matches '.'", "data.agents"),
         ),
         (
             "latency_s = 0.3",
