@@ -14,7 +14,6 @@ import click  # noqa: E402
 
 from plantfed_shared.command_line import missing_extra  # noqa: E402
 from plantfed_shared.entry_point import InterruptEndsAtOnce  # noqa: E402
-from plantfed_shared.errors import PlantfedError  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
 
 MAX_AGENTS = 200
@@ -43,7 +42,8 @@ def commands() -> None:
     """Federated learning for factories, tried out on one machine.
 
     Exit codes: 0 done, 1 a process was killed or nothing happens any more, 2 wrong command line,
-    65 rows, 69 broker, 74 disk, 78 settings, 130 Ctrl-C; else that of a process which ended early.
+    65 rows, 69 broker, 70 every round is in vain, 74 disk, 78 settings, 130 Ctrl-C; else that of a
+    process which ended early.
     """
 
 
@@ -147,7 +147,11 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     with _imports():
         from rich.console import Console
 
-        from plantfed_lab.simulation.command import SimulateOptions, run_simulate
+        from plantfed_lab.simulation.command import (
+            SimulateOptions,
+            refuse_end_without_result,
+            run_simulate,
+        )
         from plantfed_lab.simulation.summary import summary
 
     options = SimulateOptions(scenario=scenario, seed=seed, json_file=json_file, out=out)
@@ -155,9 +159,4 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     click.echo(summary(result))
     if out is not None:
         click.echo(f"report: {(out / 'report.html').resolve()}")
-    if result.ended_by == "nothing happens any more":
-        raise PlantfedError(
-            "nothing happens any more: no update in a week of virtual time",
-            where=result.scenario,
-            hint="Its machines rest, or are never all there; give duration_s to end it sooner",
-        )
+    refuse_end_without_result(result)

@@ -23,6 +23,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Mode = Literal["fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync"]
 ActivationName = Literal["relu", "tanh"]
 
+PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {"fedavg": (), "fedprox": (), "local": ("*",)}
+"""What is personal in the modes that leave no choice."""
+
 MAX_PARAMETERS = 2**25
 """Of the whole model: its bytes must stay well below what is transferred in chunks."""
 

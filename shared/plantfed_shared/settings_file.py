@@ -12,6 +12,15 @@ from plantfed_shared.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 
 
+_WORDS_OF_TOML = {
+    "tuple_type": "Input should be a list in [ ]",
+    "dict_type": "Input should be a table",
+    "model_type": "Input should be a table",
+    "path_type": "Input should be a path in quotes",
+}
+"""Where pydantic speaks of Python."""
+
+
 def read_settings(path: Path, model: type[Model]) -> Model:
     """Read a TOML file into a settings model.
 
@@ -20,11 +29,17 @@ def read_settings(path: Path, model: type[Model]) -> Model:
             message names file, key, value and what is allowed.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows' editor begins a file with a byte order mark
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path), hint="Give the path of one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"line {line} is not UTF-8", where=str(path), hint="Save it as UTF-8"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not TOML: {error}", where=str(path)) from None
     return check_settings(document, model, str(path))
@@ -63,7 +78,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Conf
         whole = isinstance(first["input"], dict)
         value = "" if whole else f" = {_shown(key, first['input'])}"
         named = f"{key}{value}: " if key else ""
-        what, hint = f"{named}{first['msg'].removeprefix('Value error, ')}", ""
+        said = first["msg"].removeprefix("Value error, ")
+        what, hint = f"{named}{_WORDS_OF_TOML.get(first['type'], said)}", ""
+        if first["type"] == "tuple_type" and whole:
+            hint = f"Write [[{key}]]"
     if len(problems) > 1:
         hint = f"{hint}{'. ' if hint else ''}({len(problems) - 1} more after this one)"
     return ConfigError(what, where=where, hint=hint)

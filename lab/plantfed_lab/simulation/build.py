@@ -17,7 +17,7 @@ from plantfed_lab.simulation.scenario import HostSection, LoadedScenario, Machin
 from plantfed_lab.simulation.sites import Site, definition_of, sites_of
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import PlantfedError
+from plantfed_shared.errors import ConfigError, PlantfedError
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import COORDINATOR, Topics
 
@@ -54,6 +54,7 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
         DataError: a machine has no rows, or they cannot be used.
     """
     definition = definition_of(loaded, seed)
+    _refuse_unreachable_target(loaded, definition)
     if sites is None:
         sites = sites_of(loaded, definition, seed)
     topics = Topics(definition.federation)
@@ -69,6 +70,18 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
     coordinator.observe = recorder.take
     coordinator.keeps_journal = loaded.scenario.coordinator.restarts is not None
     return Federation(simulation, definition, coordinator, machines, recorder)
+
+
+def _refuse_unreachable_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
+    wanted, highest = loaded.scenario.scenario.target_score, 1 if definition.classes else 0
+    if wanted is None or wanted <= highest:
+        return
+    what = "an accuracy, 0.75 for 75 %" if definition.classes else "minus an RMSE, -2.5 for 2.5"
+    raise ConfigError(
+        f"scenario.target_score = {wanted:g}: is above {highest}, so that it can never be reached",
+        where=str(loaded.path),
+        hint=f"Here a score is {what}",
+    )
 
 
 def _coordinator(

@@ -1,6 +1,7 @@
 """``plantfed simulate``: shows a simulation while it runs, and tells and keeps what it found."""
 
 from dataclasses import dataclass
+from os.path import isfile, realpath, samefile
 from pathlib import Path
 from time import monotonic
 from typing import Self
@@ -16,10 +17,11 @@ from plantfed_lab.simulation.forecast import simulate_and_forecast
 from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import Moment
-from plantfed_lab.simulation.scenario import load_scenario
+from plantfed_lab.simulation.scenario import MAX_POINTS, LoadedScenario, load_scenario
+from plantfed_lab.simulation.sites import files_read
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
-from plantfed_shared.errors import PlantfedError, StorageError
+from plantfed_shared.errors import ConfigError, PlantfedError, StorageError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
         click.exceptions.Exit: Ctrl-C or SIGTERM.
     """
     loaded = load_scenario(options.scenario)
+    _refuse_overwriting(options, loaded)
     made = _prepare(options)
     shown: Moment | None = None
     try:
@@ -68,6 +71,51 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
         raise click.exceptions.Exit(INTERRUPTED) from None
     _write(result, options)
     return result
+
+
+def refuse_end_without_result(result: SimulationResult) -> None:
+    """Say what kept a simulation from the end that its scenario wants.
+
+    Raises:
+        PlantfedError: no update was applied for a week; TrainingError: every round was in vain;
+            ConfigError: its curve was becoming too long.
+    """
+    where = result.scenario
+    match result.ended_by:
+        case "nothing happens any more":
+            raise PlantfedError(
+                "nothing happens any more: no update in a week of virtual time",
+                where=where,
+                hint="Its machines rest, or are never all there; give duration_s to end it sooner",
+            )
+        case "every round is in vain":
+            raise TrainingError(f"every round is in vain; {result.trouble}", where=where)
+        case "too many points of the curve":
+            raise ConfigError(
+                f"ended after {duration(result.seconds)} of virtual time, with {MAX_POINTS:,} "
+                "points of its curve",
+                where=where,
+                hint="Raise scenario.evaluate_every_s, or give a duration_s",
+            )
+
+
+def _refuse_overwriting(options: SimulateOptions, loaded: LoadedScenario) -> None:
+    reports = _report_files(options)
+    if options.json_file and realpath(options.json_file) in map(realpath, reports):
+        raise ConfigError(
+            f"--json {options.json_file} is where --out writes its report",
+            hint="Name another file, or leave --json out: --out writes a result.json as well",
+        )
+    existing = [path for path in (*_json_files(options), *reports) if isfile(path)]  # noqa: PTH113
+    for source in files_read(loaded) if existing else ():
+        for path in existing:
+            # not by name: it may be a link
+            if isfile(source) and samefile(source, path):  # noqa: PTH113, PTH121
+                raise ConfigError(
+                    f"--json or --out would overwrite {source}, which the simulation reads",
+                    where=str(path),
+                    hint="Name another file or folder",
+                )
 
 
 def _prepare(options: SimulateOptions) -> list[Path]:

@@ -105,8 +105,11 @@ _KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def _from_number(value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return {"kind": "constant", "value": value} if is_number else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"kind": "constant", "value": value}
+    if not isinstance(value, dict | Law):
+        raise ValueError("must be a number, or a law like { kind = 'uniform', low = 1, high = 3 }")
+    return value
 
 
 def _never_zero(law: Law) -> Law:

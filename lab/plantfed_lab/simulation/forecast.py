@@ -54,7 +54,7 @@ def simulate_and_forecast(
     """
     federation = build(loaded, seed)
     result = run(federation, loaded, seed, watch)
-    if not result.updates:
+    if not result.updates or result.ended_by == "every round is in vain":
         return result  # nothing to forecast from, and changes would be tried for as long
     machines = machines_of([machine.site for machine in federation.machines], result.machines)
     forecast = _forecast(result, loaded, machines, watch_forecast)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from plantfed_agent import events as agent_events
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
+from plantfed_agent.rounds import Work
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator import events as coordinator_events
@@ -60,6 +61,8 @@ class AgentHost:
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
         on_stop: told the error with which it has, if it was one.
+        trouble: the last warning it has written.
+        on_round: told that a round was finished, with an outcome or an error.
         starts: so far.
         failed_rounds: that ended with an error.
         computing: runs during rounds, also those that a crash cuts off.
@@ -83,6 +86,8 @@ class AgentHost:
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
         self.on_stop: Callable[[PlantfedError], None] = lambda _: None
+        self.trouble = ""
+        self.on_round: Callable[[], None] = lambda: None
         self.starts = 0
         self.failed_rounds = 0
         self.computing = Stopwatch()
@@ -95,6 +100,12 @@ class AgentHost:
     def is_down(self) -> bool:
         """Whether no agent is running on it."""
         return self.machine is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its agent runs, and does nothing until it is told something."""
+        machine = self.machine
+        return machine is not None and machine.work is Work.IDLE and machine.next_timer() is None
 
     def start(self) -> None:
         """Start the agent from its disk; one that has stopped for good stays as it is."""
@@ -169,8 +180,9 @@ class AgentHost:
                     )
             case agent_events.Train(ticket, task):
                 self._begin_round(ticket, task)
-            case agent_events.Note(text):
+            case agent_events.Note(text, warning):
                 self.log.append(text)
+                self.trouble = text if warning else self.trouble
             case agent_events.Stop():
                 self.stopped = action
                 self._end_process(clean=True)
@@ -185,6 +197,7 @@ class AgentHost:
             if self.machine is machine:
                 self.computing.stop(self._simulation.now)
                 self.handle(self._outcome(ticket, task))
+                self.on_round()
 
         self._simulation.after(self.compute_s(), finish)
 

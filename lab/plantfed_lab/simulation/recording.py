@@ -6,6 +6,7 @@ A score is computed again only after the model or the head of its machine has ch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
@@ -15,6 +16,10 @@ from plantfed_lab.simulation.hosts import AgentHost
 from plantfed_lab.simulation.links import Link
 from plantfed_lab.simulation.result import CurvePoint, MachineConditions, MachineResult
 from plantfed_lab.simulation.sites import Site
+
+ROUNDS_IN_VAIN = 20
+"""After so many of each machine without an update none is to be hoped for: a round that failed is
+done again with the same numbers, one whose update was rejected with another head only."""
 
 
 @dataclass
@@ -29,6 +34,7 @@ class SimulatedMachine:
         conditions: drawn for it.
         staleness: its applied updates by staleness.
         last_update_s: virtual second of its last applied update.
+        rounds_in_vain: finished since anybody's last update or release.
     """
 
     site: Site
@@ -38,6 +44,7 @@ class SimulatedMachine:
     conditions: MachineConditions
     staleness: Counter[int] = field(default_factory=Counter)
     last_update_s: float | None = None
+    rounds_in_vain: int = 0
     _scored: AgentState | None = None
     _score: float | None = None
 
@@ -94,6 +101,7 @@ class Recorder:
         releases: made so far.
         updates: applied so far.
         last_update_s: virtual second of the last one.
+        trouble: of one machine, once every round is in vain.
         curve: of the moments that were asked for.
     """
 
@@ -102,10 +110,15 @@ class Recorder:
         self.releases = 0
         self.updates = 0
         self.last_update_s = 0.0
+        self.trouble: str | None = None
         self.curve: list[CurvePoint] = []
         self._simulation = simulation
         self._machines = machines
         self._by_id = {machine.site.id: machine for machine in machines}
+        self._in_vain: set[str] = set()
+        self._all_released = True
+        for machine in machines:
+            machine.host.on_round = partial(self._round_is_over, machine)
 
     def take(self, record: Record) -> None:
         """Something was persisted by the coordinator."""
@@ -115,11 +128,31 @@ class Recorder:
                 machine.staleness[self.k - base_k] += 1
                 machine.last_update_s = self.last_update_s = self._simulation.now
                 self.updates += 1
+                self._begin_anew(all_released=False)
             case Released(k=k):
                 self.k = k
                 self.releases += 1
+                self._begin_anew(all_released=True)
             case EpochStarted(k=k):
                 self.k = k
+
+    def _begin_anew(self, *, all_released: bool) -> None:
+        self._all_released = all_released
+        for name in self._in_vain:
+            self._by_id[name].rounds_in_vain = 0
+        self._in_vain.clear()
+
+    def _round_is_over(self, machine: SimulatedMachine) -> None:
+        self._in_vain.add(machine.site.id)
+        machine.rounds_in_vain += 1
+        # what waits to be released may be what they need
+        if machine.rounds_in_vain >= ROUNDS_IN_VAIN and self._all_released:
+            hopeless = all(
+                m.rounds_in_vain >= ROUNDS_IN_VAIN or (m.is_online and m.host.is_idle)
+                for m in self._machines
+            )
+            if hopeless:
+                self.trouble = f"machine {machine.site.id}: {machine.host.trouble}"
 
     def add_point(self) -> CurvePoint:
         """Take down this moment; a second time at the same one replaces the first."""

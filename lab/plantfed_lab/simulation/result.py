@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from plantfed_lab.results import ModelResult, Part, Traffic
 
-End = Literal["duration", "releases", "updates", "nothing happens any more"]
+End = Literal[
+    "duration",
+    "releases",
+    "updates",
+    "nothing happens any more",
+    "every round is in vain",
+    "too many points of the curve",
+]
 
 
 class CurvePoint(Part):
@@ -233,7 +240,9 @@ class SimulationResult(Part):
         staleness_counts: updates by staleness: 0, 1, 2, ... releases.
         curve: from the start to the end.
         machines: sorted by id.
-        forecast: what a roll-out will cost; None where none was asked for, or without any update.
+        trouble: of one machine, where every round was in vain.
+        forecast: what a roll-out will cost; None where none was asked for, or without any update,
+            or where the end was that every round is in vain.
     """
 
     plantfed: str
@@ -260,6 +269,7 @@ class SimulationResult(Part):
     staleness_counts: tuple[int, ...]
     curve: tuple[CurvePoint, ...]
     machines: tuple[MachineResult, ...]
+    trouble: str | None = None
     forecast: Forecast | None = None
 
     def to_json(self) -> str:

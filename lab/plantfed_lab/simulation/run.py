@@ -17,7 +17,7 @@ from plantfed_lab.simulation.result import (
     SimulationResult,
     TargetResult,
 )
-from plantfed_lab.simulation.scenario import LoadedScenario, ScenarioSection
+from plantfed_lab.simulation.scenario import MAX_POINTS, LoadedScenario, ScenarioSection
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.version import software_version
@@ -101,6 +101,8 @@ def _run(federation: Federation, section: ScenarioSection, watch: Watch) -> End:
         end = _end(section, recorder, simulation.now)
         if end is not None:
             return end
+        if points == MAX_POINTS:
+            return "too many points of the curve"
         points += 1
         for step in range(1, STEPS_PER_POINT + 1):
             stop_s = section.evaluate_every_s * (points - 1 + step / STEPS_PER_POINT)
@@ -122,6 +124,8 @@ def _end(section: ScenarioSection, recorder: Recorder, now: float) -> End | None
         return "updates"
     if section.releases is not None and recorder.releases >= section.releases:
         return "releases"
+    if recorder.trouble is not None:
+        return "every round is in vain"
     if section.duration_s is None:
         stalled = now > recorder.last_update_s + PATIENCE_S
         return "nothing happens any more" if stalled else None
@@ -172,6 +176,7 @@ def _result(
         staleness_counts=_staleness(machines),
         curve=tuple(recorder.curve),
         machines=machines,
+        trouble=recorder.trouble,
     )
 
 

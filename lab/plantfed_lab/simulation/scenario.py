@@ -1,6 +1,8 @@
 """Scenarios: TOML files that say what is simulated.  ``docs/simulation.md`` lists all keys."""
 
 from dataclasses import dataclass
+from math import ceil
+from os.path import exists
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,8 +19,18 @@ DEFAULT_MACHINES = 20
 MAX_MACHINES = 100_000
 """Each takes some memory: more would take all there is."""
 
+MAX_POINTS = 50_000
+"""Of the curve, which the result and its report hold as a whole: a month of minutes."""
+
+LONGEST_S = 10 * 365 * 86_400.0
+SHORTEST_STEP_S = 0.001
+
 AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastOneSecond = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
+RunSeconds = Annotated[float, Field(ge=1, le=LONGEST_S)]
+StepSeconds = Annotated[float, Field(ge=SHORTEST_STEP_S, le=LONGEST_S)]
 
 
 class ScenarioSection(Settings):
@@ -27,25 +39,36 @@ class ScenarioSection(Settings):
     Attributes:
         name: for the reader.
         description: for the reader, one line.
-        duration_s: virtual seconds.
+        duration_s: virtual seconds, at most ten years.
         releases: to be made.
         updates: to be applied.
-        evaluate_every_s: virtual seconds between two points of the curve.
+        evaluate_every_s: virtual seconds between two points of the curve, of which there may be
+            :data:`MAX_POINTS`.
         target_score: the mean score whose time is wanted.
     """
 
     name: Name
     description: str = ""
-    duration_s: Positive | None = None
+    duration_s: RunSeconds | None = None
     releases: AtLeastOne | None = None
     updates: AtLeastOne | None = None
-    evaluate_every_s: Positive = 60.0
+    evaluate_every_s: StepSeconds = 60.0
     target_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.duration_s is None and self.releases is None and self.updates is None:
             raise ValueError("would never end; give duration_s, releases or updates")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_curve_of_bounded_length(self) -> Self:
+        duration_s, step_s = self.duration_s or 0.0, self.evaluate_every_s
+        if duration_s > MAX_POINTS * step_s:
+            raise ValueError(
+                f"evaluate_every_s = {step_s:g} makes more than {MAX_POINTS:,} points of "
+                f"duration_s = {duration_s:g}; make it {ceil(duration_s / MAX_POINTS)} or more"
+            )
         return self
 
 
@@ -216,6 +239,12 @@ class LoadedScenario:
         """Where relative paths count from."""
         return self.path.parent
 
+    @property
+    def federation_file(self) -> Path | None:
+        """That the scenario names; None for the demo's federation."""
+        file = self.scenario.federation.file
+        return None if file is None else self.folder / file
+
     def machine(self, machine_id: str) -> MachineSection:
         """What is so of one machine."""
         common = self.scenario.machines
@@ -258,7 +287,7 @@ def load_scenario(name: str) -> LoadedScenario:
     """
     shipped = shipped_scenarios()
     path = SHIPPED / f"{name}.toml" if name in shipped else Path(name)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not exists(path):  # noqa: PTH110 - names may be too long
         raise ConfigError(
             f"there is no scenario {name!r}",
             hint=f"Give the path of a TOML file, or one of: {', '.join(shipped)}",

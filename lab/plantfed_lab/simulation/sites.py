@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from zlib import crc32
 
@@ -14,7 +15,8 @@ from plantfed_agent.loading import SampleLoader
 from plantfed_agent.pace import Pace
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
-from plantfed_agent.settings import TrainingSection, load_agent_settings
+from plantfed_agent.settings import AgentSection, TrainingSection, load_agent_settings
+from plantfed_agent.sources import files_of
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
@@ -22,7 +24,7 @@ from plantfed_coordinator.settings import load_definition
 from plantfed_lab.simulation.hosts import NO_LIMIT, Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
 from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
-from plantfed_shared.definition import FederationDefinition, Settings
+from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.parameters import Floats
 from plantfed_shared.settings_file import check_settings
@@ -84,16 +86,27 @@ def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
         ConfigError: its file is missing or wrong, or an override is not allowed.
     """
     section = loaded.scenario.federation
-    if section.file is not None:
-        base = load_definition(loaded.folder / section.file)
-    else:
-        base = federation_definition(seed)
+    path = loaded.federation_file
+    base = federation_definition(seed) if path is None else _definition_in(path, loaded)
     document = base.model_dump(mode="json")
     document["algorithm"] |= section.algorithm
+    mode = section.algorithm.get("mode")
+    if isinstance(mode, str) and mode in PERSONAL_OF_MODE:
+        document["personal"] = PERSONAL_OF_MODE[mode]
     document["schedule"] |= section.schedule
     if section.lattice_bits is not None:
         document["lattice_bits"] = section.lattice_bits
     return check_settings({"federation": document}, _Overridden, str(loaded.path)).federation
+
+
+def _definition_in(path: Path, loaded: LoadedScenario) -> FederationDefinition:
+    if isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+        return load_definition(path)
+    raise ConfigError(
+        f"federation.file = '{loaded.scenario.federation.file}': no such file",
+        where=str(loaded.path.absolute()),
+        hint=f"It would be {path.absolute()}",
+    )
 
 
 class _Overridden(Settings):
@@ -148,21 +161,52 @@ def _from_files(loaded: LoadedScenario, definition: FederationDefinition, seed: 
                 where=str(path),
                 hint="Give every machine an id of its own",
             )
+        _refuse_other_federation(settings.agent, definition, path, loaded)
         sets = SampleLoader(settings.data).load(definition)
         train = _rounds_on(sets, report_score=settings.training.report_score)
         found[agent] = path, Site(agent, train, sets.test, settings.training)
     return [found[agent][1] for agent in sorted(found)]
 
 
+def _refuse_other_federation(
+    agent: AgentSection, definition: FederationDefinition, path: Path, loaded: LoadedScenario
+) -> None:
+    if agent.federation == definition.federation:
+        return
+    raise ConfigError(
+        f"agent.federation = {agent.federation!r}, but the scenario simulates "
+        f"{definition.federation!r}",
+        where=str(path),
+        hint=f"Correct one of them; federation.file in {loaded.path} names the federation's file",
+    )
+
+
+def files_read(loaded: LoadedScenario) -> list[Path]:
+    """The scenario, and all files that simulating it reads.
+
+    Raises:
+        ConfigError: a settings file is wrong.
+        DataError: a file with rows is missing.
+    """
+    found = [loaded.path]
+    found += [loaded.federation_file] if loaded.federation_file else []
+    if loaded.scenario.data.kind == "files":
+        for path in _agent_files(loaded):
+            rows = load_agent_settings(path).data
+            found += [path, *map(Path, files_of(rows.train)), *map(Path, files_of(rows.test))]
+    return found
+
+
 def _agent_files(loaded: LoadedScenario) -> list[Path]:
     paths: list[Path] = []
     for pattern in loaded.scenario.data.agents:
-        matching = sorted(glob.glob(str(loaded.folder / pattern), recursive=True))  # noqa: PTH207
+        found = glob.glob(str(loaded.folder / pattern), recursive=True)  # noqa: PTH207
+        matching = sorted(path for path in found if not Path(path).is_dir())
         if not matching:
             raise ConfigError(
                 f"data.agents: no file matches {pattern!r}",
                 where=str(loaded.path),
-                hint=f"Patterns count from {loaded.folder}",
+                hint=f"Patterns count from {loaded.folder.absolute()}",
             )
         paths += [Path(path) for path in matching]
     return paths

@@ -4,8 +4,9 @@ Every machine has the computer and the link that were drawn for it in the run wi
 have its copies: what differs between two runs comes from the change, not from other luck.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.draws import Law, constant
@@ -73,8 +74,9 @@ def run_without_training(
     """
     pseudo_round = PseudoRounds(definition_of(loaded, seed), seed)
     sites, overrides = [], []
+    taken = {machine.site.id for machine in machines}
     for number, machine in enumerate(machines):
-        for name in _copies(number, machine.site.id, change):
+        for name in (machine.site.id, *_copies(number, change, taken)):
             sites.append(Site(name, pseudo_round, training=machine.site.training))
             overrides.append(_override(loaded, machine, name, change))
     sites.sort(key=lambda site: site.id)
@@ -82,9 +84,15 @@ def run_without_training(
     return run(build(varied, seed, sites), varied, seed, lambda _: None)
 
 
-def _copies(number: int, machine: str, change: Change) -> list[str]:
+def _copies(number: int, change: Change, taken: Collection[str]) -> list[str]:
     # a machine's id may be as long as ids can be, so that a copy's cannot contain it
-    return [machine, *(f"copy-{n}-of-{number}" for n in range(1, change.copies))]
+    names = [f"copy-{n}-of-{number}" for n in range(1, change.copies)]
+    return [next(x for x in _lengthened(name) if x not in taken) for name in names]
+
+
+def _lengthened(name: str) -> Iterator[str]:
+    # a copy's own name ends with a digit: no two copies can become the same
+    return (name + "-" * n for n in count())
 
 
 def _override(

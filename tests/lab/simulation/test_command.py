@@ -14,21 +14,30 @@ from tests.lab.simulation.scenarios import QUICK, write
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 
-NOTHING_HAPPENS, DATA, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 74, 78, 130
-HEAD = '[agent]\nid = "{id}"\nfederation = "f"\n\n[broker]\nurl = "mqtt://127.0.0.1:1883"\n'
-ENDLESS = QUICK.replace("updates = 60", "duration_s = 1e9")
+NOTHING_HAPPENS, DATA, TRAINING, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 70, 74, 78, 130
+HEAD = """[agent]
+id = "{id}"
+federation = "tennessee-eastman"
+
+[broker]
+url = "mqtt://127.0.0.1:1883"
+"""
+ENDLESS = QUICK.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
 
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "plantfed_lab", "simulate", *map(str, arguments)]
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
+        cwd=folder,
         check=False,
         timeout=100,
     )
@@ -73,6 +82,22 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         ("updates = 60", "update = 60", ("unknown key 'scenario.update'", "updates")),
         ("updates = 60", "", ("scenario", "would never end", "duration_s")),
         (
+            "updates = 60",
+            "duration_s = 86_400\nevaluate_every_s = 0.01",
+            (": scenario: evaluate_every_s = 0.01", "50,000 points", "make it 2 or more"),
+        ),
+        (
+            "updates = 60",
+            "updates = 60\ntarget_score = 75",
+            ("scenario.target_score = 75: is above 1", "0.75 for 75 %"),
+        ),
+        ("updates = 60", "duration_s = 1e12", ("scenario.duration_s = 1", "315360000")),
+        (
+            "updates = 60",
+            "updates = 60\nevaluate_every_s = 1e-9",
+            ("scenario.evaluate_every_s = 1e-09", "0.001"),
+        ),
+        (
             "uplink_bits_per_s = 64e3",
             "uplink_bits_per_s = -5",
             ("machines.uplink_bits_per_s.value = -5", "greater than or equal to 0"),
@@ -87,17 +112,27 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "spread = 0.6",
             ("unknown key 'machines.compute_s.spread'", "Allowed here", "sigma"),
         ),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nfile = 5',
+            ("federation.file = 5", "a path in quotes"),
+        ),
+        (
+            'kind = "none"\n\n[machines]\ncount = 6',
+            'kind = "files"\nagents = ["."]\n\n[machines]',
+            ("no file matches '.'", "data.agents"),
+        ),
+        (
+            "latency_s = 0.3",
+            "latency_s = '300 ms'",
+            ("machines.latency_s = '300 ms'", "a number, or a law like { kind = 'uniform'"),
+        ),
         ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than or equal to 0.99")),
         ("count = 6", "count = 100_000_000", ("machines.count = 100000000", "100000")),
         (
             "loss = 0.02",
             "restarts = { mean_every_s = 1e-300 }",
             ("machines.restarts.mean_every_s = 1e-300", "greater than or equal to 1"),
-        ),
-        (
-            'kind = "none"',
-            'kind = "none"\n[federation]\nalgorithm = { mode = "fedavg" }',
-            (": federation: fedavg has one model for all", "personal must be empty"),
         ),
         (
             'kind = "none"',
@@ -110,7 +145,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         (
             'kind = "none"',
             'kind = "none"\n[federation]\nfile = "federation.toml"',
-            ("federation.toml", "no such file"),
+            ("federation.file = 'federation.toml'", "no such file"),
         ),
         (
             'kind = "none"',
@@ -162,10 +197,52 @@ def test_rounds_that_never_finish_end_with_one_line_and_the_result(tmp_path: Pat
     assert (tmp_path / "o" / "report.html").stat().st_size > 0
 
 
+DIVERGES = QUICK.replace('kind = "none"', 'kind = "tennessee-eastman"')
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("algorithm = { learning_rate = 1e6 }", ("learning_rate = 1e+06", "diverged", "Lower")),
+        # two of the machines are never drawn
+        (
+            "algorithm = { learning_rate = 1e6 }\n"
+            "schedule = { kind = 'sync', participation = 0.6, min_members = 6 }",
+            ("learning_rate = 1e+06", "diverged", "Lower"),
+        ),
+        # after some good updates
+        ("algorithm = { learning_rate = 2 }", ("too large for the lattice", "learning rate")),
+        ("algorithm = { max_norm = 1e-9 }", ("not applied (rejected)", "longer than 1e-09")),
+    ],
+)
+def test_training_that_fails_everywhere_ends_the_run(
+    section: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    text = DIVERGES.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
+    path = write(tmp_path, f"{text}\n[federation]\n{section}\n")
+    outcome = run(path, "--out", tmp_path / "o")
+    assert_one_line(outcome, TRAINING, "quick: every round is in vain; machine plant-0", *words)
+    result = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert (result["ended_by"], result["forecast"]) == ("every round is in vain", None)
+    assert result["trouble"] in outcome.stderr
+    assert result["seconds"] < 86_400
+    assert (tmp_path / "o" / "report.html").stat().st_size > 0
+
+
+def test_a_curve_of_unknown_length_ends_a_run_that_makes_it_too_long(tmp_path: Path) -> None:
+    text = QUICK.replace("updates = 60", "updates = 6000\nevaluate_every_s = 0.001")
+    path = write(tmp_path, text)
+    words = ("quick: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
+    assert_one_line(run(path, "--json", tmp_path / "r.json"), SETTINGS, *words)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert (result["ended_by"], len(result["curve"])) == ("too many points of the curve", 50_001)
+
+
 def test_an_unknown_scenario_names_those_there_are() -> None:
     words = ("'tep'", "flaky, skewed-speeds, tep-20, thin-link")
     assert_one_line(run("tep"), SETTINGS, *words)
     assert_one_line(run("sites/tep.toml"), SETTINGS, "sites/tep.toml", "no such file")
+    assert_one_line(run("x" * 5000), SETTINGS, "there is no scenario")
 
 
 def sites(folder: Path) -> str:
@@ -212,11 +289,57 @@ def test_two_machines_with_one_id(tmp_path: Path) -> None:
     assert_one_line(run(path), SETTINGS, "plant-02/agent.toml", "'plant-01'", "plant-01/agent.toml")
 
 
+def test_a_machine_of_another_federation(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    settings = tmp_path / "plant-02" / "agent.toml"
+    settings.write_text(settings.read_text().replace("tennessee-eastman", "presses"))
+    words = ("agent.federation = 'presses'", "'tennessee-eastman'", f"federation.file in {path}")
+    assert_one_line(run(path), SETTINGS, f"plantfed: {settings}: ", *words)
+
+
+def test_a_missing_federation_file_and_who_names_it(tmp_path: Path) -> None:
+    write(tmp_path, QUICK + '[federation]\nfile = "presses.toml"\n')
+    outcome = run("scenario.toml", folder=tmp_path)
+    words = ("federation.file = 'presses.toml'", f"It would be {tmp_path / 'presses.toml'}")
+    assert_one_line(outcome, SETTINGS, str(tmp_path / "scenario.toml"), *words)
+
+
+@pytest.mark.parametrize(("mode", "shared"), [("fedavg", 6198), ("fedprox", 6198), ("local", 0)])
+def test_a_mode_brings_what_is_personal_in_it(mode: str, shared: int, tmp_path: Path) -> None:
+    text = QUICK + f'[federation]\nalgorithm = {{ mode = "{mode}" }}\n'
+    outcome = run(write(tmp_path, text), "--json", tmp_path / "r.json")
+    assert outcome.returncode == 0, outcome.stderr
+    model = json.loads((tmp_path / "r.json").read_text())["model"]
+    assert (model["shared_parameters"], model["personal_parameters"]) == (shared, 6198 - shared)
+
+
 def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     path = write(tmp_path, ENDLESS)
     assert_one_line(run(path, "--json", tmp_path / "no" / "r.json"), STORAGE, "no/r.json")
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     assert_one_line(run(path, "--out", tmp_path / "out"), STORAGE, "out/report.html")
+
+
+def test_what_the_scenario_reads_is_not_overwritten(tmp_path: Path) -> None:
+    path = write(tmp_path, sites(tmp_path))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "result.json").symlink_to(path)
+    (tmp_path / "link.json").hardlink_to(tmp_path / "plant-02" / "test.npz")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    words = ("would overwrite", "which the simulation reads")
+    for read in ("scenario.toml", "federation.toml", "plant-01/agent.toml", "plant-01/train.csv"):
+        target = tmp_path / read
+        assert_one_line(run(path, "--json", target), SETTINGS, f"{target}: ", *words)
+    for option, target in (("--json", tmp_path / "link.json"), ("--out", out)):
+        assert_one_line(run(path, option, target), SETTINGS, str(target), *words)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_the_result_is_not_written_where_the_report_is(tmp_path: Path) -> None:
+    path, out = write(tmp_path, ENDLESS), tmp_path / "out"
+    outcome = run(path, "--json", out / "report.html", "--out", out)
+    assert_one_line(outcome, SETTINGS, "out/report.html", "where --out writes its report")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

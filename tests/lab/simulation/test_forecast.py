@@ -1,5 +1,6 @@
 """The forecast: its arithmetic, and that what it tries really happens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,22 @@ def test_copies_have_the_conditions_of_their_machine(tmp_path: Path) -> None:
     assert sum(m.conditions.compute_s == 400 for m in more.machines) == 4
     # its own losses and slow rounds
     assert len({m.bytes_again for m in more.machines if m.conditions.loss == 0.5}) > 1
+
+
+def test_a_copy_takes_no_machines_id(tmp_path: Path) -> None:
+    loaded = load_scenario(str(write(tmp_path)))
+    federation = build(loaded, 0)
+    main = run(federation, loaded, 0, lambda _: None)
+    machines = machines_of([m.site for m in federation.machines], main.machines)
+    clumsy = ("copy-1-of-0", "copy-1-of-0-", "copy-1-of-0--", "copy-2-of-5", "copy-3-of-5-", "m")
+    renamed = [
+        replace(machine, site=replace(machine.site, id=name))
+        for machine, name in zip(machines, clumsy, strict=True)
+    ]
+    result = run_without_training(loaded, renamed, 0, FOUR_TIMES, 600.0)
+    assert len({m.id for m in result.machines}) == 24
+    assert {m.id for m in result.machines} > set(clumsy)
+    assert sum(m.updates for m in result.machines) == result.updates
 
 
 def test_a_forecast_repeats_itself_and_leaves_the_run_alone(tmp_path: Path) -> None:

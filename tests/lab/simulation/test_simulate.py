@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from tests.lab.simulation.scenarios import QUICK, simulated, write
 
+from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, Joined, Record, Released
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.hosts import replay
-from plantfed_lab.simulation.run import simulate
+from plantfed_lab.simulation.recording import ROUNDS_IN_VAIN
+from plantfed_lab.simulation.run import run, simulate
 from plantfed_lab.simulation.scenario import SHIPPED, load_scenario, shipped_scenarios
 from plantfed_shared.codec import encode_dense
+from plantfed_shared.errors import TrainingError
 
 NO_LINKS = QUICK.partition("uplink")[0]
 
@@ -167,6 +170,20 @@ def test_a_federation_that_rests_ends_by_itself(tmp_path: Path) -> None:
     )
     assert rested.ended_by == "nothing happens any more"
     assert rested.updates == 6 * 5
+
+
+def test_one_machine_whose_training_fails_ends_nothing(tmp_path: Path) -> None:
+    loaded = load_scenario(str(write(tmp_path, QUICK.replace("updates = 60", "updates = 600"))))
+    federation = build(loaded, 0)
+    failing = federation.machines[0].host
+
+    def fail(_: TrainingTask) -> TrainingOutcome:
+        raise TrainingError("the training diverged")
+
+    failing.train = fail
+    result = run(federation, loaded, 0, lambda _: None)
+    assert failing.failed_rounds > ROUNDS_IN_VAIN
+    assert (result.ended_by, result.trouble) == ("updates", None)
 
 
 def test_a_thousand_machines(tmp_path: Path) -> None:
