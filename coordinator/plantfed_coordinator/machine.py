@@ -257,20 +257,21 @@ class FederationMachine:
         upload = self._uploads.get(agent)
         if upload is None or upload.content != content:
             upload = self._uploads[agent] = Assembly(content)
+        upload.lost()
         self._desk.send(agent, upload.next_need())
 
     def _take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> None:
         upload = self._uploads.get(agent)
         if upload is None or upload.content != chunk.content:
             return
-        window_complete = upload.accept(chunk.offset, piece)
+        more = upload.accept(chunk.offset, piece)
         whole = upload.finished()
         if whole is not None:
             del self._uploads[agent]
             envelope = wire.decode(whole, Kind.UPDATE)
             if isinstance(envelope.message, Update):
                 self._take_update(agent, envelope.message, envelope, now)
-        elif window_complete:
+        elif more:
             self._desk.send(agent, upload.next_need())
 
     def _take_bye(self, agent: str, bye: Bye, digest: int) -> None:

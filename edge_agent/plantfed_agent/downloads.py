@@ -69,8 +69,7 @@ class Downloads:
             return
         for fetch in (self._named, self._model):
             if fetch is not None and now >= fetch.patience.due:
-                fetch.patience.lose()
-                self._desk.send(fetch.request(now))
+                self._desk.send(fetch.request_again(now))
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
@@ -166,13 +165,13 @@ class Downloads:
     def _take_named(
         self, fetch: Fetch, chunk: Chunk, piece: memoryview, now: float
     ) -> FetchedDefinition | None:
-        window_complete = fetch.accept(chunk, piece, now)
+        more = fetch.accept(chunk, piece, now)
         welcome = self._membership.welcome
         if fetch.purpose is Purpose.DUAL and welcome is not None:
             self._membership.wait_for_dual(now)
         whole = fetch.finished()
         if whole is None:
-            if window_complete:
+            if more:
                 self._desk.send(fetch.request(now))
             return None
         if fetch.purpose is Purpose.DEFINITION:
@@ -202,10 +201,10 @@ class Downloads:
     def _take_part_of_model(
         self, fetch: ModelFetch, chunk: Chunk, piece: memoryview, now: float
     ) -> FetchedModel | None:
-        window_complete = fetch.accept(chunk, piece, now, self._desk.lattice())
+        more = fetch.accept(chunk, piece, now, self._desk.lattice())
         whole = fetch.finished()
         if whole is None:
-            if window_complete:
+            if more:
                 self._desk.send(fetch.request(now))
             return None
         self._model, self._last = None, fetch.ignored

@@ -35,7 +35,7 @@ class Patience:
         self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
 
     def regain(self) -> None:
-        """A window is complete."""
+        """Half a window is complete."""
         # halved, not forgotten: where one chunk takes longer than the first patience, all that
         # is asked for twice would lie before it in the broker's queue, more and more of it
         self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
@@ -65,12 +65,18 @@ class Fetch:
     _assembly: Assembly = field(init=False)
 
     def __post_init__(self) -> None:
-        self._assembly = Assembly(self.content)
+        self._assembly = Assembly(self.content, self.window_bytes)
 
     def request(self, now: float) -> Need:
         """What to ask for now."""
         self.patience.begin(now)
-        return self._assembly.next_need(self.window_bytes)
+        return self._assembly.next_need()
+
+    def request_again(self, now: float) -> Need:
+        """Nothing came for too long."""
+        self.patience.lose()
+        self._assembly.lost()
+        return self.request(now)
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -81,10 +87,10 @@ class Fetch:
         if chunk.content != self.content:
             return False
         self.patience.begin(now)
-        window_complete = self._assembly.accept(chunk.offset, piece)
-        if window_complete:
+        more = self._assembly.accept(chunk.offset, piece)
+        if more:
             self.patience.regain()
-        return window_complete
+        return more
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.
@@ -128,7 +134,14 @@ class ModelFetch:
         self.patience.begin(now)
         if self._assembly is None:
             return Want(have=self.have, window=self.window_bytes)
-        return self._assembly.next_need(self.window_bytes, self.step)
+        return self._assembly.next_need(self.step)
+
+    def request_again(self, now: float) -> Want | Need:
+        """Nothing came for too long."""
+        self.patience.lose()
+        if self._assembly is not None:
+            self._assembly.lost()
+        return self.request(now)
 
     def begin_anew(self) -> None:
         """The coordinator does not have the rest of it any more."""
@@ -146,15 +159,15 @@ class ModelFetch:
             limit = STEP_BYTES + largest_encoding_bytes(lattice)
             if chunk.content.size > limit:
                 raise PeerError(f"a model of {chunk.content.size} bytes; it has at most {limit}")
-            self._assembly = Assembly(chunk.content)
-            self._assembly.opened(self.window_bytes)
+            self._assembly = Assembly(chunk.content, self.window_bytes)
+            self._assembly.opened()
         elif self._assembly.content != chunk.content:
             return False
         self.patience.begin(now)
-        window_complete = self._assembly.accept(chunk.offset, piece)
-        if window_complete:
+        more = self._assembly.accept(chunk.offset, piece)
+        if more:
             self.patience.regain()
-        return window_complete
+        return more
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.

@@ -56,51 +56,60 @@ def chunks(
 class Assembly:
     """The receiving end of one transfer.
 
+    More is asked for while the second half of the window is still on its way, so that a line with a
+    long round trip is never idle.
+
     Attributes:
         content: what is fetched.
-        window: bytes asked for and not yet received.
+        window_bytes: never more than so many are asked for and not yet here.
+        on_their_way: asked for and not yet received.
     """
 
     content: Content
-    window: list[Range] = field(default_factory=list)
-    _buffer: bytearray = field(default_factory=bytearray)
-    _missing: list[Range] = field(default_factory=list)
+    window_bytes: int = WINDOW_BYTES
+    on_their_way: list[Range] = field(default_factory=list)
+    _buffer: bytearray = field(init=False)
+    _missing: list[Range] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._buffer = bytearray(self.content.size)
         self._missing = [Range(0, self.content.size)]
+        self.on_their_way = []
 
     @property
     def missing_bytes(self) -> int:
         """Bytes not yet received."""
-        return sum(stop - start for start, stop in self._missing)
+        return _length(self._missing)
 
-    def opened(self, window_bytes: int) -> None:
+    def opened(self) -> None:
         """The sender has been asked for the first window without a NEED."""
-        self.window = [Range(0, min(window_bytes, self.content.size))]
+        self.on_their_way = [Range(0, min(self.window_bytes, self.content.size))]
 
-    def next_need(self, window_bytes: int = WINDOW_BYTES, step: ModelStep | None = None) -> Need:
-        """Ask for the first missing bytes, at most one window of them.
+    def lost(self) -> None:
+        """What is on its way will not come."""
+        self.on_their_way = []
+
+    def next_need(self, step: ModelStep | None = None) -> Need:
+        """Ask for the first bytes that are missing and not on their way.
 
         Args:
-            window_bytes: at most so many.
             step: what the content is, where it is a model.
         """
-        budget, self.window = window_bytes, []
-        for start, stop in self._missing[:MAX_RANGES]:
+        budget = self.window_bytes - _length(self.on_their_way)
+        more: list[Range] = []
+        for start, stop in self._not_asked_for()[:MAX_RANGES]:
             if budget <= 0:
                 break
-            self.window.append(Range(start, min(stop, start + budget)))
+            more.append(Range(start, min(stop, start + budget)))
             budget -= stop - start
-        return Need(digest=self.content.digest, ranges=tuple(self.window), step=step)
-
-    def beginning(self, size: int) -> bytes:
-        """The first bytes, or fewer while they are not here."""
-        first_missing = self._missing[0].start if self._missing else self.content.size
-        return bytes(self._buffer[: min(size, first_missing)])
+        self.on_their_way += more
+        return Need(digest=self.content.digest, ranges=tuple(more), step=step)
 
     def accept(self, offset: int, piece: bytes | memoryview) -> bool:
-        """Take in one chunk; returns whether the window that was asked for is now complete.
+        """Take in one chunk; returns whether it is time to ask for more.
 
         Raises:
             PeerError: the chunk lies outside the content.
@@ -110,8 +119,9 @@ class Assembly:
             raise PeerError(f"chunk {offset}..{end} is outside {self.content.size} bytes")
         self._buffer[offset:end] = piece
         self._missing = _without(self._missing, Range(offset, end))
-        self.window = _without(self.window, Range(offset, end))
-        return not self.window
+        self.on_their_way = _without(self.on_their_way, Range(offset, end))
+        half_empty = 2 * _length(self.on_their_way) <= self.window_bytes
+        return half_empty and bool(self._not_asked_for())
 
     def finished(self) -> bytes | None:
         """The whole content once nothing is missing.
@@ -123,9 +133,24 @@ class Assembly:
             return None
         whole = bytes(self._buffer)
         if content_digest(whole) != self.content.digest:
-            self.__post_init__()
+            self._begin()
             raise PeerError("the transferred content does not fit its digest")
         return whole
+
+    def _not_asked_for(self) -> list[Range]:
+        rest = self._missing
+        for asked in self.on_their_way:
+            rest = _without(rest, asked)
+        return rest
+
+    def beginning(self, size: int) -> bytes:
+        """The first bytes, or fewer while they are not here."""
+        first_missing = self._missing[0].start if self._missing else self.content.size
+        return bytes(self._buffer[: min(size, first_missing)])
+
+
+def _length(ranges: list[Range]) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
 def _without(ranges: list[Range], taken: Range) -> list[Range]:
