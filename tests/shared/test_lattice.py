@@ -150,6 +150,32 @@ def test_what_is_no_relaxation_is_refused(value):
         Relaxation.from_float(value)
 
 
+# ---------------------------------------------------------------- what is released
+
+
+@given(lattice_vectors(), st.integers(0, 27), relaxations)
+@example(int64([LARGEST, -LARGEST, LARGEST - 3]), 2, Relaxation())
+@example(int64([-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6]), 2, Relaxation())
+def test_the_nearest_vector_that_may_be_released(integers, shift, relaxation):
+    lattice = Lattice((integers.size,), (16,), relaxation, release_shift=shift)
+    highest = 2 ** (30 - shift) - 1
+    expected = [
+        max(-highest, min(round(Fraction(x, 2**shift)), highest)) * 2**shift
+        for x in integers.tolist()
+    ]
+    released = lattice.released(integers)
+    assert released.dtype == np.int64
+    assert released.tolist() == expected
+    check_magnitude(released)
+    assert lattice.released(released).tolist() == expected
+    assert lattice.released(-integers).tolist() == [-x for x in expected]
+
+
+def test_without_a_coarser_release_every_vector_may_be_released():
+    integers = int64([LARGEST, -1, 0])
+    assert Lattice((3,), (16,)).released(integers) is integers
+
+
 # ---------------------------------------------------------------- integers
 
 

@@ -27,7 +27,9 @@ def payload_with(
 ) -> bytes:
     """A message with a correct checksum and whatever header."""
     lengths = len(header).to_bytes(2, "little") + bytes([len(authentication)])
-    return sealed(b"PF" + bytes([VERSION, KIND_CODES[kind]]) + lengths + header + authentication + tail)
+    return sealed(
+        b"PF" + bytes([VERSION, KIND_CODES[kind]]) + lengths + header + authentication + tail
+    )
 
 
 def packed(kind: Kind, fields: Any) -> bytes:
