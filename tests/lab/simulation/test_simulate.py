@@ -12,7 +12,7 @@ from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.hosts import replay
 from plantfed_lab.simulation.run import simulate
 from plantfed_lab.simulation.scenario import SHIPPED, load_scenario, shipped_scenarios
-from plantfed_shared.codec import encode_dense
+from plantfed_shared.codec import Coding, decode_integers, encode_integers
 
 NO_LINKS = QUICK.partition("uplink")[0]
 
