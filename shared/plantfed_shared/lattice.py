@@ -111,6 +111,10 @@ class Lattice:
         with np.errstate(over="ignore"):  # infinite is too large like any other
             return _to_integers(change / _steps(self.sizes, self.bits))
 
+    def transmitted_change(self, transmitted: Integers) -> NDArray[np.float64]:
+        """Transmission units -> parameter units, exact; the inverse of what was rounded."""
+        return transmitted * _steps(self.sizes, self.bits)
+
     def relaxed(self, transmitted: Integers) -> Integers:
         """Relax * o: transmission units -> lattice units, exact."""
         return transmitted * self.relaxation.numerator

@@ -131,6 +131,13 @@ def test_the_relaxed_change_is_exact(change, b, relaxation):
         assert Fraction(w, 2 ** (b + relaxation.shift)) == relax * Fraction(o, 2**b)
 
 
+@given(lattice_vectors(), bits, relaxations)
+def test_what_is_transmitted_is_known_exactly(change, b, relaxation):
+    lattice = Lattice((change.size,), (b,), relaxation)
+    known = lattice.transmitted_change(change)
+    assert [Fraction(x) for x in known.tolist()] == [Fraction(o, 2**b) for o in change.tolist()]
+
+
 @given(st.integers(1, 2**20), st.integers(0, MAX_RELAXATION_SHIFT))
 def test_every_relaxation_is_found_exactly(p, shift):
     found = Relaxation.from_float(p / 2**shift)
