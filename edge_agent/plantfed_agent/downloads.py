@@ -220,6 +220,8 @@ class Downloads:
         state = self._desk.state
         found = decode_model(whole, self._desk.lattice())
         if found.name.epoch != state.epoch:
+            # word of its epoch may come after it, and then it will be wanted, byte by byte the same
+            self._last = None
             return None
         here = state.model_name if state.model is not None else None
         base = None

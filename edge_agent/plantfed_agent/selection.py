@@ -3,8 +3,9 @@
 With d = (x - base) + beta * e, in parameter units, per tensor j with lattice bits b_j,
 
     dense   o = round(d / 2^-b_j)
-    top-k   the k largest |d| (on a tie the earlier ones), each q * 2^t_j with the smallest t_j for
-            which all |q| of the tensor fit in 4 or 8 bits; o is zero elsewhere
+    top-k   the k largest |d| (on a tie the earlier ones), each q * 2^t_j with |q| <= 7 or 127 and
+            the smallest t_j for which |d| / 2^t_j is below 8 or 128 in all of the tensor; o is zero
+            elsewhere
 
 and e' = d - o * 2^-b_j.  The dual integrates what was sent, o, and nothing else.
 """
@@ -68,8 +69,8 @@ def memory_after(
     """E' = d - o in parameter units, float32 (shared,), or None where beta is 0."""
     if not algorithm.memory:
         return None
-    sent = lattice.to_floats(change << lattice.relaxation.shift).astype(np.float64)
-    return (wanted - sent).astype(np.float32)
+    # in float64: what is left of a change of more than 24 bits is less than its float32 rounds
+    return (wanted - lattice.transmitted_change(change)).astype(np.float32)
 
 
 def _largest(magnitudes: Integers, keep: float) -> NDArray[np.int64]:
@@ -83,7 +84,10 @@ def _largest(magnitudes: Integers, keep: float) -> NDArray[np.int64]:
 
 
 def _coarsen(tensor: Integers, largest: int) -> None:
-    """Round to q * 2^t with |q| <= largest, half to even, in place."""
+    """Round to q * 2^t with |q| <= largest, half to even, in place.
+
+    What would round up to largest + 1 is cut: twice the step would be worse for all the others.
+    """
     highest = int(np.abs(tensor).max(initial=0))
     shift = max(0, (highest // (largest + 1)).bit_length())
     step = 1 << shift

@@ -72,6 +72,11 @@ def _decoded(encoded: bytes, lattice: Lattice) -> Integers:
     return integers
 
 
+def forget_decoded() -> None:
+    """Decode the same bytes anew the next time: for measurements."""
+    _decoded.cache_clear()
+
+
 def largest_encoding_bytes(lattice: Lattice) -> int:
     """No encoding that a peer may send is longer."""
     return 1 + 4 * lattice.size + 16 * (1 + len(lattice.sizes))

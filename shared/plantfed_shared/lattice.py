@@ -111,15 +111,26 @@ class Lattice:
         with np.errstate(over="ignore"):  # infinite is too large like any other
             return _to_integers(change / _steps(self.sizes, self.bits))
 
+    def transmitted_change(self, transmitted: Integers) -> NDArray[np.float64]:
+        """Transmission units -> parameter units, exact; the inverse of what was rounded."""
+        return transmitted * _steps(self.sizes, self.bits)
+
     def relaxed(self, transmitted: Integers) -> Integers:
         """Relax * o: transmission units -> lattice units, exact."""
         return transmitted * self.relaxation.numerator
 
     def released(self, integers: Integers) -> Integers:
-        """The nearest vector that may be released, half to even."""
+        """The nearest vector that may be released, half to even.
+
+        Args:
+            integers: lattice units, |x| < 2^30.
+        """
         if not self.release_shift:
             return integers
-        return divide_half_even(integers, 1 << self.release_shift) << self.release_shift
+        rounded = divide_half_even(integers, 1 << self.release_shift)
+        # what is next to 2^30 would round up to it, and nobody could be sent that
+        highest = (MAX_MAGNITUDE >> self.release_shift) - 1
+        return np.clip(rounded, -highest, highest) << self.release_shift
 
     def _lattice_step(self) -> NDArray[np.float64]:
         return _steps(self.sizes, tuple(b + self.relaxation.shift for b in self.bits))

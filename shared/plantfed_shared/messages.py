@@ -205,7 +205,7 @@ class Need(Message):
 
     digest: Digest16
     ranges: Annotated[tuple[Range, ...], Field(min_length=1, max_length=MAX_RANGES)]
-    step: ModelStep | None = None
+    step: ModelStep | None
 
 
 class Chunk(Message):

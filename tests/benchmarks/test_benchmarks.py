@@ -50,6 +50,7 @@ def test_the_wire_is_measured():
     check(report)
     assert column(report.grids[0], "format")[0] == "PlantFed"
     assert column(report.grids[0], "ratio encode")[0] == 1
+    assert column(report.grids[0], "ratio bytes")[0] == 1
     assert min(column(report.grids[0], "encode us") + column(report.grids[0], "decode us")) > 0
 
 
@@ -64,12 +65,18 @@ def test_the_simulator_is_measured():
 
 def test_all_formats_carry_the_same_change():
     change = wire.change_of(50)
-    own, *others = wire.formats_of(change)
-    assert (own.decode(own.encode()) == change).all()
-    for form in others:
-        decoded = form.decode(form.encode())
-        step = 1 if form.name == "msgpack dict" else wire.STEP
-        assert np.array_equal(decoded, change * step)
+    for form in wire.formats_of(change):
+        decoded = form.decode(form.encode()) * form.step
+        assert np.array_equal(decoded, change * wire.STEP) == form.exact
+    assert [form.name for form in wire.formats_of(change) if not form.exact] == ["PlantFed, top-k"]
+
+
+def test_the_format_that_is_not_exact_carries_the_largest_of_the_change():
+    change = wire.change_of(500)
+    (top_k,) = [form for form in wire.formats_of(change) if not form.exact]
+    sent = top_k.decode(top_k.encode())
+    largest = np.argsort(-np.abs(change), kind="stable")[:10]
+    assert set(np.flatnonzero(sent)) == set(largest.tolist())
 
 
 def test_the_coordinator_is_measured():

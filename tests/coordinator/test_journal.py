@@ -31,9 +31,10 @@ from plantfed_coordinator.records import (
     RoundOpened,
     Served,
 )
-from plantfed_coordinator.snapshot import to_rows
+from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import encode_dense
+from plantfed_shared.codec import Coding, encode_integers
+from plantfed_shared.definition import Algorithm
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch
@@ -52,18 +53,19 @@ def journal_in(folder: Path) -> Iterator[Journal]:
 
 
 def applied(state: FederationState, agent: str, seq: int) -> Applied:
-    change = np.arange(state.terms.lattice.size, dtype=np.int64) + seq
-    return Applied(agent, 1, seq, 2**64 - seq, state.k, 1, 0.5, encode_dense(change))
+    lattice = state.terms.lattice
+    change = encode_integers(np.arange(lattice.size) + seq, lattice, Coding.ENTROPY)
+    return Applied(agent, 1, seq, 2**64 - seq, state.k, 1, 0.5, change)
 
 
 class Story:
     """A federation whose records are written as they happen."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, first: EpochStarted = FIRST) -> None:
         self.journal = journal
-        self.state = FederationState.begin(FIRST)
-        self.records: list[Record] = [FIRST]
-        journal.append([FIRST], {})
+        self.state = FederationState.begin(first)
+        self.records: list[Record] = [first]
+        journal.append([first], {})
 
     def tell(self, *records: Record) -> None:
         for record in records:
@@ -85,7 +87,8 @@ def test_every_kind_of_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         story.update("a")
         story.update("a")
         story.release()
-        story.tell(Served("b", 1), IncarnationRaised("b", 2**31), Left("a", True), Admitted("a"))
+        story.tell(Served("a", 1, 0), Served("b", 1))
+        story.tell(IncarnationRaised("b", 2**31), Left("a", True), Admitted("a"))
         story.tell(EpochStarted(Epoch(2, 2**63), 2, FIRST.definition, "edited"))
         assert list(read_records(journal._database)) == story.records
 
@@ -126,12 +129,19 @@ def test_a_snapshot_forgets_nothing(tmp_path: Path) -> None:
         story.tell(*[Joined(agent, 1) for agent in "abcde"])
         story.update("a")
         story.release()
-        story.tell(Served("a", 1), Left("d", False), Left("e", True))
+        story.tell(Served("a", 1, 0), Served("b", 1), Left("d", False), Left("e", True))
         story.tell(RoundOpened(1, 3, ("a", "b")))
+        members = {agent: (m.pinned, m.held) for agent, m in story.state.members.items()}
+        assert members == {"a": (1, 0), "b": (1, None), "c": (0, None)}
         story.update("a")
         journal.snapshot_if_due(story.state, now=True)
         loaded, state = journal.load(), story.state
         assert loaded is not None
+        assert {a: (m.pinned, m.held) for a, m in loaded.members.items()} == {
+            "a": (1, None),  # it has 1, says the update it sent after that
+            "b": (1, None),
+            "c": (0, None),
+        }
         assert loaded.retired == state.retired == {"d": 1, "e": 1}
         assert loaded.barred == state.barred == {"e"}
         assert loaded.arrived == state.arrived == {"a"}
@@ -142,6 +152,73 @@ def test_a_snapshot_forgets_nothing(tmp_path: Path) -> None:
         assert all((loaded.versions[k] == state.versions[k]).all() for k in (0, 1))
         for name in ("epoch", "k", "changed", "releases"):
             assert getattr(loaded, name) == getattr(state, name)
+
+
+def test_a_snapshot_keeps_the_version_a_member_is_on_its_way_from(tmp_path: Path) -> None:
+    """It fetches the difference from it: without, a restart would make it begin anew."""
+    with journal_in(tmp_path) as journal:
+        story = Story(journal)
+        story.tell(Joined("a", 1), Joined("b", 1))
+        story.update("b")
+        story.release()
+        story.tell(Served("a", 1, 0), Served("b", 1))
+        story.update("b")
+        story.release()
+        story.tell(Served("b", 2))
+        journal.snapshot_if_due(story.state, now=True)
+        loaded = journal.load()
+        assert loaded is not None
+        assert (loaded.members["a"].pinned, loaded.members["a"].held) == (1, 0)
+        assert sorted(loaded.versions) == [0, 1, 2]
+        # the counts behind it came back too: neither is let go too early or kept for ever
+        for state in (loaded, story.state):
+            state.apply(Served("a", 2, 1))
+            assert sorted(state.versions) == [1, 2]
+            state.apply(Served("a", 2))
+            assert sorted(state.versions) == [2]
+
+
+def test_a_snapshot_keeps_what_was_rounded_away_at_the_release(tmp_path: Path) -> None:
+    """FedBuff goes on from where it is, not from what it could release: short steps add up."""
+    coarse = small_definition(
+        algorithm=Algorithm(mode="fedbuff", server_step=0.25), lattice_bits=16, release_bits=8
+    )
+    first = replace(FIRST, definition=coarse.to_bytes())
+    with journal_in(tmp_path) as journal:
+        story = Story(journal, first)
+        story.tell(Joined("a", 1))
+        story.update("a")
+        story.release()
+        exact = story.state.consensus.exact
+        assert exact is not None
+        assert (exact != story.state.model).any()
+        assert (story.state.model % 2**8 == 0).all()
+        journal.snapshot_if_due(story.state, now=True)
+        story.update("a")
+        story.release()
+        by_snapshot = load_state(journal._database)
+        by_replay = load_state(journal._database, from_snapshot=False)
+        assert by_snapshot is not None
+        assert by_replay is not None
+        assert by_snapshot.replayed == 2
+        for loaded in (by_snapshot.state, by_replay.state):
+            assert to_rows(loaded) == to_rows(story.state)
+            assert loaded.consensus.exact is not None
+            assert loaded.consensus.exact.tolist() == story.state.consensus.exact.tolist()
+
+
+def test_a_snapshot_from_before_releases_were_rounded_is_read(tmp_path: Path) -> None:
+    """It has no row of what was rounded away, and nothing was; and no member was held a version."""
+    fedbuff = small_definition(algorithm=Algorithm(mode="fedbuff"))
+    with journal_in(tmp_path) as journal:
+        story = Story(journal, replace(FIRST, definition=fedbuff.to_bytes()))
+        story.tell(Joined("a", 1))
+        story.update("a")
+        story.release()
+        rows = [(n, t.replace('"held": null, ', ""), b) for n, t, b in to_rows(story.state)]
+        assert "held" not in "".join(text for _, text, _ in rows)
+        older = from_rows([row for row in rows if row[0] != "exact"])
+        assert to_rows(older) == to_rows(story.state)
 
 
 def test_a_snapshot_is_written_after_enough_records_and_two_are_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from plantfed_agent.agent_store import AgentStore, read_state
+from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
@@ -22,6 +23,7 @@ WHOLE = AgentState(
     head=np.array([1.5, -2.25], dtype=np.float32),
     dual=np.array([2**30 - 1, -(2**30) + 1, 0], dtype=np.int64),
     memory=np.array([0.1, -0.2, 0.0], dtype=np.float32),
+    need=Need(0.1 + 0.2, 1 / 3, 0.3, 7),
     model_name=ModelName(EPOCH, 8, 2**63),
     model=np.array([1, 2, -3], dtype=np.int64),
     trained_on=ModelName(Epoch(2, 1), 7, 0),
@@ -48,7 +50,7 @@ def assert_same(one: AgentState, other: AgentState) -> None:
 
 def test_every_field_comes_back_and_can_be_cleared(tmp_path: Path) -> None:
     assert changed_fields(AgentState(), WHOLE) == set(FIELD_NAMES)
-    for state in (WHOLE, AgentState(), replace(WHOLE, dual=None, outstanding=None)):
+    for state in (WHOLE, AgentState(), replace(WHOLE, dual=None, outstanding=None, need=Need(0.5))):
         with closing(AgentStore(tmp_path)) as store:
             store.persist(state, frozenset(FIELD_NAMES), {"bytes_up": 5})
         with closing(AgentStore(tmp_path)) as store:

@@ -99,3 +99,23 @@ def test_the_initial_head_is_the_personal_part():
     weight, bias = initial_parameters(classifier())[-2:]
     np.testing.assert_array_equal(initial_head(classifier()), [*weight.ravel(), *bias])
     assert initial_head(classifier(personal=[])).shape == (0,)
+
+
+# ---------------------------------------------------------------- the loss a round starts from
+
+
+def test_the_loss_before_the_round_is_that_of_the_model_it_started_from():
+    definition = classifier(compression={"kind": "top-k"})
+    train = random_samples(definition, 60)
+    outcome = run(InProcessTrainer(SampleSets(train)), first_task(definition))
+    expected, _ = kernel_for(definition).loss_and_gradient(
+        initial_parameters(definition), train.x, train.y, ()
+    )
+    assert outcome.start_loss == expected
+    assert outcome.start_loss != outcome.loss
+
+
+def test_no_look_at_all_rows_where_the_loss_decides_nothing():
+    definition = classifier()
+    sets = SampleSets(random_samples(definition, 60))
+    assert run(InProcessTrainer(sets), first_task(definition)).start_loss is None

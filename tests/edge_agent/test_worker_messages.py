@@ -24,13 +24,16 @@ def test_a_task_comes_back_equal():
     np.testing.assert_array_equal(same.dual, task.dual)
 
 
-def test_an_outcome_comes_back_equal():
-    outcome = TrainingOutcome(np.float32([1, 2]), np.float32([3]), 0.1 + 0.2, None, 17, "abc", 1.5)
+@pytest.mark.parametrize("start_loss", [None, 0.0, 1 / 3])
+def test_an_outcome_comes_back_equal(start_loss):
+    outcome = TrainingOutcome(
+        np.float32([1, 2]), np.float32([3]), 0.1 + 0.2, None, 17, "abc", 1.5, start_loss
+    )
     same = outcome_in(outcome_frame(outcome))
     np.testing.assert_array_equal(same.shared, outcome.shared)
     np.testing.assert_array_equal(same.head, outcome.head)
     assert (same.loss, same.score, same.n_samples) == (0.1 + 0.2, None, 17)
-    assert (same.data_fingerprint, same.seconds) == ("abc", 1.5)
+    assert (same.data_fingerprint, same.seconds, same.start_loss) == ("abc", 1.5, start_loss)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, TrainingError])

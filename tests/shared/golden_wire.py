@@ -11,9 +11,9 @@ from typing import Any
 
 from tests.shared.vectors import int64
 
-from plantfed_shared.codec import encode_dense, encode_model
+from plantfed_shared.codec import Coding, encode_integers, encode_model
 from plantfed_shared.definition import content_digest
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import Lattice, checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     Bye,
@@ -26,6 +26,7 @@ from plantfed_shared.messages import (
     Message,
     ModelName,
     ModelOffer,
+    ModelStep,
     Need,
     Offer,
     Range,
@@ -34,6 +35,7 @@ from plantfed_shared.messages import (
     Status,
     Update,
     Verdict,
+    Want,
     Welcome,
 )
 from plantfed_shared.wire import encode
@@ -42,10 +44,17 @@ FILE = Path(__file__).with_name("golden_wire.json")
 
 _EPOCH = Epoch(3, 0x0123456789ABCDEF)
 _NAME = ModelName(_EPOCH, 1234, 0xFEDCBA9876543210)
-_MODEL = Content(bytes(range(16)), 10945)
+_BLOB = Content(bytes(range(16)), 100_000)
 _DEFINITION = Content(bytes(range(16, 32)), 2048)
-_OFFER = ModelOffer(_NAME, _MODEL, _DEFINITION, False)
-_FINAL = ModelOffer(_NAME, _MODEL, _DEFINITION, True)
+_OFFER = ModelOffer(_NAME, _DEFINITION, False)
+_FINAL = ModelOffer(_NAME, _DEFINITION, True)
+
+_CHANGE = int64([0, 1, -1, 127, -128])
+
+
+def _lattice(*sizes: int) -> Lattice:
+    return Lattice(sizes, (16,) * len(sizes))
+
 
 MESSAGES: dict[str, tuple[Message, bytes]] = {
     "hello, first": (
@@ -80,10 +89,10 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
             weight=480,
             definition=bytes(range(16, 24)),
             dual_checksum=0x8877665544332211,
-            encoding=0,
             score=0.8125,
+            want=131072,
         ),
-        encode_dense(int64([0, 1, -1, 127, -128])),
+        encode_integers(_CHANGE, _lattice(2, 3), Coding.ENTROPY),
     ),
     "update, without a score": (
         Update(
@@ -93,14 +102,31 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
             weight=1,
             definition=bytes(8),
             dual_checksum=1,
-            encoding=0,
             score=None,
+            want=0,
         ),
-        encode_dense(int64([])),
+        encode_integers(int64([]), _lattice(), Coding.ENTROPY),
     ),
     "offer": (Offer(content=Content(bytes(range(32, 48)), 100_000)), b""),
-    "need": (Need(digest=bytes(range(16)), ranges=(Range(0, 49152), Range(98304, 2**32 - 1))), b""),
-    "chunk": (Chunk(digest=bytes(range(16)), offset=49152), b"forty-nine thousand bytes on"),
+    "want, first": (Want(have=None, window=1024), b""),
+    "want, with a model": (Want(have=_NAME, window=131072), b""),
+    "need": (
+        Need(
+            digest=bytes(range(16)),
+            ranges=(Range(0, 49152), Range(98304, 2**32 - 1)),
+            step=None,
+        ),
+        b"",
+    ),
+    "need, of a whole model": (
+        Need(digest=bytes(range(16)), ranges=(Range(0, 1),), step=ModelStep(1234, None)),
+        b"",
+    ),
+    "need, of a difference": (
+        Need(digest=bytes(range(16)), ranges=(Range(0, 1),), step=ModelStep(1234, 1230)),
+        b"",
+    ),
+    "chunk": (Chunk(content=_BLOB, offset=49152), b"forty-nine thousand bytes on"),
     "bye": (Bye(incarnation=2), b""),
     "status, online": (Status(online=True, software="0.1.0"), b""),
     "status, offline": (Status(online=False, software=""), b""),
@@ -157,27 +183,38 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         )
         for code in Code
     },
-    "start": (Start(model=_NAME, deadline_s=600.0), b""),
+    "start": (Start(offer=_OFFER, deadline_s=600.0), b""),
     "model": (Manifest(offer=_OFFER), b""),
 }
 
-VECTORS: list[list[int]] = [
-    [],
-    [0],
-    [1],
-    [-1],
-    [1, 2, 3],
-    [3, 2, 1],
-    [127, -128],
-    [128, -129],
-    [32767, -32768],
-    [32768, -32769],
-    [2**30 - 1, 1 - 2**30],
-    list(range(-20, 20)),
+VECTORS: list[tuple[tuple[int, ...], list[int]]] = [
+    ((), []),
+    ((0,), []),
+    ((1,), [0]),
+    ((1,), [1]),
+    ((1,), [-1]),
+    ((3,), [1, 2, 3]),
+    ((3,), [3, 2, 1]),
+    ((2,), [127, -128]),
+    ((2,), [32768, -32769]),
+    ((2,), [2**30 - 1, 1 - 2**30]),
+    ((40,), list(range(-20, 20))),
+    # sparse, of few bits in units of a power of two, and with an empty tensor: as top-k sends it
+    ((60, 0, 20), [0] * 17 + [7 << 9] + [0] * 30 + [-(3 << 9)] + [0] * 11 + [0, 5, -4, 0, 1] * 4),
+    # most signs alike, so that they are a subset
+    ((30,), [-5] + [4, 6, 5] * 9 + [-4, 5]),
 ]
+"""(sizes of the tensors, integers)."""
 
-
-MODEL_NAME = ModelName(_EPOCH, 1234, checksum(int64(VECTORS[-1])))
+MODEL, BASE = int64(VECTORS[-2][1]), int64(list(range(80)))
+MODEL_LATTICE = _lattice(*VECTORS[-2][0])
+MODEL_NAME = ModelName(_EPOCH, 1234, checksum(MODEL))
+MODELS: dict[str, tuple[str, int | None]] = {
+    f"{coding}, {what}": (coding, base_k)
+    for coding in Coding
+    for what, base_k in (("whole", None), ("difference", 1230))
+}
+"""(coding, release it is the difference from)."""
 
 
 def golden() -> dict[str, Any]:
@@ -189,18 +226,27 @@ def golden() -> dict[str, Any]:
         },
         "vectors": [
             {
+                "sizes": list(sizes),
                 "integers": integers,
                 "checksum": f"{checksum(int64(integers)):016x}",
-                "dense": encode_dense(int64(integers)).hex(),
+                **{
+                    coding.value: encode_integers(int64(integers), _lattice(*sizes), coding).hex()
+                    for coding in Coding
+                },
             }
-            for integers in VECTORS
+            for sizes, integers in VECTORS
         ],
-        "model": encode_model(MODEL_NAME, int64(VECTORS[-1])).hex(),
+        "models": {name: _model(*how).hex() for name, how in MODELS.items()},
         "digests": [
             {"content": content, "digest": content_digest(content.encode()).hex()}
             for content in ("", "PlantFed")
         ],
     }
+
+
+def _model(coding: str, base_k: int | None) -> bytes:
+    base = None if base_k is None else (base_k, BASE)
+    return encode_model(MODEL_NAME, MODEL, MODEL_LATTICE, coding, base)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from plantfed_shared.messages import (
     Message,
     ModelName,
     ModelOffer,
+    ModelStep,
     Need,
     Offer,
     Range,
@@ -23,6 +24,7 @@ from plantfed_shared.messages import (
     Status,
     Update,
     Verdict,
+    Want,
     Welcome,
 )
 
@@ -36,7 +38,8 @@ software = st.text(max_size=32)
 epochs = st.builds(Epoch, u32, u64)
 model_names = st.builds(ModelName, epochs, u32, u64)
 contents = st.builds(Content, digests, st.integers(1, MAX_CONTENT_BYTES))
-model_offers = st.builds(ModelOffer, model_names, contents, contents, st.booleans())
+model_offers = st.builds(ModelOffer, model_names, contents, st.booleans())
+model_steps = st.builds(ModelStep, u32, st.none() | u32)
 ranges = st.builds(Range, u32, u32)
 verdicts = st.builds(Verdict, u64, st.sampled_from(Code), st.text(max_size=300))
 
@@ -59,16 +62,18 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         weight=positive_u32,
         definition=st.binary(min_size=8, max_size=8),
         dual_checksum=u64,
-        encoding=st.just(0),
         score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        want=u32,
     ),
     Offer: st.builds(Offer, content=contents),
+    Want: st.builds(Want, have=st.none() | model_names, window=positive_u32),
     Need: st.builds(
         Need,
         digest=digests,
         ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
+        step=st.none() | model_steps,
     ),
-    Chunk: st.builds(Chunk, digest=digests, offset=u32),
+    Chunk: st.builds(Chunk, content=contents, offset=u32),
     Bye: st.builds(Bye, incarnation=claimed_incarnations),
     Status: st.builds(Status, online=st.booleans(), software=software),
     Welcome: st.builds(
@@ -91,7 +96,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     Start: st.builds(
         Start,
-        model=model_names,
+        offer=model_offers,
         deadline_s=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
     ),
     Manifest: st.builds(Manifest, offer=model_offers),

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -83,6 +84,16 @@ schedules = st.fixed_dictionaries(
         "seed": st.integers(0, 2**31 - 1),
     },
 )
+compressions = st.fixed_dictionaries(
+    {},
+    optional={
+        "kind": st.sampled_from(["dense", "top-k"]),
+        "bits": st.sampled_from([4, 8]),
+        "keep": st.floats(0, 0.1, exclude_min=True),
+        "keep_at_most": st.floats(0.1, 1),
+        "coding": st.sampled_from(["entropy", "plain"]),
+    },
+)
 settings_parts = {
     "federation": names,
     "model": st.fixed_dictionaries(
@@ -94,6 +105,8 @@ settings_parts = {
     "algorithm": algorithms,
     "schedule": schedules,
     "lattice_bits": st.integers(4, 20),  # with the finest relaxation 28
+    "release_bits": st.none() | st.integers(1, 4),
+    "compression": compressions,
 }
 classifiers = st.fixed_dictionaries(
     {
@@ -159,9 +172,17 @@ def test_structure_names_what_may_never_change(change):
 
 
 def test_settings_are_no_part_of_the_structure():
-    edited = defined(PRESSES, algorithm={"penalty": 1}, schedule={"arrivals": 3}, lattice_bits=9)
-    assert edited.to_bytes() != defined(PRESSES).to_bytes()
-    assert edited.structure() == defined(PRESSES).structure()
+    for change in (
+        {"algorithm": {"penalty": 1}},
+        {"schedule": {"arrivals": 3}},
+        {"compression": {"kind": "top-k", "bits": 8, "keep": 0.5, "keep_at_most": 1}},
+        {"compression": {"coding": "plain"}},
+        {"lattice_bits": 9},
+        {"release_bits": 9},
+    ):
+        edited = defined(PRESSES, **change)
+        assert edited.to_bytes() != defined(PRESSES).to_bytes()
+        assert edited.structure() == defined(PRESSES).structure()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +216,18 @@ def test_settings_are_no_part_of_the_structure():
         ({"schedule": {"participation": 0}}, "participation"),
         ({"lattice_bits": 3}, "lattice_bits"),
         ({"lattice_bits": 29}, "lattice_bits"),
+        ({"release_bits": 0}, "release_bits"),
+        ({"release_bits": 17}, "release_bits 17 is finer than the lattice, which has 16 bits"),
+        ({"release_bits": 17}, "lower it or leave it out"),
+        ({"compression": {"kind": "sparse"}}, "compression.kind"),
+        ({"compression": {"bits": 5}}, "compression.bits"),
+        ({"compression": {"keep": 0}}, "compression.keep"),
+        ({"compression": {"keep": 1.5, "keep_at_most": 1}}, "compression.keep"),
+        ({"compression": {"keep_at_most": 2}}, "compression.keep_at_most"),
+        ({"compression": {"keep_at_most": 0.01}}, "keep 0.02 is above keep_at_most 0.01"),
+        ({"compression": {"keep": float("nan")}}, "compression.keep"),
+        ({"compression": {"coding": "gzip"}}, "compression.coding"),
+        ({"compression": {"level": 1}}, "compression.level"),
         ({"colour": "blue"}, "colour"),
         ({"algorithm": {"rho": 0.2}}, "rho"),
     ],
@@ -335,3 +368,27 @@ def test_a_model_that_could_not_be_transferred_is_refused():
     document |= {"model": {"hidden": [65536, 65536]}}
     with pytest.raises(ValidationError, match="parameters; at most"):
         FederationDefinition.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("lattice_bits", "relaxation", "release_bits", "shift"),
+    [(16, 1.0, None, 0), (16, 1.0, 16, 0), (16, 1.0, 10, 6), (16, 1.625, 19, 0), (9, 1.5, 1, 9)],
+)
+def test_how_much_coarser_a_release_is_than_the_lattice(
+    lattice_bits, relaxation, release_bits, shift
+):
+    """In lattice units, which the shift of the relaxation makes finer."""
+    algorithm = {"relaxation": relaxation}
+    definition = defined(
+        PRESSES, algorithm=algorithm, lattice_bits=lattice_bits, release_bits=release_bits
+    )
+    lattice = definition.lattice()
+    assert lattice.release_shift == shift
+    one_step = lattice.to_floats(np.full(lattice.size, 1 << shift))
+    if release_bits is not None:
+        assert (one_step == 2.0**-release_bits).all()
+
+
+def test_a_definition_without_a_word_of_compression_sends_everything():
+    definition = defined(PRESSES)
+    assert (definition.compression.kind, definition.release_bits) == ("dense", None)

@@ -131,6 +131,13 @@ def test_the_relaxed_change_is_exact(change, b, relaxation):
         assert Fraction(w, 2 ** (b + relaxation.shift)) == relax * Fraction(o, 2**b)
 
 
+@given(lattice_vectors(), bits, relaxations)
+def test_what_is_transmitted_is_known_exactly(change, b, relaxation):
+    lattice = Lattice((change.size,), (b,), relaxation)
+    known = lattice.transmitted_change(change)
+    assert [Fraction(x) for x in known.tolist()] == [Fraction(o, 2**b) for o in change.tolist()]
+
+
 @given(st.integers(1, 2**20), st.integers(0, MAX_RELAXATION_SHIFT))
 def test_every_relaxation_is_found_exactly(p, shift):
     found = Relaxation.from_float(p / 2**shift)
@@ -148,6 +155,32 @@ def test_every_relaxation_is_found_exactly(p, shift):
 def test_what_is_no_relaxation_is_refused(value):
     with pytest.raises(ValueError, match="p/2\\^s"):
         Relaxation.from_float(value)
+
+
+# ---------------------------------------------------------------- what is released
+
+
+@given(lattice_vectors(), st.integers(0, 27), relaxations)
+@example(int64([LARGEST, -LARGEST, LARGEST - 3]), 2, Relaxation())
+@example(int64([-6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6]), 2, Relaxation())
+def test_the_nearest_vector_that_may_be_released(integers, shift, relaxation):
+    lattice = Lattice((integers.size,), (16,), relaxation, release_shift=shift)
+    highest = 2 ** (30 - shift) - 1
+    expected = [
+        max(-highest, min(round(Fraction(x, 2**shift)), highest)) * 2**shift
+        for x in integers.tolist()
+    ]
+    released = lattice.released(integers)
+    assert released.dtype == np.int64
+    assert released.tolist() == expected
+    check_magnitude(released)
+    assert lattice.released(released).tolist() == expected
+    assert lattice.released(-integers).tolist() == [-x for x in expected]
+
+
+def test_without_a_coarser_release_every_vector_may_be_released():
+    integers = int64([LARGEST, -1, 0])
+    assert Lattice((3,), (16,)).released(integers) is integers
 
 
 # ---------------------------------------------------------------- integers

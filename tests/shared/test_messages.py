@@ -40,7 +40,7 @@ def test_fields_are_all_needed_and_no_others_allowed():
 
 def test_a_need_asks_for_something():
     with pytest.raises(ValidationError, match="at least 1"):
-        Need(digest=bytes(16), ranges=())
+        Need(digest=bytes(16), ranges=(), step=None)
 
 
 def test_order_on_the_wire():
@@ -51,6 +51,6 @@ def test_order_on_the_wire():
         "weight",
         "definition",
         "dual_checksum",
-        "encoding",
         "score",
+        "want",
     ]

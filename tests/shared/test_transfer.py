@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import MAX_RANGES, Chunk, Content, Need, Range
-from plantfed_shared.transfer import WINDOW_BYTES, Assembly, chunks
+from plantfed_shared.messages import MAX_RANGES, Chunk, Content, ModelStep, Need, Range
+from plantfed_shared.transfer import WINDOW_BYTES, Assembly, Blob, chunks
 from plantfed_shared.wire import encode
 
 Piece = tuple[Chunk, bytes]
@@ -21,8 +21,14 @@ def content_of(blob: bytes) -> Content:
     return Content(content_digest(blob), len(blob))
 
 
+def need_of(blob: bytes, *ranges: tuple[int, int]) -> Need:
+    return Need(
+        digest=content_digest(blob), ranges=tuple(Range(*pair) for pair in ranges), step=None
+    )
+
+
 def answer(blob: bytes, need: Need, max_payload_bytes: int = MAX_MESSAGE_BYTES) -> list[Piece]:
-    return list(chunks(blob, content_digest(blob), need, max_payload_bytes))
+    return list(chunks(Blob.of(blob), need.ranges, max_payload_bytes))
 
 
 def asked_bytes(need: Need) -> int:
@@ -92,14 +98,14 @@ def test_a_content_arrives_exactly(size, seed, loss, data):
 @given(st.integers(0, 2**32), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300))))
 def test_a_need_is_answered_with_what_there_is(seed, asked):
     blob = random.Random(seed).randbytes(200)
-    ranges = tuple(Range(*pair) for pair in asked[:MAX_RANGES]) or (Range(0, 1),)
-    sent = answer(blob, Need(digest=content_digest(blob), ranges=ranges), max_payload_bytes=100)
+    ranges = asked[:MAX_RANGES] or [(0, 1)]
+    sent = answer(blob, need_of(blob, *ranges), max_payload_bytes=100)
     places = [
         place for chunk, piece in sent for place in range(chunk.offset, chunk.offset + len(piece))
     ]
     assert places == [place for start, stop in ranges for place in range(start, min(stop, 200))]
     assert all(piece == blob[chunk.offset :][: len(piece)] for chunk, piece in sent)
-    assert all(chunk.digest == content_digest(blob) and piece for chunk, piece in sent)
+    assert all(chunk.content == content_of(blob) and piece for chunk, piece in sent)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +119,13 @@ def test_a_need_is_answered_with_what_there_is(seed, asked):
 )
 def test_no_need_is_answered_with_more_than_a_window(ranges):
     blob = bytes(4 * WINDOW_BYTES)
-    need = Need(digest=bytes(16), ranges=tuple(Range(*pair) for pair in ranges))
-    assert sum(len(piece) for _, piece in answer(blob, need)) == WINDOW_BYTES
+    sent = answer(blob, need_of(blob, *ranges))
+    assert sum(len(piece) for _, piece in sent) == WINDOW_BYTES
 
 
 @pytest.mark.parametrize("asked", [(100, 200), (2**32 - 2, 2**32 - 1), (50, 50), (60, 50)])
 def test_ranges_beyond_the_end_and_empty_ones_get_no_answer(asked):
-    assert answer(bytes(100), Need(digest=bytes(16), ranges=(Range(*asked),))) == []
+    assert answer(bytes(100), need_of(bytes(100), asked)) == []
 
 
 def test_many_gaps_are_asked_for_a_few_at_a_time():
@@ -175,3 +181,40 @@ def test_a_doubled_chunk_does_not_open_the_next_window():
     assert [assembly.accept(chunk.offset, piece) for chunk, piece in first] == [False, False, True]
     assembly.next_need()
     assert [assembly.accept(chunk.offset, piece) for chunk, piece in first] == [False] * 3
+
+
+# ---------------------------------------------------------------- what was not asked for by name
+
+
+@pytest.mark.parametrize(("size", "window"), [(100, 1024), (1024, 1024), (3000, 1024)])
+def test_the_first_window_of_what_comes_unasked_is_as_if_it_was_asked_for(size, window):
+    """WANT names no content: its answer is the first window of whatever is the newest model."""
+    blob = random.Random(2).randbytes(size)
+    assembly = Assembly(content_of(blob))
+    assembly.opened(window)
+    first = list(chunks(Blob.of(blob), [Range(0, window)], max_payload_bytes=500))
+    complete = [assembly.accept(chunk.offset, piece) for chunk, piece in first]
+    assert complete == [False] * (len(first) - 1) + [True]
+    assert assembly.missing_bytes == max(0, size - window)
+
+
+def test_the_rest_is_asked_for_with_what_it_is():
+    blob = random.Random(3).randbytes(100)
+    assembly = Assembly(content_of(blob))
+    assembly.opened(40)
+    assembly.accept(0, blob[:40])
+    step = ModelStep(7, 5)
+    assert assembly.next_need(30, step) == Need(
+        digest=content_digest(blob), ranges=(Range(40, 70),), step=step
+    )
+    assert assembly.next_need().step is None
+
+
+@given(st.lists(st.integers(0, 99), max_size=60), st.integers(0, 120))
+def test_the_beginning_is_what_is_here_without_a_gap(places, size):
+    blob = bytes(range(100))
+    assembly = Assembly(content_of(blob))
+    for place in places:
+        assembly.accept(place, blob[place : place + 1])
+    here = next((place for place in range(100) if place not in places), 100)
+    assert assembly.beginning(size) == blob[: min(size, here)]

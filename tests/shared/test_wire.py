@@ -3,18 +3,18 @@
 from hashlib import blake2b
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import example, given
 from tests.shared import golden_wire
-from tests.shared.message_strategies import any_message
+from tests.shared.message_strategies import any_message, contents, u32
 from tests.shared.vectors import int64
 from tests.shared.wire_payloads import GOLDEN, fitting, tails
 
-from plantfed_shared.codec import decode_dense, decode_model, encode_dense
+from plantfed_shared.codec import Coding, decode_integers, decode_model, encode_integers
 from plantfed_shared.definition import content_digest
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import Lattice, checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
+    MAX_CONTENT_BYTES,
     MAX_RANGES,
     Chunk,
     Code,
@@ -23,6 +23,7 @@ from plantfed_shared.messages import (
     Message,
     ModelName,
     ModelOffer,
+    ModelStep,
     Need,
     Range,
     State,
@@ -63,15 +64,20 @@ def test_golden_bytes_are_read_and_written_again(name):
 def test_golden_vectors(entry):
     integers = int64(entry["integers"])
     assert f"{checksum(integers):016x}" == entry["checksum"]
-    assert encode_dense(integers).hex() == entry["dense"]
-    decoded = decode_dense(bytes.fromhex(entry["dense"]), integers.size)
-    assert decoded.tolist() == entry["integers"]
+    lattice = Lattice(tuple(entry["sizes"]), (16,) * len(entry["sizes"]))
+    for coding in Coding:
+        assert encode_integers(integers, lattice, coding).hex() == entry[coding]
+        decoded = decode_integers(bytes.fromhex(entry[coding]), lattice)
+        assert decoded.tolist() == entry["integers"]
 
 
-def test_golden_model():
-    integers = golden_wire.VECTORS[-1]
-    encoded = bytes.fromhex(GOLDEN["model"])
-    assert decode_model(encoded, golden_wire.MODEL_NAME, len(integers)).tolist() == integers
+@pytest.mark.parametrize("name", GOLDEN["models"])
+def test_golden_models(name):
+    _, base_k = golden_wire.MODELS[name]
+    decoded = decode_model(bytes.fromhex(GOLDEN["models"][name]), golden_wire.MODEL_LATTICE)
+    assert (decoded.name, decoded.step) == (golden_wire.MODEL_NAME, ModelStep(1234, base_k))
+    base = None if base_k is None else golden_wire.BASE
+    assert decoded.model(base).tolist() == golden_wire.MODEL.tolist()
 
 
 @pytest.mark.parametrize("entry", GOLDEN["digests"])
@@ -80,10 +86,10 @@ def test_golden_digests(entry):
 
 
 def test_the_layout_is_the_documented_one():
-    encoded = encode(Chunk(digest=bytes(range(16)), offset=300), b"tail")
-    # msgpack: array of 2, bin 8 of 16 bytes, uint 16
-    header = b"\x92\xc4\x10" + bytes(range(16)) + b"\xcd\x01\x2c"
-    body = b"PF\x01\x05" + b"\x16\x00" + b"\x00" + header + b"tail"
+    encoded = encode(Chunk(content=Content(bytes(range(16)), 500), offset=300), b"tail")
+    # msgpack: array of 2, array of 2, bin 8 of 16 bytes, uint 16, uint 16
+    header = b"\x92\x92\xc4\x10" + bytes(range(16)) + b"\xcd\x01\xf4" + b"\xcd\x01\x2c"
+    body = b"PF\x02\x05" + b"\x1a\x00" + b"\x00" + header + b"tail"
     assert encoded == body + blake2b(body, digest_size=8).digest()
 
 
@@ -107,7 +113,9 @@ def widest(kind: Kind) -> Message | None:
     content = Content(bytes(16), 2**28)
     match kind:
         case Kind.NEED:
-            return Need(digest=bytes(16), ranges=(Range(2**32 - 1, 2**32 - 1),) * MAX_RANGES)
+            step = ModelStep(2**32 - 1, 2**32 - 1)
+            ranges = (Range(2**32 - 1, 2**32 - 1),) * MAX_RANGES
+            return Need(digest=bytes(16), ranges=ranges, step=step)
         case Kind.STATE:
             return State(
                 epoch=name.epoch,
@@ -116,7 +124,7 @@ def widest(kind: Kind) -> Message | None:
                 last_digest=2**64 - 1,
                 dual_checksum=2**64 - 1,
                 verdict=Verdict(2**64 - 1, Code.OLD_INCARNATION, "\U0001d513" * 300),
-                offer=ModelOffer(name, content, content, True),
+                offer=ModelOffer(name, content, True),
             )
     return None
 
@@ -129,13 +137,14 @@ def test_the_longest_messages_come_back(kind):
 
 
 def test_the_tail_is_not_copied():
-    encoded = encode(Chunk(digest=bytes(16), offset=0), bytes(40_000))
+    encoded = encode(Chunk(content=Content(bytes(16), 40_000), offset=0), bytes(40_000))
     assert decode(encoded, Kind.CHUNK).tail.obj is encoded
 
 
-@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1), tails)
-def test_a_chunk_has_less_envelope_than_it_is_given(digest, offset, piece):
-    encoded = encode(Chunk(digest=digest, offset=offset), piece)
+@given(contents, u32, tails)
+@example(Content(bytes(16), MAX_CONTENT_BYTES), 2**32 - 1, b"")
+def test_a_chunk_has_less_envelope_than_it_is_given(content, offset, piece):
+    encoded = encode(Chunk(content=content, offset=offset), piece)
     assert len(encoded) - len(piece) <= CHUNK_ENVELOPE_BYTES
 
 

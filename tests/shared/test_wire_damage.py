@@ -24,6 +24,7 @@ from plantfed_shared.wire import (
     KIND_CODES,
     KINDS_WITH_TAIL,
     MAX_HEADER_BYTES,
+    VERSION,
     decode,
     encode,
 )
@@ -66,17 +67,17 @@ def test_noise_is_refused(noise, kind):
     refusal(noise, kind)
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, 1, 3, 255])
 def test_another_version_is_refused_by_name(version):
     header = msgpack.packb([1])
     body = b"PF" + bytes([version, KIND_CODES[Kind.BYE], len(header), 0, 0]) + header
-    assert "version 1" in refusal(sealed(body), Kind.BYE)
+    assert f"version {VERSION}" in refusal(sealed(body), Kind.BYE)
 
 
 @pytest.mark.parametrize(("header_bytes", "authentication_bytes"), [(3, 0), (2, 1), (65535, 255)])
 def test_lengths_beyond_the_message_are_refused(header_bytes, authentication_bytes):
     lengths = header_bytes.to_bytes(2, "little") + bytes([authentication_bytes])
-    body = b"PF" + bytes([1, KIND_CODES[Kind.BYE]]) + lengths + msgpack.packb([1])
+    body = b"PF" + bytes([VERSION, KIND_CODES[Kind.BYE]]) + lengths + msgpack.packb([1])
     assert "lengths" in refusal(sealed(body), Kind.BYE)
 
 
@@ -101,8 +102,8 @@ def test_a_tail_where_none_belongs_is_refused(kind: Kind):
 EPOCH = [1, 2]
 NAME = [EPOCH, 3, 4]
 CONTENT = [bytes(16), 100]
-OFFER = [NAME, CONTENT, CONTENT, False]
-UPDATE = [NAME, 1, 1, 1, bytes(8), 5, 0, 0.5]
+OFFER = [NAME, CONTENT, False]
+UPDATE = [NAME, 1, 1, 1, bytes(8), 5, 0.5, 0]
 STATE = [EPOCH, 1, 1, None, 5, [1, "applied", ""], None]
 
 
@@ -116,8 +117,11 @@ def test_what_the_cases_below_change_is_right():
         Kind.STATE: STATE,
         Kind.MODEL: [OFFER],
         Kind.STATUS: [True, "1"],
-        Kind.START: [NAME, 1.0],
-        Kind.NEED: [bytes(16), [[0, 1]]],
+        Kind.START: [OFFER, 1.0],
+        Kind.WANT: [NAME, 1],
+        Kind.NEED: [bytes(16), [[0, 1]], [3, 2]],
+        Kind.CHUNK: [CONTENT, 0],
+        Kind.OFFER: [CONTENT],
         Kind.BYE: [1],
     }.items():
         assert decode(packed(kind, fields), kind).message
@@ -146,36 +150,49 @@ def test_what_the_cases_below_change_is_right():
             (Kind.STATUS, [True, b""], "bytes for text"),
             (Kind.STATUS, [True, "x" * 33], "long text"),
             (Kind.STATUS, [True, "x" * 5000], "text beyond the cap"),
-            (Kind.START, [NAME, nan], "NaN"),
-            (Kind.START, [NAME, inf], "infinite"),
-            (Kind.START, [NAME, -0.5], "negative"),
-            (Kind.START, [NAME, True], "bool for float"),
-            (Kind.START, [[EPOCH, 3], 1.0], "short tuple"),
-            (Kind.START, [[EPOCH, 3, 4, 5], 1.0], "long tuple"),
-            (Kind.START, [[[1, 2, 3], 3, 4], 1.0], "long epoch"),
-            (Kind.START, [[[True, 2], 3, 4], 1.0], "bool inside a tuple"),
-            (Kind.START, [[[1, -2], 3, 4], 1.0], "negative inside a tuple"),
-            (Kind.START, [[{}, 3, 4], 1.0], "map inside a tuple"),
-            (Kind.START, [["ab", 3, 4], 1.0], "text for a tuple"),
-            (Kind.NEED, [bytes(15), [[0, 1]]], "short digest"),
-            (Kind.NEED, [bytes(17), [[0, 1]]], "long digest"),
-            (Kind.NEED, [bytes(65), [[0, 1]]], "bytes beyond the cap"),
-            (Kind.NEED, ["x" * 16, [[0, 1]]], "text for bytes"),
-            (Kind.NEED, [bytes(16), []], "no range"),
-            (Kind.NEED, [bytes(16), [[0, 1]] * (MAX_RANGES + 1)], "too many ranges"),
-            (Kind.NEED, [bytes(16), [[0]]], "half a range"),
-            (Kind.NEED, [bytes(16), [0, 1]], "no ranges"),
+            (Kind.START, [OFFER, nan], "NaN"),
+            (Kind.START, [OFFER, inf], "infinite"),
+            (Kind.START, [OFFER, -0.5], "negative"),
+            (Kind.START, [OFFER, True], "bool for float"),
+            (Kind.WANT, [[EPOCH, 3], 1], "short tuple"),
+            (Kind.WANT, [[EPOCH, 3, 4, 5], 1], "long tuple"),
+            (Kind.WANT, [[[1, 2, 3], 3, 4], 1], "long epoch"),
+            (Kind.WANT, [[[True, 2], 3, 4], 1], "bool inside a tuple"),
+            (Kind.WANT, [[[1, -2], 3, 4], 1], "negative inside a tuple"),
+            (Kind.WANT, [[{}, 3, 4], 1], "map inside a tuple"),
+            (Kind.WANT, [["ab", 3, 4], 1], "text for a tuple"),
+            (Kind.WANT, [NAME, 0], "no window"),
+            (Kind.WANT, [NAME, 2**32], "huge window"),
+            (Kind.WANT, [NAME, None], "nothing for a window"),
+            (Kind.CHUNK, [[bytes(16), 0], 0], "of an empty content"),
+            (Kind.CHUNK, [bytes(16), 0], "digest for a content"),
+            (Kind.CHUNK, [CONTENT, -1], "negative offset"),
+            (Kind.CHUNK, [CONTENT, 2**32], "huge offset"),
+            (Kind.NEED, [bytes(15), [[0, 1]], None], "short digest"),
+            (Kind.NEED, [bytes(17), [[0, 1]], None], "long digest"),
+            (Kind.NEED, [bytes(65), [[0, 1]], None], "bytes beyond the cap"),
+            (Kind.NEED, ["x" * 16, [[0, 1]], None], "text for bytes"),
+            (Kind.NEED, [bytes(16), [], None], "no range"),
+            (Kind.NEED, [bytes(16), [[0, 1]] * (MAX_RANGES + 1), None], "too many ranges"),
+            (Kind.NEED, [bytes(16), [[0]], None], "half a range"),
+            (Kind.NEED, [bytes(16), [0, 1], None], "no ranges"),
+            (Kind.NEED, [bytes(16), [[0, 1]]], "no word of a step"),
+            (Kind.NEED, [bytes(16), [[0, 1]], [3]], "half a step"),
+            (Kind.NEED, [bytes(16), [[0, 1]], [None, 3]], "step to nowhere"),
+            (Kind.NEED, [bytes(16), [[0, 1]], [3, -1]], "step from a negative release"),
+            (Kind.NEED, [bytes(16), [[0, 1]], 3], "int for a step"),
             (Kind.OFFER, [[bytes(16), 0]], "empty content"),
             (Kind.OFFER, [[bytes(16), 2**28 + 1]], "huge content"),
-            (Kind.MODEL, [[NAME, CONTENT, CONTENT, 0]], "int for bool"),
+            (Kind.MODEL, [[NAME, CONTENT, 0]], "int for bool"),
             (Kind.UPDATE, with_field(UPDATE, 2, 0), "sequence number 0"),
             (Kind.UPDATE, with_field(UPDATE, 3, 0), "weight 0"),
             (Kind.UPDATE, with_field(UPDATE, 4, bytes(9)), "long digest"),
-            (Kind.UPDATE, with_field(UPDATE, 6, 1), "unknown encoding"),
-            (Kind.UPDATE, with_field(UPDATE, 6, False), "bool for encoding"),
-            (Kind.UPDATE, with_field(UPDATE, 7, nan), "NaN score"),
-            (Kind.UPDATE, with_field(UPDATE, 7, inf), "infinite score"),
-            (Kind.UPDATE, with_field(UPDATE, 7, "0.5"), "text for a score"),
+            (Kind.UPDATE, with_field(UPDATE, 6, nan), "NaN score"),
+            (Kind.UPDATE, with_field(UPDATE, 6, inf), "infinite score"),
+            (Kind.UPDATE, with_field(UPDATE, 6, "0.5"), "text for a score"),
+            (Kind.UPDATE, with_field(UPDATE, 7, None), "no word of what it wants"),
+            (Kind.UPDATE, with_field(UPDATE, 7, False), "bool for a window"),
+            (Kind.UPDATE, with_field(UPDATE, 7, 2**32), "huge window"),
             (Kind.STATE, with_field(STATE, 5, [1, "praised", ""]), "unknown verdict"),
             (Kind.STATE, with_field(STATE, 5, [1, 0, ""]), "int for a verdict"),
             (Kind.STATE, with_field(STATE, 5, [1, b"applied", ""]), "bytes for a verdict"),
@@ -230,7 +247,7 @@ def test_hostile_msgpack_is_refused_in_little_memory(kind, header):
 def test_ten_megabytes_of_empty_maps_are_refused_in_little_memory(header_bytes):
     maps = b"\x80" * 10_000_000
     lengths = header_bytes.to_bytes(2, "little") + b"\0"
-    payload = sealed(b"PF" + bytes([1, KIND_CODES[Kind.STATE]]) + lengths + maps)
+    payload = sealed(b"PF" + bytes([VERSION, KIND_CODES[Kind.STATE]]) + lengths + maps)
     tracemalloc.start()
     try:
         text = refusal(payload, Kind.STATE)

@@ -12,7 +12,7 @@ from tests.shared import golden_wire
 from plantfed_shared.errors import PeerError
 from plantfed_shared.messages import KIND_OF_MESSAGE, Message
 from plantfed_shared.topics import Kind
-from plantfed_shared.wire import KIND_CODES, KINDS_WITH_TAIL, decode
+from plantfed_shared.wire import KIND_CODES, KINDS_WITH_TAIL, VERSION, decode
 
 GOLDEN: dict[str, Any] = json.loads(golden_wire.FILE.read_text(encoding="utf-8"))
 tails = st.binary(max_size=200)
@@ -27,7 +27,9 @@ def payload_with(
 ) -> bytes:
     """A message with a correct checksum and whatever header."""
     lengths = len(header).to_bytes(2, "little") + bytes([len(authentication)])
-    return sealed(b"PF" + bytes([1, KIND_CODES[kind]]) + lengths + header + authentication + tail)
+    return sealed(
+        b"PF" + bytes([VERSION, KIND_CODES[kind]]) + lengths + header + authentication + tail
+    )
 
 
 def packed(kind: Kind, fields: Any) -> bytes:
