@@ -1,0 +1,140 @@
+"""The same federation on brokers that make it hard: it must end with the very same model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.brokers.meddler import Meddling, meddler
+from tests.e2e.plant import Plant, find_mosquitto, until
+
+from plantfed_coordinator.records import Applied, Released
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
+
+pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+AGENTS, RELEASES = 3, 3
+TINY, LARGE = (8,), (500, 300)
+"""Of the large network neither a model nor an update fits one message."""
+sizes = pytest.mark.parametrize(
+    "hidden", [pytest.param(TINY, marks=pytest.mark.soak), LARGE], ids=["tiny", "large"]
+)
+
+
+@contextmanager
+def federation(folder: Path, hidden: tuple[int, ...]) -> Iterator[Plant]:
+    """Synchronous, everybody takes part in every round, and no round ever ends without them."""
+    with Plant(folder, agents=AGENTS) as plant:
+        plant.define(
+            model={"hidden": list(hidden)},
+            algorithm={"epochs": 1},
+            schedule={
+                "kind": "sync",
+                "participation": 1.0,
+                "deadline_s": 3600.0,
+                "min_members": AGENTS,
+                "max_releases": RELEASES,
+            },
+        )
+        yield plant
+
+
+def begin(plant: Plant) -> None:
+    plant.start_coordinator()
+    for agent in plant.agents:
+        agent.start()
+
+
+def end(plant: Plant) -> list[int]:
+    """Wait for the last release, and that all have it; returns the checksums of all releases."""
+    until(lambda: plant.releases() == RELEASES, "all releases", 100)
+    journal = plant.journal()
+    applied = sorted((r.agent, r.seq) for r in journal if isinstance(r, Applied))
+    assert applied == [(a.id, seq) for a in plant.agents for seq in range(1, RELEASES + 1)]
+    checksums = [r.checksum for r in journal if isinstance(r, Released)]
+
+    def has_the_last(agent: int) -> bool:
+        name = plant.agents[agent].state().model_name
+        return name is not None and name.checksum == checksums[-1]
+
+    until(lambda: all(map(has_the_last, range(AGENTS))), "the last model everywhere", 60)
+    return checksums
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, ...], list[int]]:
+    """The checksums of the releases on an ordinary broker, once for each size."""
+    return {}
+
+
+@pytest.fixture
+def expected(
+    hidden: tuple[int, ...],
+    undisturbed: dict[tuple[int, ...], list[int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[int]:
+    if hidden not in undisturbed:
+        with federation(tmp_path_factory.mktemp("undisturbed"), hidden) as plant:
+            plant.start_mosquitto()
+            begin(plant)
+            undisturbed[hidden] = end(plant)
+            changes = [len(r.change) for r in plant.journal() if isinstance(r, Applied)]
+            assert (min(changes) > MAX_MESSAGE_BYTES) == (hidden == LARGE)
+    return undisturbed[hidden]
+
+
+@sizes
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("max_packet_size 65536",),
+        ("max_packet_size 8192",),
+        ("max_inflight_messages 10", "max_queued_messages 20", "max_queued_bytes 300000"),
+        ("max_inflight_messages 1",),
+    ],
+    ids=lambda lines: lines[0].replace(" ", "-"),
+)
+def test_a_narrow_broker(
+    tmp_path: Path, hidden: tuple[int, ...], expected: list[int], lines: tuple[str, ...]
+) -> None:
+    with federation(tmp_path, hidden) as plant:
+        plant.start_mosquitto(*lines)
+        begin(plant)
+        assert end(plant) == expected
+        assert plant.broker is not None
+        assert "packet too large" not in plant.broker.log.lower()
+
+
+@sizes
+def test_a_broker_that_delivers_twice_and_out_of_order(
+    tmp_path: Path, hidden: tuple[int, ...], expected: list[int]
+) -> None:
+    with federation(tmp_path, hidden) as plant:
+        plant.start_mosquitto()
+        with meddler(plant.port, Meddling(double=0.3, swap=0.3)) as relay:
+            url = f"mqtt://127.0.0.1:{relay.port}"
+            plant.configure(broker={"url": url})
+            for agent in plant.agents:
+                agent.configure(broker={"url": url})
+            begin(plant)
+            assert end(plant) == expected
+            assert relay.tally.doubled > 10
+            assert relay.tally.swapped > 3
+            for service in (plant.coordinator, *(agent.service for agent in plant.agents)):
+                assert service is not None
+                assert service.stop() == 0
+
+
+@sizes
+def test_a_broker_that_is_killed_and_forgets(
+    tmp_path: Path, hidden: tuple[int, ...], expected: list[int]
+) -> None:
+    with federation(tmp_path, hidden) as plant:
+        forgetful = ("persistence false",)
+        plant.start_mosquitto(*forgetful)
+        begin(plant)
+        for killed_after in range(RELEASES):
+            until(lambda k=killed_after: plant.releases() >= k, f"release {killed_after}")
+            assert plant.broker is not None
+            plant.broker.kill()
+            plant.start_mosquitto(*forgetful)
+        assert end(plant) == expected
