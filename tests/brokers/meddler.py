@@ -43,11 +43,21 @@ class Meddling:
 
 @dataclass(slots=True)
 class Tally:
-    """MQTT bytes and packets that went through, by name of packet; the relay's own not counted."""
+    """What went through, without the relay's own copies.
+
+    Attributes:
+        n_bytes: MQTT bytes by name of packet, both directions.
+        packets: their number.
+        topics: PUBLISH packets by the last level of their topic.
+        longest_publish: of a client, with its header.
+        most_unacknowledged: PUBLISH packets of one client that waited for PUBACK at once.
+    """
 
     n_bytes: Counter[str] = field(default_factory=Counter)
     packets: Counter[str] = field(default_factory=Counter)
     topics: Counter[str] = field(default_factory=Counter)
+    longest_publish: int = 0
+    most_unacknowledged: int = 0
     doubled: int = 0
     swapped: int = 0
 
@@ -107,11 +117,29 @@ async def read_packet(reader: asyncio.StreamReader) -> Packet:
 
 
 class Way:
-    """One direction of one connection."""
+    """One direction of one connection.
+
+    Args:
+        writer: to where it goes.
+        meddling: with it.
+        rng: chance.
+        tally: of all connections.
+        unacknowledged: packet ids of the client's PUBLISH packets; shared by both directions.
+        from_client: or from the broker.
+    """
 
     def __init__(
-        self, writer: asyncio.StreamWriter, meddling: Meddling, rng: random.Random, tally: Tally
+        self,
+        writer: asyncio.StreamWriter,
+        meddling: Meddling,
+        rng: random.Random,
+        tally: Tally,
+        unacknowledged: set[int],
+        *,
+        from_client: bool,
     ) -> None:
+        self._unacknowledged = unacknowledged
+        self._from_client = from_client
         self._writer = writer
         self._meddling = meddling
         self._rng = rng
@@ -127,6 +155,13 @@ class Way:
             return  # of our own copy
         self._tally.packets[name] += 1
         self._tally.n_bytes[name] += len(packet.whole)
+        if self._from_client and packet.is_qos1_publish:
+            self._unacknowledged.add(packet.packet_id)
+            waiting, length = len(self._unacknowledged), len(packet.whole)
+            self._tally.most_unacknowledged = max(self._tally.most_unacknowledged, waiting)
+            self._tally.longest_publish = max(self._tally.longest_publish, length)
+        elif not self._from_client and packet.kind == PUBACK:
+            self._unacknowledged.discard(packet.packet_id)
         if packet.is_qos1_publish:
             self._tally.topics[packet.topic.decode().rsplit("/", 1)[-1]] += 1
             self._take_publish(packet)
@@ -210,19 +245,25 @@ class Meddler:
         except OSError:
             to_client.close()
             return
-        for reader, writer in ((from_client, to_broker), (from_broker, to_client)):
-            task = asyncio.create_task(self._relay(reader, writer))
+        unacknowledged: set[int] = set()
+        for reader, writer, up in (
+            (from_client, to_broker, True),
+            (from_broker, to_client, False),
+        ):
+            rng = random.Random(self._rng.random())
+            way = Way(writer, self._meddling, rng, self.tally, unacknowledged, from_client=up)
+            task = asyncio.create_task(_relay(reader, way))
             self._relays.add(task)
             task.add_done_callback(self._relays.discard)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        way = Way(writer, self._meddling, random.Random(self._rng.random()), self.tally)
-        try:
-            with suppress(asyncio.IncompleteReadError, OSError):
-                while True:
-                    await way.take(await read_packet(reader))
-        finally:
-            way.close()
+
+async def _relay(reader: asyncio.StreamReader, way: Way) -> None:
+    try:
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                await way.take(await read_packet(reader))
+    finally:
+        way.close()
 
 
 @contextmanager
