@@ -31,6 +31,8 @@ class Pipe:
     not when somebody wakes up: a busy machine delays packets but never makes the line thinner.
 
     Attributes:
+        free_at: when the line will be idle.
+        open: False while nothing gets in.
         bytes_sent: that crossed or were lost on the way.
         busy_s: how long the line was not idle.
         dropped: packets that found no room.
@@ -42,7 +44,7 @@ class Pipe:
         self._rng = random.Random(f"{shape.seed} {name}")
         self._leaving: deque[tuple[float, int]] = deque()
         self._waiting_bytes = 0
-        self._free_at = 0.0
+        self.free_at = 0.0
         self.open = True
         self.bytes_sent = 0
         self.busy_s = 0.0
@@ -58,12 +60,12 @@ class Pipe:
             return None
         rate = self._shape.bits_per_s
         takes_s = 8 * n_bytes / rate if rate else 0.0
-        self._free_at = max(self._free_at, now) + takes_s
-        self._leaving.append((self._free_at, n_bytes))
+        self.free_at = max(self.free_at, now) + takes_s
+        self._leaving.append((self.free_at, n_bytes))
         self._waiting_bytes += n_bytes
         self.bytes_sent += n_bytes
         self.busy_s += takes_s
         if self._shape.loss and self._rng.random() < self._shape.loss:
             self.lost += 1
             return None
-        return self._free_at + self._shape.rtt_s / 2
+        return self.free_at + self._shape.rtt_s / 2

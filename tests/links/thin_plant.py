@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.e2e.plant import Plant, Running
 from tests.links.emulated import EmulatedLink, emulated_link
 from tests.links.pipe import LinkShape
+from tests.links.shaper import shaper
 
 LOG_EVERYTHING = ("log_type all", "connection_messages true")
 _PUBLISH = re.compile(
@@ -89,3 +90,12 @@ def thin_plant(
         plant.agents[0].inside = link.agent_side
         plant.start_mosquitto(*LOG_EVERYTHING, *mosquitto)
         yield plant, link
+
+
+@contextmanager
+def shaped_plant(folder: Path, shape: LinkShape) -> Iterator[Plant]:
+    """The same without root: the link is a relay, which loses no packets."""
+    with Plant(folder, agents=1) as plant, shaper(plant.port, shape) as relay:
+        plant.agents[0].url = f"mqtt://127.0.0.1:{relay.port}"
+        plant.start_mosquitto(*LOG_EVERYTHING)
+        yield plant
