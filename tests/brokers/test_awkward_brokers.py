@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is n
 AGENTS, RELEASES = 3, 3
 TINY, LARGE = (8,), (500, 300)
 """Of the large network neither a model nor an update fits one message."""
+SHORT_QUEUES = ("max_queued_messages 20", "max_queued_bytes 300000")
 sizes = pytest.mark.parametrize(
     "hidden", [pytest.param(TINY, marks=pytest.mark.soak), LARGE], ids=["tiny", "large"]
 )
@@ -102,12 +103,11 @@ def through(plant: Plant, meddling: Meddling) -> Iterator[Tally]:
     ("longest", "in_flight", "lines"),
     [
         # a packet of the limit itself is let through, and mosquitto counts without the header
-        (65536 + 5, 20, ()),
-        (8192 + 5, 20, ()),
-        (65536 + 5, 10, ("max_queued_messages 20", "max_queued_bytes 300000")),
-        (65536 + 5, 1, ()),
+        pytest.param(65536 + 5, 20, (), marks=pytest.mark.soak, id="64-KB"),
+        pytest.param(65536 + 5, 10, SHORT_QUEUES, marks=pytest.mark.soak, id="10-in-flight"),
+        pytest.param(65536 + 5, 1, (), marks=pytest.mark.soak, id="1-in-flight"),
+        pytest.param(8192 + 5, 2, (), id="8-KB-2-in-flight"),
     ],
-    ids=["64-KB", "8-KB", "10-in-flight", "1-in-flight"],
 )
 def test_a_narrow_broker(
     tmp_path: Path,
@@ -140,6 +140,7 @@ def test_a_broker_that_delivers_twice_and_out_of_order(
             assert tally.swapped > 3
 
 
+@pytest.mark.soak
 @sizes
 def test_a_broker_that_is_killed_and_forgets(
     tmp_path: Path, hidden: tuple[int, ...], expected: list[int]
