@@ -14,6 +14,7 @@ from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Simulation
 from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost, Train
 from plantfed_shared.bus.memory import Faults, MemoryBroker
+from plantfed_shared.bus.transit import Transit
 from plantfed_shared.definition import (
     Algorithm,
     DenseModel,
@@ -80,10 +81,11 @@ class World:
         crash_probability: float = 0.0,
         train: Callable[[str], Train] | None = None,
         training_s: float = 1.0,
+        transit: Transit | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.crash_probability = 0.0
-        self.broker = MemoryBroker(self.rng, faults or Faults(delay_s=(0.01, 0.05)))
+        self.broker = MemoryBroker(self.rng, faults or Faults(delay_s=(0.01, 0.05)), transit)
         self.simulation = Simulation(self.broker)
         self.simulation.chance_of_crash = lambda _host, _boundary: self._strikes()
         self.simulation.downtime_s = lambda: self.rng.uniform(0.1, 5.0)

@@ -126,8 +126,12 @@ class Running:
     @property
     def log(self) -> str:
         """What it has written since it was started."""
+        return self.log_from(0)
+
+    def log_from(self, place: int) -> str:
+        """The same from this byte on."""
         with self.log_file.open("rb") as file:
-            file.seek(self._log_start)
+            file.seek(self._log_start + place)
             return file.read().decode()
 
     def says(self, text: str, within_s: float = 40.0) -> None:
@@ -279,9 +283,11 @@ class Agent:
         write_toml(self.config, sections)
 
     url = ""
+    inside: tuple[str, ...] = ()
+    """What to put before its command: a way into another network namespace."""
 
     def start(self) -> Running:
-        command = command_of("agent", "run", "--config", self.config)
+        command = [*self.inside, *command_of("agent", "run", "--config", self.config)]
         self.service = Running(command, self.folder / "agent.log", self._mark)
         return self.service
 
@@ -306,20 +312,28 @@ class Agent:
 
 
 class Plant:
-    """Context manager: broker, coordinator and agents of one test, all gone when it ends."""
+    """Context manager: broker, coordinator and agents of one test, all gone when it ends.
 
-    def __init__(self, folder: Path, agents: int = 1, n_rows: int = 60) -> None:
+    Attributes:
+        inside: what to put before the broker's and the coordinator's command.
+    """
+
+    inside: tuple[str, ...] = ()
+
+    def __init__(
+        self, folder: Path, agents: int = 1, n_rows: int = 60, host: str = "127.0.0.1"
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.broker_dir = folder / "broker"
         self.federation_file = folder / "federation.toml"
         self.config = folder / "coordinator.toml"
         self.state_dir = folder / "state"
-        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.url = f"mqtt://{host}:{self.port}"
         self.broker: Running | None = None
         self.coordinator: Running | None = None
         self._started: list[Running] = []
-        render_federation(self.broker_dir, FEDERATION, host="127.0.0.1", port=self.port)
+        render_federation(self.broker_dir, FEDERATION, host=host, port=self.port)
         self.agents = [self.add_agent(f"m{number}", n_rows) for number in range(1, agents + 1)]
         self.define()
         self.configure()
@@ -377,13 +391,18 @@ class Plant:
     def start_broker(self, kind: str | None = None) -> Running:
         """The embedded broker through its public command."""
         chosen = ["--kind", kind] if kind else []
-        command = command_of("broker", "serve", "--dir", self.broker_dir, *chosen)
+        serve = command_of("broker", "serve", "--dir", self.broker_dir, *chosen)
+        command = [*self.inside, *serve]
         self.broker = Running(command, self.folder / "broker.log", str(self.folder))
         self.broker.says(self.url)
         return self.broker
 
-    def start_mosquitto(self) -> Running:
-        """Mosquitto with its default persistence: it writes nothing before half an hour is over."""
+    def start_mosquitto(self, *lines: str) -> Running:
+        """Mosquitto with its default persistence: it writes nothing before half an hour is over.
+
+        Args:
+            lines: more settings for it; of one that we set as well, only the value given here.
+        """
         program = find_mosquitto()
         assert program
         rendered = (self.broker_dir / "mosquitto.conf").read_text().splitlines()
@@ -392,18 +411,22 @@ class Plant:
         assert len(ours) < len(rendered)
         where = self.folder / "mosquitto"
         where.mkdir(exist_ok=True)
-        ours += [f"persistence_location {where}/", "log_dest stderr"]
+        names = {line.split()[0] for line in lines}
+        ours = [line for line in ours if line.split()[:1] and line.split()[0] not in names]
+        ours += [f"persistence_location {where}/", "log_dest stderr", *lines]
         ours += ["user root"] if os.geteuid() == 0 else []
         config = where / "mosquitto.conf"
         config.write_text("\n".join([*ours, ""]))
         self.broker = Running(
-            [program, "-c", str(config)], self.folder / "broker.log", str(self.folder)
+            [*self.inside, program, "-c", str(config)],
+            self.folder / "broker.log",
+            str(self.folder),
         )
         self.broker.says("running")
         return self.broker
 
     def start_coordinator(self) -> Running:
-        command = command_of("coordinator", "run", "--config", self.config)
+        command = [*self.inside, *command_of("coordinator", "run", "--config", self.config)]
         log_file = self.folder / "coordinator.log"
         self.coordinator = Running(command, log_file, str(self.folder))
         return self.coordinator
