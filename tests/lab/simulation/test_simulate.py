@@ -14,7 +14,6 @@ from plantfed_lab.simulation.hosts import replay
 from plantfed_lab.simulation.recording import ROUNDS_IN_VAIN
 from plantfed_lab.simulation.run import run, simulate
 from plantfed_lab.simulation.scenario import SHIPPED, load_scenario, shipped_scenarios
-from plantfed_shared.codec import Coding, decode_integers, encode_integers
 from plantfed_shared.errors import TrainingError
 
 NO_LINKS = QUICK.partition("uplink")[0]
