@@ -1,13 +1,12 @@
 """The race: virtual time and bytes until the accuracy of tuned synchronous FedAPM is reached.
 
 Everybody is tuned: the synchronous baseline over learning rate and penalty; every rival over the
-learning rate, FedBuff over its server step besides; asynchronous FedAPM runs with what is best for
-the synchronous one, and in a row of its own with what is best for itself.
+learning rate, FedBuff over its server step besides; asynchronous FedAPM over the grid of the
+synchronous one, and in a row of its own it runs with what is best for that one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import mean, median
@@ -186,15 +185,14 @@ def _grid(contender: Contender, penalties: Sequence[float | None]) -> list[Conte
 def _contenders(same: tuple[tuple[str, float], ...], *, quick: bool) -> list[list[Contender]]:
     """Rows of the table, each with the settings it may choose from; ours is the first."""
     relaxed = (("relaxation", RELAXATION),)
-    ours = Contender("fedapm, relaxation 1.6", "fedapm", 1, (*same, *relaxed))
+    ours = Contender("fedapm, relaxation 1.6, own lr {lr}, rho {rho}", "fedapm", 1, relaxed)
     name = "fedbuff, server step {step:g}, own lr {{lr}}"
     buffers = [
         Contender(name.format(step=step), "fedbuff", 4, (("server_step", step),))
         for step in SERVER_STEPS
     ]
     if quick:
-        return [[ours], _grid(buffers[0], [None])[:1]]
-    own = partial(Contender, mode="fedapm", arrivals=1, settings=relaxed)
+        return [_grid(ours, PENALTIES)[:1], _grid(buffers[0], [None])[:1]]
     name = "fedasync, share {share:g}, own lr {{lr}}"
     rivals = [
         *buffers,
@@ -206,10 +204,10 @@ def _contenders(same: tuple[tuple[str, float], ...], *, quick: bool) -> list[lis
         Contender("fedsim, own lr {lr}", "fedsim", 4),
     ]
     return [
-        [ours],
-        [Contender("fedapm, relaxation 1", "fedapm", 1, same)],
-        [Contender("fedapm, relaxation 1.6, 4 arrivals", "fedapm", 4, (*same, *relaxed))],
-        _grid(own("fedapm, relaxation 1.6, own lr {lr}, rho {rho}"), PENALTIES),
+        _grid(ours, PENALTIES),
+        [Contender("fedapm, relaxation 1.6, synchronous lr, rho", "fedapm", 1, (*same, *relaxed))],
+        [Contender("the same, relaxation 1", "fedapm", 1, same)],
+        [Contender("the same, relaxation 1.6, 4 arrivals", "fedapm", 4, (*same, *relaxed))],
         *(_grid(rival, [None]) for rival in rivals),
     ]
 
