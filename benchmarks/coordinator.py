@@ -63,7 +63,7 @@ def measure(small: Case, large: Case) -> Report:
     report.grids.insert(1, _group_commit(small))
     report.notes.append(
         "the real machines of coordinator and agents, by direct calls; processor time of the "
-        "coordinator alone; every agent fetches the newest model before each round; a release "
+        "coordinator alone; an update is answered with the next model as a difference; a release "
         "every members/8 arrivals; journal on "
         f"{filesystem(Path(tempfile.gettempdir()))}, synchronous"
     )
@@ -76,10 +76,8 @@ THROUGHPUT = (
     "shared parameters",
     "members",
     "updates per CPU s",
-    "with serving models",
     "CPU ms: update",
     "CPU ms: commit",
-    "CPU ms: serve",
     "journal bytes per update",
 )
 
@@ -93,17 +91,14 @@ def _throughput_row(case: Case, slices: Sequence[Spent]) -> list[Cell]:
     def per_update(seconds: Sequence[float]) -> float:
         return median(s / spent.updates for s, spent in zip(seconds, slices, strict=True))
 
-    update = per_update([s.updating + s.other for s in slices])
+    update = per_update([s.handling for s in slices])
     commit = per_update([s.committing for s in slices])
-    serve = per_update([s.serving for s in slices])
     return [
         definition_with(case.hidden).lattice().size,
         case.members,
-        1 / (update + commit),
         1 / per_update([s.processor for s in slices]),
         update * 1e3,
         commit * 1e3,
-        serve * 1e3,
         sum(s.journal_bytes for s in slices) / sum(s.updates for s in slices),
     ]
 

@@ -25,7 +25,7 @@ from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.records import Applied
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.definition import DenseModel, FederationDefinition, Input, Loss
-from plantfed_shared.topics import EVERYBODY, Kind, Topics
+from plantfed_shared.topics import EVERYBODY, Topics
 
 FEDERATION = "load"
 CHANGE_SCALE = 0.005
@@ -41,18 +41,14 @@ class Spent:
 
     Attributes:
         updates: applied.
-        updating: handling UPDATE, OFFER and the CHUNKs of updates.
-        serving: handling NEED: agents fetch models.
-        other: handling anything else.
+        handling: messages; that of an update is answered with the next model.
         committing: writing the journal and its snapshots.
         commit_wall: the same in seconds on the wall.
         journal_bytes: of changes in the journal.
     """
 
     updates: int = 0
-    updating: float = 0.0
-    serving: float = 0.0
-    other: float = 0.0
+    handling: float = 0.0
     committing: float = 0.0
     commit_wall: float = 0.0
     journal_bytes: int = 0
@@ -63,7 +59,7 @@ class Spent:
     @property
     def processor(self) -> float:
         """All processor seconds."""
-        return self.updating + self.serving + self.other + self.committing
+        return self.handling + self.committing
 
 
 class Load:
@@ -115,18 +111,9 @@ class Load:
             begin = process_time()
             arrived = MessageArrived(message.topic, message.payload)
             actions += self._machine.handle(arrived, self._now)
-            self._book(message.topic, process_time() - begin)
+            self.spent.handling += process_time() - begin
         self._commit(actions)
         self._carry_out(actions)
-
-    def _book(self, topic: str, seconds: float) -> None:
-        match self._topics.parse(topic).kind:
-            case Kind.UPDATE | Kind.OFFER | Kind.CHUNK:
-                self.spent.updating += seconds
-            case Kind.NEED:
-                self.spent.serving += seconds
-            case _:
-                self.spent.other += seconds
 
     def _commit(self, actions: Sequence[Action]) -> None:
         records = [action.record for action in actions if isinstance(action, Persist)]

@@ -14,13 +14,13 @@ PURE = {
         messages parameters subset_code terms topics transfer wire wording
     """,
     "plantfed_agent": """
-        agreement column_mapping desk events fetching frames kernels kernels.dense kernels.losses
-        kernels.port local_round local_update machine membership pace rounds row_order samples
-        scores state table training whole_model
+        agreement column_mapping desk downloads events fetching frames kernels kernels.dense
+        kernels.losses kernels.port local_round local_update machine membership need pace rounds
+        row_order samples scores selection state table training whole_model
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events live liveness machine record_rows records releases
-        snapshot state throttle
+        serving snapshot state throttle
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]
