@@ -17,6 +17,7 @@ from plantfed_shared.bus.memory import Faults, MemoryBroker
 from plantfed_shared.bus.transit import Transit
 from plantfed_shared.definition import (
     Algorithm,
+    Compression,
     DenseModel,
     FederationDefinition,
     Input,
@@ -28,7 +29,7 @@ from plantfed_shared.topics import Topics
 
 
 def small_definition(**changes: object) -> FederationDefinition:
-    """A federation with 26 shared and 10 personal numbers."""
+    """A federation with 26 shared and 10 personal numbers, encoded in next to no time."""
     definition = FederationDefinition(
         federation="toy",
         model=DenseModel(hidden=(4, 2)),
@@ -38,6 +39,7 @@ def small_definition(**changes: object) -> FederationDefinition:
         classes=("a", "b", "c"),
         algorithm=Algorithm(learning_rate=0.1),
         schedule=Schedule(arrivals=2),
+        compression=Compression(coding="plain"),
     )
     return FederationDefinition.model_validate({**definition.model_dump(), **changes})
 

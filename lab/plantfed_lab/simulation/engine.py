@@ -16,7 +16,7 @@ from plantfed_shared.bus.port import BusEvent
 
 Job = Callable[[], None]
 
-SPINS_PER_HOST = 1_000
+SPINS_PER_HOST = 100
 """So many events without the clock moving are no federation at work but one that spins."""
 
 

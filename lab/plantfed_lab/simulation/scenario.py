@@ -100,13 +100,17 @@ class FederationSection(Settings):
         file: a federation file, from the scenario's folder.
         algorithm: keys of its section that are to be others.
         schedule: the same.
-        lattice_bits: the same.
+        compression: the same.
+        lattice_bits: in the place of its own.
+        release_bits: the same.
     """
 
     file: Path | None = None
     algorithm: dict[str, Any] = Field(default_factory=dict)
     schedule: dict[str, Any] = Field(default_factory=dict)
+    compression: dict[str, Any] = Field(default_factory=dict)
     lattice_bits: int | None = None
+    release_bits: int | None = None
 
 
 class OfflineWindow(Settings):

@@ -94,8 +94,10 @@ def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
     if isinstance(mode, str) and mode in PERSONAL_OF_MODE:
         document["personal"] = PERSONAL_OF_MODE[mode]
     document["schedule"] |= section.schedule
-    if section.lattice_bits is not None:
-        document["lattice_bits"] = section.lattice_bits
+    document["compression"] |= section.compression
+    for name in ("lattice_bits", "release_bits"):
+        if (value := getattr(section, name)) is not None:
+            document[name] = value
     return check_settings({"federation": document}, _Overridden, str(loaded.path)).federation
 
 
