@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_shared.day_ledger import Spent
 from plantfed_shared.errors import PlantfedError
+from plantfed_shared.local_time import LocalTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,21 @@ class RowsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRead:
+    """What clock and byte counters say; told before every other event where the link is limited.
+
+    Attributes:
+        local: time on the wall.
+        spent: MQTT bytes of its day.
+        bytes_in: MQTT bytes received since the agent was started.
+    """
+
+    local: LocalTime
+    spent: Spent
+    bytes_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveRequested:
     """The operator of this machine wants it out of the federation for good."""
 
@@ -72,6 +89,7 @@ Event = (
     | RoundDone
     | RoundFailed
     | RowsChanged
+    | LinkRead
     | LeaveRequested
 )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from plantfed_shared.messages import Chunk, Content, ModelName, Need
-from plantfed_shared.transfer import Assembly
+from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
 FIRST_PATIENCE_S = 15.0
 LONGEST_PATIENCE_S = 120.0
@@ -39,10 +39,25 @@ class Fetch:
     def __post_init__(self) -> None:
         self._assembly = Assembly(self.content)
 
-    def need(self, now: float) -> Need:
-        """What to ask for now."""
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes not yet received."""
+        return self._assembly.missing_bytes
+
+    @property
+    def asked(self) -> bool:
+        """Whether an answer is awaited."""
+        return bool(self._assembly.window)
+
+    def need(self, now: float, window_bytes: int = WINDOW_BYTES, range_bytes: int = 0) -> Need:
+        """What to ask for now; see :meth:`plantfed_shared.transfer.Assembly.next_need`."""
         self.due = now + self._patience_s
-        return self._assembly.next_need()
+        return self._assembly.next_need(window_bytes, range_bytes)
+
+    def wait(self, not_before: float) -> None:
+        """Ask for nothing before a time."""
+        self.due = not_before
+        self._assembly.window = []
 
     def lose_patience(self) -> None:
         """Nothing came: wait longer the next time."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from plantfed_agent.desk import Desk
 from plantfed_agent.events import Publish, Stop, Train
 from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, Purpose
-from plantfed_agent.local_update import after_round, task_of
+from plantfed_agent.local_update import after_head_round, after_round, task_of, update_bytes
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
@@ -43,6 +43,7 @@ class _Job(NamedTuple):
     ticket: int
     base: ModelName
     welcomes: int
+    head_only: bool
 
 
 class _Want(NamedTuple):
@@ -67,6 +68,8 @@ class Rounds:
         self._report_score = report_score
         self._fetch: Fetch | None = None
         self._job: _Job | None = None
+        self._begun: bytes | None = None
+        self._head_trained_on: ModelName | None = None
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -94,7 +97,9 @@ class Rounds:
         due = [] if resend is None else [resend]
         if self._membership.link is not Link.OFFLINE and self._fetch is not None:
             due.append(self._fetch.due)
-        if self._membership.link is Link.JOINED and self.work is Work.IDLE:
+        if self._desk.link.refused:
+            due.append(self._desk.link.next_change_at())
+        elif self._membership.link is Link.JOINED and self.work is Work.IDLE:
             if self.resting and self._can_refresh():
                 due.append(self._desk.pace.next_refresh_at)
             elif self._can_train():
@@ -109,8 +114,9 @@ class Rounds:
             self._publish(outstanding)
         fetch = self._fetch
         if fetch is not None and self._membership.link is not Link.OFFLINE and now >= fetch.due:
-            fetch.lose_patience()
-            self._desk.send(fetch.need(now))
+            if fetch.asked:
+                fetch.lose_patience()
+            self._ask(fetch, now)
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
@@ -133,7 +139,9 @@ class Rounds:
             return
         state, offer = self._desk.state, self._desk.offer
         if state.outstanding is not None:
-            if self._desk.pace.resend.due is None:
+            if not self._desk.link.may_send(self._still_to_send(state.outstanding)):
+                self._desk.pace.resend.stop()
+            elif self._desk.pace.resend.due is None:
                 self._send_outstanding(state.outstanding, now)
         elif offer is not None and state.model_name == offer.name and self._may_train(now):
             self._train()
@@ -152,7 +160,18 @@ class Rounds:
             if same or want.purpose is Purpose.MODEL:
                 return
         self._fetch = Fetch(want.purpose, want.content, want.name, now)
-        self._desk.send(self._fetch.need(now))
+        self._ask(self._fetch, now)
+
+    def _ask(self, fetch: Fetch, now: float) -> None:
+        """Ask for what is missing, as much of it as the link allows now."""
+        pull = self._desk.link.pull(fetch.missing_bytes, now)
+        if pull.window_bytes:
+            self._desk.send(fetch.need(now, pull.window_bytes, pull.range_bytes))
+            return
+        fetch.wait(pull.not_before)
+        if fetch.purpose is Purpose.DUAL:
+            # another hello before it is here would be given yet another incarnation
+            self._membership.wait_for_dual(pull.not_before)
 
     def _want(self, now: float) -> _Want | None:
         offer, welcome = self._desk.offer, self._membership.welcome
@@ -163,9 +182,14 @@ class Rounds:
         if welcome is not None:
             return _Want(Purpose.DUAL, welcome.dual, None) if welcome.dual else None
         missing = self._desk.state.model_name != offer.name
-        if missing and (self._may_train(now) or self._may_refresh(now)):
+        wanted = missing and (self._may_train(now) or self._may_refresh(now))
+        if wanted and (self._is_fetching() or self._desk.link.may_fetch(offer.content.size)):
             return _Want(Purpose.MODEL, offer.content, offer.name)
         return None
+
+    def _is_fetching(self) -> bool:
+        """Whether a model is on its way: it is finished, when the link allows."""
+        return self._fetch is not None and self._fetch.purpose is Purpose.MODEL
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
@@ -224,7 +248,7 @@ class Rounds:
         whole = fetch.finished()
         if whole is None:
             if window_complete:
-                self._desk.send(fetch.need(now))
+                self._ask(fetch, now)
             return
         self._fetch = None
         try:
@@ -276,9 +300,15 @@ class Rounds:
         state, terms = self._desk.state, self._desk.terms
         if terms is None or state.model is None or state.model_name is None:
             return
+        head_only = not self._desk.link.affords_update(update_bytes(state))
+        if head_only:
+            if not terms.has_head or self._head_trained_on == state.model_name:
+                return
+            self._head_trained_on = state.model_name
         self._tickets += 1
-        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes)
-        self._desk.ask(Train(self._tickets, task_of(self._desk.agent, state, terms)))
+        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes, head_only)
+        task = task_of(self._desk.agent, state, terms, head_only=head_only)
+        self._desk.ask(Train(self._tickets, task))
 
     def take_outcome(self, ticket: int, outcome: TrainingOutcome, now: float) -> None:
         """A round is finished: its head and its update are persisted together."""
@@ -291,6 +321,9 @@ class Rounds:
             self._desk.note("a finished round is dropped: the federation has begun anew meanwhile")
             return
         self._desk.pace.round_finished(now)
+        if job.head_only:
+            self._desk.state = after_head_round(self._desk.state, outcome)
+            return
         try:
             self._desk.state = after_round(
                 self._desk.state, terms, outcome, report_score=self._report_score
@@ -324,11 +357,18 @@ class Rounds:
     # ------------------------------------------------------------------ the outstanding update
 
     def _send_outstanding(self, outstanding: bytes, now: float) -> None:
-        crossing_s = len(outstanding) / THINNEST_LINK_BYTES_PER_S
+        bytes_per_s = self._desk.link.limits.bytes_per_s or THINNEST_LINK_BYTES_PER_S
+        crossing_s = len(outstanding) / min(bytes_per_s, THINNEST_LINK_BYTES_PER_S)
         self._desk.pace.resend.start(now, at_least_s=2 * crossing_s)
         self._publish(outstanding)
 
+    def _still_to_send(self, outstanding: bytes) -> int:
+        """An update that has been offered goes on as long as there is any budget."""
+        whole = len(outstanding) <= self._desk.max_payload_bytes
+        return len(outstanding) if whole or self._begun is not outstanding else 1
+
     def _publish(self, outstanding: bytes) -> None:
+        self._begun = outstanding
         if len(outstanding) <= self._desk.max_payload_bytes:
             self._desk.ask(
                 Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)
@@ -342,7 +382,11 @@ class Rounds:
         outstanding = self._desk.state.outstanding
         if outstanding is None or content_digest(outstanding) != need.digest:
             return
+        asked_bytes = 0
         for chunk, piece in chunks(outstanding, need.digest, need, self._desk.max_payload_bytes):
+            asked_bytes += len(piece)
+            if not self._desk.link.may_go_on(asked_bytes):
+                return
             self._desk.send(chunk, piece)
 
 

@@ -62,14 +62,19 @@ class Assembly:
         """Bytes not yet received."""
         return sum(stop - start for start, stop in self._missing)
 
-    def next_need(self) -> Need:
-        """Ask for the first missing bytes, at most one window of them."""
-        budget, self.window = WINDOW_BYTES, []
+    def next_need(self, window_bytes: int = WINDOW_BYTES, range_bytes: int = 0) -> Need:
+        """Ask for the first missing bytes, at most one window of them.
+
+        Args:
+            window_bytes: of it; at least 1.
+            range_bytes: what a further range costs, to be taken off the window.
+        """
+        budget, self.window = window_bytes, []
         for start, stop in self._missing[:MAX_RANGES]:
             if budget <= 0:
                 break
             self.window.append(Range(start, min(stop, start + budget)))
-            budget -= stop - start
+            budget -= stop - start + range_bytes
         return Need(digest=self.content.digest, ranges=tuple(self.window))
 
     def accept(self, offset: int, piece: bytes | memoryview) -> bool:

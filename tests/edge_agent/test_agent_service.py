@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
     BusConnected,
@@ -20,11 +21,15 @@ from plantfed_agent.events import (
     TimerDue,
     Train,
 )
+from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.service import AgentService
 from plantfed_agent.state import AgentState
 from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
 from plantfed_shared.bus.port import BusEvent, Connected, Disconnected, Received, Traffic
+from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.errors import DataError, StorageError, TrainingError
+from plantfed_shared.local_time import LocalTime
+from plantfed_shared.topics import Topics
 
 STATE = AgentState(rounds=1)
 
@@ -144,8 +149,10 @@ class Shell:
                 self._trainer,
                 self.store,  # type: ignore[arg-type]
                 self._fingerprint,
+                LinkMeter(LinkLimits(), Topics("presses"), DayLedger({})),
                 look_every_s=0.001,
                 clock=lambda: 0.0,
+                wall_clock=lambda: LocalTime(1, 0.0),
             )
             await asyncio.wait_for(service.run(asyncio.Event()), 10)
             return service

@@ -10,13 +10,13 @@ from tests.rules.sources import PACKAGES, Source, product
 PURE = {
     "plantfed_shared": """
         bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts bus.reconnect
-        bus.sending bus.transit codec definition errors initial lattice messages parameters terms
-        topics transfer wire wording
+        bus.sending bus.transit codec day_ledger definition errors initial lattice local_time
+        messages parameters quantities terms topics transfer wire wording
     """,
     "plantfed_agent": """
-        agreement column_mapping desk events fetching frames kernels kernels.dense kernels.losses
-        kernels.port local_round local_update machine membership pace rounds row_order samples
-        scores state table training whole_model
+        agreement budget column_mapping desk events fetching frames kernels kernels.dense
+        kernels.losses kernels.port link_meter local_round local_update machine membership outlet
+        pace rounds row_order samples scores state table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events live liveness machine record_rows records releases
