@@ -54,6 +54,11 @@ def update_bytes(state: AgentState) -> int:
     return 0 if state.model is None else ENVELOPE_BYTES + 2 * state.model.size
 
 
+def model_bytes(state: AgentState) -> int:
+    """About how long the next model is; 0 before the first."""
+    return 0 if state.model is None else ENVELOPE_BYTES + 4 * state.model.size
+
+
 def after_head_round(state: AgentState, outcome: TrainingOutcome) -> AgentState:
     """The state with the head of a round that trained nothing else: nothing is to be sent.
 
