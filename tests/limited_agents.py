@@ -127,11 +127,18 @@ class LimitedAgent(Agent):
 
 
 def limited_world(
-    limits: LinkLimits, agents: int = 1, *, hidden: int = 1200, **changes: object
+    limits: LinkLimits,
+    agents: int = 1,
+    *,
+    hidden: int = 1200,
+    definition: dict[str, object] | None = None,
+    **changes: object,
 ) -> tuple[World, list[LimitedAgent]]:
     """A world of limited agents; it is noon, and an update has some 6 numbers a hidden unit."""
-    definition = small_definition(
-        model={"kind": "dense", "hidden": (hidden, 2)}, schedule={"arrivals": 1}
+    founded = small_definition(
+        model={"kind": "dense", "hidden": (hidden, 2)},
+        schedule={"arrivals": 1},
+        **(definition or {}),
     )
     made: list[LimitedAgent] = []
 
@@ -139,4 +146,4 @@ def limited_world(
         made.append(LimitedAgent(world, name, train, training_s, limits))
         return made[-1]
 
-    return World(definition, agents, host=host, **changes), made  # type: ignore[arg-type]
+    return World(founded, agents, host=host, **changes), made  # type: ignore[arg-type]

@@ -88,6 +88,16 @@ def test_with_the_budget_spent_only_the_head_is_trained_and_the_next_day_goes_on
     everybody_agrees(world)
 
 
+def test_where_nothing_is_personal_a_spent_budget_leaves_nothing_to_train() -> None:
+    nothing_personal = {"personal": (), "algorithm": {"mode": "fedavg", "learning_rate": 0.1}}
+    world, (agent,) = limited_world(LinkLimits(day_up=100_000), definition=nothing_personal)
+    world.run(11.9 * H)
+    today = applied(world)
+    assert today >= 2
+    assert len(agent.tasks) == today
+    assert world.run(0.2 * H, until=lambda: applied(world) > today)
+
+
 def test_budgets_of_all_agents_are_spent_and_all_go_on() -> None:
     world, agents = limited_world(LinkLimits(day_up=100_000), 3)
     world.run(11 * H)
