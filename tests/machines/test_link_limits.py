@@ -163,6 +163,35 @@ def test_what_is_half_sent_when_quiet_hours_begin_goes_on_afterwards() -> None:
     assert world.run(200, until=lambda: applied(world) > 0)
 
 
+def test_nothing_is_fetched_in_quiet_hours() -> None:
+    """An agent that is started within them joins, and has not even the definition yet."""
+    world, (agent,) = limited_world(LinkLimits(quiet=(QuietHours(11 * H, 13 * H),)))
+    world.run(H - 1)
+    assert [c for c in agent.downs if c[1] is Kind.CHUNK] == []
+    assert [c for c in agent.ups if c[1] is Kind.NEED] == []
+    assert agent.machine is not None
+    assert agent.machine.budget.standing(1, 1) == "quiet until 13:00"
+    assert world.run(30, until=lambda: applied(world) > 0)
+
+
+def test_an_update_longer_than_a_days_budget_goes_on_the_next_day() -> None:
+    limits = LinkLimits(bytes_per_s=4000.0, day_up=50_000)
+    world, (agent,) = limited_world(limits, hidden=3000)
+    world.run(600)
+    sent = sum(c[2] for c in agent.ups)
+    assert 0.8 * limits.day_up < sum(c[2] for c in agent.ups) <= limits.day_up
+    assert applied(world) == 0
+    agent.crash()
+    agent.start()
+    # nothing was written at the round's end: the chunks came after it
+    assert agent.meter.ledger.of(agent.local.day).up > sent - 0.02 * limits.day_up
+    world.run(11 * H)
+    assert sum(c[2] for c in agent.ups) <= 1.02 * limits.day_up
+    assert applied(world) == 0
+    assert world.run(DAY_S, until=lambda: applied(world) > 0)
+    assert sum(c[2] for c in agent.ups) <= 2.02 * limits.day_up
+
+
 @pytest.mark.parametrize("days", [-365.0, -1.0, 1.0, 365.0])
 def test_a_clock_that_jumps_locks_nothing_for_longer_than_ten_minutes(days: float) -> None:
     world, (agent,) = limited_world(LinkLimits(day_up=100_000))

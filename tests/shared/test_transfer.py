@@ -175,3 +175,20 @@ def test_a_doubled_chunk_does_not_open_the_next_window():
     assert [assembly.accept(chunk.offset, piece) for chunk, piece in first] == [False, False, True]
     assembly.next_need()
     assert [assembly.accept(chunk.offset, piece) for chunk, piece in first] == [False] * 3
+
+
+@given(
+    st.lists(st.integers(0, 59), max_size=40),
+    st.integers(1, 4000),
+    st.integers(0, 200),
+)
+def test_a_smaller_window_holds_what_its_ranges_cost(
+    here: list[int], window_bytes: int, range_bytes: int
+) -> None:
+    assembly = Assembly(content_of(bytes(6000)))
+    for piece in here:
+        assembly.accept(100 * piece, bytes(50))
+    need = assembly.next_need(window_bytes, range_bytes)
+    assert asked_bytes(need) + range_bytes * (len(need.ranges) - 1) <= window_bytes
+    first = next(i for i in range(6000) if i // 100 not in here or i % 100 >= 50)
+    assert need.ranges[0].start == first
