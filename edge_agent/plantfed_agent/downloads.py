@@ -15,7 +15,7 @@ from plantfed_agent.membership import Link, Membership
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Chunk, Content, ModelName
+from plantfed_shared.messages import Chunk, Content, Epoch, ModelName
 
 
 class FetchedModel(NamedTuple):
@@ -56,6 +56,11 @@ class Downloads:
         """Whether something is on its way, or asked for."""
         return self._named is not None or self._model is not None
 
+    @property
+    def model_has_begun(self) -> bool:
+        """Whether a part of a model is here: it is finished, when the link allows."""
+        return self._model is not None and self._model.has_begun
+
     def next_timer(self) -> float | None:
         """When something has to be asked for again."""
         if self._membership.link is Link.OFFLINE:
@@ -69,7 +74,8 @@ class Downloads:
             return
         for fetch in (self._named, self._model):
             if fetch is not None and now >= fetch.patience.due:
-                self._desk.send(fetch.request_again(now))
+                fetch.give_up()
+                self._ask(fetch, now)
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
@@ -95,13 +101,26 @@ class Downloads:
         if want is None:
             self._named = None
         elif self._named is None or (self._named.purpose, self._named.content) != want:
-            self._named = Fetch(*want, Patience(now), self._desk.window_bytes)
-            self._desk.send(self._named.request(now))
+            self._named = Fetch(*want, Patience(now))
+            self._ask(self._named, now)
         if self._model is not None and self._model.epoch != self._desk.state.epoch:
             self._model = None
         joined = self._membership.link is Link.JOINED
         if want is None and joined and self._desk.has_definition() and wants_model:
             self._want_model(now)
+
+    def _ask(self, fetch: Fetch | ModelFetch, now: float) -> None:
+        """Ask for what is missing, as much of it as the link allows now."""
+        pull = self._desk.link.pull(fetch.missing_bytes, now)
+        if pull.window_bytes:
+            # less may be on its way than before, the less of the day's budget is left
+            if pull.window_bytes > fetch.bytes_on_their_way:
+                self._desk.send(fetch.request(pull, now))
+            return
+        fetch.wait(pull.not_before)
+        if isinstance(fetch, Fetch) and fetch.purpose is Purpose.DUAL:
+            # another hello before it is here would be given yet another incarnation
+            self._membership.wait_for_dual(pull.not_before)
 
     def stand(self) -> None:
         """An update that was just sent asks for the model after it."""
@@ -126,7 +145,7 @@ class Downloads:
     def _want_model(self, now: float) -> None:
         if self._model is None:
             self._model = self._model_fetch(now)
-            self._desk.send(self._model.request(now))
+            self._ask(self._model, now)
         elif self._model.patience.due == inf:
             self._model.patience.begin(now)
 
@@ -134,7 +153,13 @@ class Downloads:
         have, epoch = self._desk.state.model_name, self._desk.state.epoch
         if have is not None and (have.epoch != epoch or self._desk.state.model is None):
             have = None
-        return ModelFetch(epoch, have, Patience(due), self._desk.window_bytes, self._last)
+        return self._model_to_fetch(epoch, have, Patience(due))
+
+    def _model_to_fetch(
+        self, epoch: Epoch | None, have: ModelName | None, patience: Patience
+    ) -> ModelFetch:
+        window, ahead = self._desk.window_bytes, self._desk.link.asks_ahead
+        return ModelFetch(epoch, have, patience, window, ahead, self._last)
 
     # ------------------------------------------------------------------ what comes
 
@@ -172,7 +197,7 @@ class Downloads:
         whole = fetch.finished()
         if whole is None:
             if more:
-                self._desk.send(fetch.request(now))
+                self._ask(fetch, now)
             return None
         if fetch.purpose is Purpose.DEFINITION:
             return FetchedDefinition(whole)
@@ -194,9 +219,7 @@ class Downloads:
         """What came is what was promised, so that it may never be right: not at network speed."""
         if self._named is not None:
             due = Patience(now + LONGEST_PATIENCE_S)
-            self._named = Fetch(
-                self._named.purpose, self._named.content, due, self._desk.window_bytes
-            )
+            self._named = Fetch(self._named.purpose, self._named.content, due)
 
     def _take_part_of_model(
         self, fetch: ModelFetch, chunk: Chunk, piece: memoryview, now: float
@@ -205,7 +228,7 @@ class Downloads:
         whole = fetch.finished()
         if whole is None:
             if more:
-                self._desk.send(fetch.request(now))
+                self._ask(fetch, now)
             return None
         self._model, self._last = None, fetch.ignored
         try:
@@ -213,7 +236,7 @@ class Downloads:
         except PeerError:
             # a whole model, and not at network speed
             due = Patience(now + LONGEST_PATIENCE_S)
-            self._model = ModelFetch(fetch.epoch, None, due, self._desk.window_bytes, self._last)
+            self._model = self._model_to_fetch(fetch.epoch, None, due)
             raise
 
     def _model_in(self, whole: bytes) -> FetchedModel | None:

@@ -1,5 +1,7 @@
 """From a state to a local round, and from its outcome to the update that is sent: pure."""
 
+from typing import Any
+
 import numpy as np
 
 from plantfed_agent.need import need_after
@@ -13,9 +15,20 @@ from plantfed_shared.messages import Update
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 
+ENVELOPE_BYTES = 128
+"""What an UPDATE has at most besides the change."""
 
-def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
+
+def task_of(
+    agent: str, state: AgentState, terms: Terms, *, head_only: bool = False
+) -> TrainingTask:
     """The round on the model that was fetched last.
+
+    Args:
+        agent: its id.
+        state: with the model.
+        terms: of the federation.
+        head_only: whether to train the head alone.
 
     Raises:
         ValueError: no model was fetched yet.
@@ -31,7 +44,28 @@ def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
         dual=lattice.to_floats(dual),
         head=state.head,
         definition=terms.definition,
+        head_only=head_only,
     )
+
+
+def update_bytes(state: AgentState) -> int:
+    """About how long the UPDATE of the next round is; 0 before the first model."""
+    if state.outstanding is not None:
+        return len(state.outstanding)
+    return 0 if state.model is None else ENVELOPE_BYTES + 2 * state.model.size
+
+
+def model_bytes(state: AgentState) -> int:
+    """About how long the next model is; 0 before the first."""
+    return 0 if state.model is None else ENVELOPE_BYTES + 4 * state.model.size
+
+
+def after_head_round(state: AgentState, outcome: TrainingOutcome) -> AgentState:
+    """The state with the head of a round that trained nothing else: nothing is to be sent.
+
+    ``trained_on`` stays, so that the same model is trained on in full once there is budget.
+    """
+    return with_changes(state, **_what_every_round_leaves(state, outcome))
 
 
 def after_round(
@@ -76,21 +110,27 @@ def after_round(
         score=outcome.score if report_score else None,
         want=want,
     )
-    same_rows = outcome.data_fingerprint == state.data_fingerprint
     return with_changes(
         state,
-        head=outcome.head,
         memory=memory_after(lattice, algorithm, wanted, change),
         need=need,
         outstanding=wire.encode(update, encode_integers(change, lattice, compression.coding)),
         trained_on=state.model_name,
-        rounds=state.rounds + 1,
-        rounds_on_these_rows=state.rounds_on_these_rows + 1 if same_rows else 1,
-        data_fingerprint=outcome.data_fingerprint,
-        loss=outcome.loss,
-        score=outcome.score,
-        n_samples=outcome.n_samples,
+        **_what_every_round_leaves(state, outcome),
     )
+
+
+def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dict[str, Any]:
+    same_rows = outcome.data_fingerprint == state.data_fingerprint
+    return {
+        "head": outcome.head,
+        "rounds": state.rounds + 1,
+        "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
+        "data_fingerprint": outcome.data_fingerprint,
+        "loss": outcome.loss,
+        "score": outcome.score,
+        "n_samples": outcome.n_samples,
+    }
 
 
 def wants_next(outstanding: bytes) -> bool:

@@ -16,7 +16,14 @@ from typing import NamedTuple
 from plantfed_agent.desk import Desk
 from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
 from plantfed_agent.events import Publish, Stop, Train
-from plantfed_agent.local_update import after_round, task_of, wants_next
+from plantfed_agent.local_update import (
+    after_head_round,
+    after_round,
+    model_bytes,
+    task_of,
+    update_bytes,
+    wants_next,
+)
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
@@ -43,6 +50,7 @@ class _Job(NamedTuple):
     ticket: int
     base: ModelName
     welcomes: int
+    head_only: bool
 
 
 class Rounds:
@@ -61,6 +69,8 @@ class Rounds:
         self._report_score = report_score
         self._downloads = Downloads(desk, membership)
         self._job: _Job | None = None
+        self._begun: bytes | None = None
+        self._head_trained_on: ModelName | None = None
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -86,7 +96,9 @@ class Rounds:
         """When something is due by time alone."""
         resend = self._desk.pace.resend.due
         due = [t for t in (resend, self._downloads.next_timer()) if t is not None]
-        if self._membership.link is Link.JOINED and self.work is Work.IDLE:
+        if self._desk.link.refused:
+            due.append(self._desk.link.next_change_at())
+        elif self._membership.link is Link.JOINED and self.work is Work.IDLE:
             if self.resting and self._can_refresh():
                 due.append(self._desk.pace.next_refresh_at)
             elif self._can_train():
@@ -134,7 +146,9 @@ class Rounds:
             return
         state, offer = self._desk.state, self._desk.offer
         if state.outstanding is not None:
-            if self._desk.pace.resend.due is None:
+            if not self._desk.link.may_send(self._still_to_send(state.outstanding)):
+                self._desk.pace.resend.stop()
+            elif self._desk.pace.resend.due is None:
                 self._send_outstanding(state.outstanding, now)
         elif offer is not None and state.model_name == offer.name and self._may_train(now):
             self._train()
@@ -143,7 +157,10 @@ class Rounds:
         """A newer model is known, and there is use for it."""
         offer = self._desk.offer
         missing = offer is not None and self._desk.state.model_name != offer.name
-        return missing and (self._may_train(now) or self._may_refresh(now))
+        if not missing or not (self._may_train(now) or self._may_refresh(now)):
+            return False
+        begun = self._downloads.model_has_begun
+        return begun or self._desk.link.may_fetch(model_bytes(self._desk.state))
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
@@ -222,9 +239,15 @@ class Rounds:
         state, terms = self._desk.state, self._desk.terms
         if terms is None or state.model is None or state.model_name is None:
             return
+        head_only = not self._desk.link.affords_update(update_bytes(state))
+        if head_only:
+            if not terms.has_head or self._head_trained_on == state.model_name:
+                return
+            self._head_trained_on = state.model_name
         self._tickets += 1
-        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes)
-        self._desk.ask(Train(self._tickets, task_of(self._desk.agent, state, terms)))
+        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes, head_only)
+        task = task_of(self._desk.agent, state, terms, head_only=head_only)
+        self._desk.ask(Train(self._tickets, task))
 
     def take_outcome(self, ticket: int, outcome: TrainingOutcome, now: float) -> None:
         """A round is finished: its head and its update are persisted together."""
@@ -237,6 +260,9 @@ class Rounds:
             self._desk.note("a finished round is dropped: the federation has begun anew meanwhile")
             return
         self._desk.pace.round_finished(now)
+        if job.head_only:
+            self._desk.state = after_head_round(self._desk.state, outcome)
+            return
         try:
             self._desk.state = after_round(
                 self._desk.state,
@@ -254,6 +280,8 @@ class Rounds:
         if terms.definition.schedule.kind == "sync" or not terms.lattice.size:
             return 0
         if self._desk.pace.min_interval_s > STALE_AFTER_S or self.resting:
+            return 0
+        if not self._desk.link.may_fetch(model_bytes(self._desk.state)):
             return 0
         return self._desk.window_bytes
 
@@ -282,11 +310,18 @@ class Rounds:
     # ------------------------------------------------------------------ the outstanding update
 
     def _send_outstanding(self, outstanding: bytes, now: float) -> None:
-        crossing_s = len(outstanding) / THINNEST_LINK_BYTES_PER_S
+        bytes_per_s = self._desk.link.limits.bytes_per_s or THINNEST_LINK_BYTES_PER_S
+        crossing_s = len(outstanding) / min(bytes_per_s, THINNEST_LINK_BYTES_PER_S)
         self._desk.pace.resend.start(now, at_least_s=2 * crossing_s)
         self._publish(outstanding)
 
+    def _still_to_send(self, outstanding: bytes) -> int:
+        """An update that has been offered goes on as long as there is any budget."""
+        whole = len(outstanding) <= self._desk.max_payload_bytes
+        return len(outstanding) if whole or self._begun is not outstanding else 1
+
     def _publish(self, outstanding: bytes) -> None:
+        self._begun = outstanding
         if wants_next(outstanding):
             self._downloads.stand()
         if len(outstanding) <= self._desk.max_payload_bytes:
@@ -302,7 +337,11 @@ class Rounds:
             return
         blob = Blob.of(self._desk.state.outstanding)
         if blob.content.digest == need.digest:
+            asked_bytes = 0
             for chunk, piece in chunks(blob, need.ranges, self._desk.max_payload_bytes):
+                asked_bytes += len(piece)
+                if not self._desk.link.may_go_on(asked_bytes):
+                    return
                 self._desk.send(chunk, piece)
 
 
