@@ -42,9 +42,13 @@ class Downloads:
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+
+    Attributes:
+        last_step_bytes: of the last model that came as a difference.
     """
 
     def __init__(self, desk: Desk, membership: Membership) -> None:
+        self.last_step_bytes: int | None = None
         self._desk = desk
         self._membership = membership
         self._named: Fetch | None = None
@@ -122,10 +126,11 @@ class Downloads:
             # another hello before it is here would be given yet another incarnation
             self._membership.wait_for_dual(pull.not_before)
 
-    def stand(self) -> None:
-        """An update that was just sent asks for the model after it."""
+    def stand(self, window_bytes: int) -> None:
+        """An update that was just sent asks for the model after it, so much of it at first."""
         if self._model is None:
             self._model = self._model_fetch(inf)
+            self._model.window_bytes = window_bytes
 
     def fall(self) -> None:
         """That update was not applied: nothing will come of it."""
@@ -252,6 +257,8 @@ class Downloads:
             if found.name.k <= here.k:
                 return None
             base = state.model if here.k == found.step.base_k else None
+        if base is not None:
+            self.last_step_bytes = len(whole)
         return FetchedModel(found.name, found.model(base))
 
     def _dual_in(self, encoded: bytes, wanted: int) -> Integers:

@@ -1,22 +1,30 @@
 """From a state to a local round, and from its outcome to the update that is sent: pure."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from plantfed_agent.lengths import part_of_keep, shrinks
 from plantfed_agent.need import need_after
-from plantfed_agent.selection import memory_after, selected, wanted_change
+from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_integers
-from plantfed_shared.lattice import check_magnitude, checksum
+from plantfed_shared.definition import Compression
+from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Update
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 
 ENVELOPE_BYTES = 128
 """What an UPDATE has at most besides the change."""
+
+
+def everything(_usual_bytes: int) -> float:
+    """Of the usual share of a change is sent where no budget is short."""
+    return 1.0
 
 
 def task_of(
@@ -48,18 +56,6 @@ def task_of(
     )
 
 
-def update_bytes(state: AgentState) -> int:
-    """About how long the UPDATE of the next round is; 0 before the first model."""
-    if state.outstanding is not None:
-        return len(state.outstanding)
-    return 0 if state.model is None else ENVELOPE_BYTES + 2 * state.model.size
-
-
-def model_bytes(state: AgentState) -> int:
-    """About how long the next model is; 0 before the first."""
-    return 0 if state.model is None else ENVELOPE_BYTES + 4 * state.model.size
-
-
 def after_head_round(state: AgentState, outcome: TrainingOutcome) -> AgentState:
     """The state with the head of a round that trained nothing else: nothing is to be sent.
 
@@ -75,6 +71,7 @@ def after_round(
     *,
     report_score: bool,
     want: int = 0,
+    kept_factor: Callable[[int], float] = everything,
 ) -> AgentState:
     """The state with the round's head, memory and UPDATE; the dual waits for the verdict.
 
@@ -84,6 +81,8 @@ def after_round(
         outcome: of the round on ``state.model``.
         report_score: whether the update carries the score.
         want: bytes of the next model that the coordinator may send by itself.
+        kept_factor: asked with the UPDATE's bytes at the usual share; what part of them to send,
+            in (0, 1].  A dense change is sent whole.
 
     Raises:
         SaturationError: the numbers are not finite or too large for the lattice.
@@ -96,7 +95,11 @@ def after_round(
     wanted = wanted_change(algorithm, state.memory, base, outcome.shared)
     compression = terms.definition.compression
     need = need_after(state.need, compression, outcome.start_loss)
-    change = selected(lattice, compression, need.keep, wanted)
+    change, encoded = _made(lattice, compression, need.keep, wanted)
+    factor = kept_factor(ENVELOPE_BYTES + len(encoded))
+    if shrinks(compression) and factor < 1:
+        keep = need.keep * part_of_keep(factor)
+        change, encoded = _made(lattice, compression, keep, wanted)
     dual = state.dual
     if algorithm.has_duals:
         dual = check_magnitude(state.dual_after(lattice, change))
@@ -114,10 +117,17 @@ def after_round(
         state,
         memory=memory_after(lattice, algorithm, wanted, change),
         need=need,
-        outstanding=wire.encode(update, encode_integers(change, lattice, compression.coding)),
+        outstanding=wire.encode(update, encoded),
         trained_on=state.model_name,
         **_what_every_round_leaves(state, outcome),
     )
+
+
+def _made(
+    lattice: Lattice, compression: Compression, keep: float, wanted: Changes
+) -> tuple[Integers, bytes]:
+    change = selected(lattice, compression, keep, wanted)
+    return change, encode_integers(change, lattice, compression.coding)
 
 
 def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dic
     }
 
 
-def wants_next(outstanding: bytes) -> bool:
-    """Whether an update asks for the model after it."""
+def window_wanted(outstanding: bytes) -> int:
+    """How much an update asks for of the model after it, bytes; 0 for nothing."""
     message = wire.decode_own(outstanding, Kind.UPDATE).message
-    return isinstance(message, Update) and message.want > 0
+    return message.want if isinstance(message, Update) else 0

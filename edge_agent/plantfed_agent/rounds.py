@@ -16,14 +16,8 @@ from typing import NamedTuple
 from plantfed_agent.desk import Desk
 from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
 from plantfed_agent.events import Publish, Stop, Train
-from plantfed_agent.local_update import (
-    after_head_round,
-    after_round,
-    model_bytes,
-    task_of,
-    update_bytes,
-    wants_next,
-)
+from plantfed_agent.lengths import model_bytes, next_update_bytes
+from plantfed_agent.local_update import after_head_round, after_round, task_of, window_wanted
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
@@ -71,6 +65,7 @@ class Rounds:
         self._job: _Job | None = None
         self._begun: bytes | None = None
         self._head_trained_on: ModelName | None = None
+        self._usual_bytes: int | None = None
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -160,7 +155,7 @@ class Rounds:
         if not missing or not (self._may_train(now) or self._may_refresh(now)):
             return False
         begun = self._downloads.model_has_begun
-        return begun or self._desk.link.may_fetch(model_bytes(self._desk.state))
+        return begun or self._desk.link.may_fetch(self._next_model_bytes())
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
@@ -218,6 +213,7 @@ class Rounds:
             self._desk.ask(Stop(_other_structure(definition)))
             return
         self._desk.change(definition=encoded, memory=None, rounds_on_these_rows=0)
+        self._usual_bytes = self._downloads.last_step_bytes = None
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
         if self._job is not None:
@@ -239,7 +235,9 @@ class Rounds:
         state, terms = self._desk.state, self._desk.terms
         if terms is None or state.model is None or state.model_name is None:
             return
-        head_only = not self._desk.link.affords_update(update_bytes(state))
+        link = self._desk.link
+        n_bytes = next_update_bytes(state, link.kept_factor, self._usual_bytes)
+        head_only = not link.affords_update(n_bytes)
         if head_only:
             if not terms.has_head or self._head_trained_on == state.model_name:
                 return
@@ -270,10 +268,19 @@ class Rounds:
                 outcome,
                 report_score=self._report_score,
                 want=self._window_after_round(terms),
+                kept_factor=self._kept_factor,
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)
             self._desk.note(f"a round is dropped: {error}; lower the learning rate", warning=True)
+
+    def _kept_factor(self, usual_bytes: int) -> float:
+        self._usual_bytes = usual_bytes
+        return self._desk.link.kept_factor(usual_bytes)
+
+    def _next_model_bytes(self) -> int:
+        """About so many: as the last difference, or estimated before the first."""
+        return self._downloads.last_step_bytes or model_bytes(self._desk.state)
 
     def _window_after_round(self, terms: Terms) -> int:
         """How much of the model after this update may come by itself; 0 where it has no use."""
@@ -281,7 +288,7 @@ class Rounds:
             return 0
         if self._desk.pace.min_interval_s > STALE_AFTER_S or self.resting:
             return 0
-        if not self._desk.link.may_fetch(model_bytes(self._desk.state)):
+        if not self._desk.link.may_fetch(self._next_model_bytes()):
             return 0
         return self._desk.window_bytes
 
@@ -322,8 +329,9 @@ class Rounds:
 
     def _publish(self, outstanding: bytes) -> None:
         self._begun = outstanding
-        if wants_next(outstanding):
-            self._downloads.stand()
+        window = window_wanted(outstanding)
+        if window:
+            self._downloads.stand(window)
         if len(outstanding) <= self._desk.max_payload_bytes:
             self._desk.ask(
                 Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)

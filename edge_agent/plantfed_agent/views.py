@@ -8,7 +8,7 @@ from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
 from plantfed_agent.budget import LinkBudget
 from plantfed_agent.events import LinkRead
 from plantfed_agent.inprocess import initial_head
-from plantfed_agent.local_update import model_bytes, update_bytes
+from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
@@ -135,7 +135,7 @@ def _today(
         "down_forecast": (
             down if limits.day_down is None else min(down, max(spent.down, limits.day_down))
         ),
-        "held": budget.standing(update_bytes(state), model_bytes(state)),
+        "held": budget.standing(next_update_bytes(state, budget.kept_factor), model_bytes(state)),
     }
 
 

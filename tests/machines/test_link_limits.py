@@ -88,6 +88,28 @@ def test_with_the_budget_spent_only_the_head_is_trained_and_the_next_day_goes_on
     everybody_agrees(world)
 
 
+SPARSE = {"compression": {"kind": "top-k", "keep": 0.05}}
+
+
+def test_updates_get_smaller_as_the_budget_gets_short_and_go_on_all_day() -> None:
+    limits = LinkLimits(day_up=100_000)
+    world, (agent,) = limited_world(limits, hidden=12_000, definition=SPARSE)
+    agent.crash()
+    agent.pace = lambda: Pace(min_interval_s=600.0, max_rounds_without_new_rows=10**9)
+    agent.start()
+    world.run(11.9 * H)
+    lengths = [len(r.change) for r in world.applied()]
+    assert sum(c[2] for c in agent.ups) <= limits.day_up
+    # more of them than there is room for in full, the first ones largest
+    assert len(lengths) > 1.4 * limits.day_up / lengths[0]
+    assert min(lengths) < lengths[0] / 8
+    full = [at for at, task in agent.tasks if not task.head_only]
+    assert full[-1] > 6 * H
+    today = len(lengths)
+    world.run(0.2 * H)
+    assert abs(len(world.applied()[today + 1].change) - lengths[0]) < 0.1 * lengths[0]
+
+
 def test_where_nothing_is_personal_a_spent_budget_leaves_nothing_to_train() -> None:
     nothing_personal = {"personal": (), "algorithm": {"mode": "fedavg", "learning_rate": 0.1}}
     world, (agent,) = limited_world(LinkLimits(day_up=100_000), definition=nothing_personal)

@@ -16,8 +16,8 @@ PURE = {
     """,
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
-        kernels.losses kernels.port link_meter local_round local_update machine membership need
-        outlet pace rounds row_order samples scores selection state table token_bucket training
+        kernels.losses kernels.port lengths link_meter local_round local_update machine membership
+        need outlet pace rounds row_order samples scores selection state table token_bucket training
         whole_model
     """,
     "plantfed_coordinator": """
