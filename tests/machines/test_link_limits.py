@@ -106,7 +106,7 @@ def test_updates_get_smaller_as_the_budget_gets_short_and_go_on_all_day() -> Non
     full = [at for at, task in agent.tasks if not task.head_only]
     assert full[-1] > 6 * H
     today = len(lengths)
-    world.run(0.2 * H)
+    world.run(0.6 * H)
     assert abs(len(world.applied()[today + 1].change) - lengths[0]) < 0.1 * lengths[0]
 
 
