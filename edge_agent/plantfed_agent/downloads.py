@@ -65,16 +65,22 @@ class Downloads:
         """Whether a part of a model is here: it is finished, when the link allows."""
         return self._model is not None and self._model.has_begun
 
+    @property
+    def _is_heard(self) -> bool:
+        """Whether the coordinator has answered on this connection: before, a NEED may be lost."""
+        link, welcome = self._membership.link, self._membership.welcome
+        return link is Link.JOINED or (link is Link.JOINING and welcome is not None)
+
     def next_timer(self) -> float | None:
         """When something has to be asked for again."""
-        if self._membership.link is Link.OFFLINE:
+        if not self._is_heard:
             return None
         due = [fetch.patience.due for fetch in (self._named, self._model) if fetch is not None]
         return min((d for d in due if d < inf), default=None)
 
     def take_timers(self, now: float) -> None:
         """Ask again for what has not come."""
-        if self._membership.link is Link.OFFLINE:
+        if not self._is_heard:
             return
         for fetch in (self._named, self._model):
             if fetch is not None and now >= fetch.patience.due:
@@ -84,9 +90,9 @@ class Downloads:
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
         if self._named is not None:
-            self._named.patience.due = now
+            self._named.wait(now)
         if self._model is not None and self._model.has_begun:
-            self._model.patience.due = now
+            self._model.wait(now)
         else:
             self._model = None
 
@@ -99,7 +105,7 @@ class Downloads:
             now: monotonic seconds.
             wants_model: a newer model is known, and there is use for it.
         """
-        if self._membership.link is Link.JOINING and self._membership.welcome is None:
+        if not self._is_heard:
             return  # what is half here is kept for after the join
         want = self._named_want()
         if want is None:

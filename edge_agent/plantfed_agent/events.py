@@ -27,10 +27,17 @@ class BusDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class MessageArrived:
-    """A payload on one of the agent's subscriptions."""
+    """A payload on one of the agent's subscriptions.
+
+    Attributes:
+        topic: it came on.
+        payload: of the message.
+        retained: the broker kept it: nobody need be there now who says so.
+    """
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

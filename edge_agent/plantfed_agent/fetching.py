@@ -80,11 +80,11 @@ class Fetch:
         return self._assembly.bytes_on_their_way
 
     def wait(self, not_before: float) -> None:
-        """Ask for nothing before a time."""
+        """Nothing is awaited, and nothing asked for before a time."""
         self.patience.due, self.asked = not_before, False
 
     def give_up(self) -> None:
-        """What was asked for will not come any more, or it was time to ask again."""
+        """What is on its way will not come; if it was awaited, be more patient with the next."""
         if self.asked:
             self.patience.lose()
         self._assembly.lost()
@@ -158,11 +158,11 @@ class ModelFetch:
         return 0 if self._assembly is None else self._assembly.bytes_on_their_way
 
     def wait(self, not_before: float) -> None:
-        """Ask for nothing before a time."""
+        """Nothing is awaited, and nothing asked for before a time."""
         self.patience.due, self.asked = not_before, False
 
     def give_up(self) -> None:
-        """What was asked for will not come any more, or it was time to ask again."""
+        """What is on its way will not come; if it was awaited, be more patient with the next."""
         if self.asked:
             self.patience.lose()
         if self._assembly is not None:

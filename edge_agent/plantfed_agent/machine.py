@@ -125,14 +125,14 @@ class AgentMachine:
             if address.agent not in (self._desk.agent, EVERYBODY):
                 raise PeerError("not for this agent", where=event.topic)
             if self._membership.link is not Link.OFFLINE:
-                self._dispatch(envelope, now)
+                self._dispatch(envelope, now, retained=event.retained)
         except PeerError as error:
             self._desk.note(f"ignored a message: {error}", warning=True)
 
-    def _dispatch(self, envelope: wire.Envelope, now: float) -> None:
+    def _dispatch(self, envelope: wire.Envelope, now: float, *, retained: bool) -> None:
         match envelope.message:
             case Manifest(offer=offer):
-                self._membership.take_offer(offer, now)
+                self._membership.take_manifest(offer, now, retained=retained)
             case State() as message:
                 was_joined = self._membership.link is Link.JOINED
                 outstanding = self._desk.state.outstanding

@@ -68,6 +68,7 @@ class Membership:
         self._desk = desk
         self._software = software
         self._disagreements = 0
+        self._removed = False
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -92,6 +93,13 @@ class Membership:
             self._desk.pace.hello.again(now)
             self._say_hello()
 
+    def take_manifest(self, offer: ModelOffer, now: float, *, retained: bool) -> None:
+        """A model is announced to all, now or, where it is retained, some time ago."""
+        self.take_offer(offer, now)
+        if not retained and self.link is Link.JOINING and self.welcome is None:
+            # a coordinator that has just come back did not hear our hello
+            self._hurry_hello(now)
+
     def take_offer(self, offer: ModelOffer, now: float) -> None:
         """A model is announced, in a manifest or by a STATE."""
         if self.welcome is not None and offer.name.epoch != self.welcome.epoch:
@@ -103,7 +111,7 @@ class Membership:
             self._rejoin(now)
             if self.link is Link.JOINING and self.welcome is None:
                 # a coordinator that has just come up did not hear our hello
-                self._desk.pace.hello.hurry(now)
+                self._hurry_hello(now)
             return
         match standing_of_model(self._desk.state, offer.name):
             case Standing.SAME | Standing.NEWER:
@@ -122,6 +130,7 @@ class Membership:
         elif code is Code.REMOVED and self.link is Link.JOINED:
             self._join(now)  # it may be an old one: only the answer to a hello counts
         elif code is Code.REMOVED:
+            self._removed = True
             self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
             self._desk.note("the operator has removed this agent from the federation", warning=True)
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
@@ -183,9 +192,14 @@ class Membership:
         self.link = Link.JOINING
         self.welcome = None
         self._disagreements = disagreements
+        self._removed = False
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
+
+    def _hurry_hello(self, now: float) -> None:
+        if not self._removed:  # else it was heard, and answered for ten minutes
+            self._desk.pace.hello.hurry(now)
 
     def _joined(self) -> None:
         if self.link is Link.JOINING and self.welcome is None:

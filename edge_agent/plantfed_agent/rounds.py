@@ -124,7 +124,9 @@ class Rounds:
             self.invitation = None
 
     def take_invitation(self, invitation: Start, now: float) -> None:
-        """The coordinator waits for an answer to this model."""
+        """The coordinator waits for an answer to this model; a late copy takes nothing back."""
+        if self.invitation is not None and _is_before(invitation, self.invitation):
+            return
         self.invitation = invitation
         known, new = self._desk.offer, invitation.offer
         if known is None or _order(new.name) >= _order(known.name):
@@ -351,6 +353,11 @@ class Rounds:
                 if not self._desk.link.may_go_on(asked_bytes):
                     return
                 self._desk.send(chunk, piece)
+
+
+def _is_before(one: Start, other: Start) -> bool:
+    a, b = one.offer.name, other.offer.name
+    return a.epoch == b.epoch and a.k < b.k
 
 
 def _order(name: ModelName) -> tuple[int, int]:

@@ -202,8 +202,8 @@ class AgentService:
                 case Disconnected() | Refused():
                     self._meter.outlet.clear()
                     self._put(BusDisconnected())
-                case Received(topic, payload, token):
-                    self._put(MessageArrived(topic, payload), token)
+                case Received(topic, payload, token, retained):
+                    self._put(MessageArrived(topic, payload, retained), token)
 
     def _begin_connection(self) -> None:
         """What was said on the way to it has crossed without waiting for its turn."""

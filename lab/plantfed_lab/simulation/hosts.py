@@ -142,8 +142,8 @@ class AgentHost:
         match event:
             case Connected(max_payload_bytes):
                 self.handle(agent_events.BusConnected(max_payload_bytes))
-            case Received(topic, payload, token):
-                done = self.handle(agent_events.MessageArrived(topic, payload))
+            case Received(topic, payload, token, retained):
+                done = self.handle(agent_events.MessageArrived(topic, payload, retained))
                 if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
                     self._simulation.broker.acknowledge(self.client_id, token)
             case Disconnected():
