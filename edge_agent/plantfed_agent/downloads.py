@@ -10,12 +10,13 @@ from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
-from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, ModelFetch, Patience, Purpose
+from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.messages import Chunk, Content, Epoch, ModelName
+from plantfed_shared.patience import LONGEST_PATIENCE_S, Patience
 
 
 class FetchedModel(NamedTuple):

@@ -8,38 +8,11 @@ from plantfed_shared.codec import largest_encoding_bytes, peek_step
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import Chunk, Content, Epoch, ModelName, ModelStep, Need, Want
+from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
-FIRST_PATIENCE_S = 15.0
-LONGEST_PATIENCE_S = 120.0
 STEP_BYTES = 64
 """More than a model's content has before its integers."""
-
-
-@dataclass(slots=True)
-class Patience:
-    """When to ask again for what does not come.
-
-    Attributes:
-        due: monotonic seconds.
-    """
-
-    due: float
-    _patience_s: float = FIRST_PATIENCE_S
-
-    def begin(self, now: float) -> None:
-        """Something was asked for, or has come."""
-        self.due = now + self._patience_s
-
-    def lose(self) -> None:
-        """Nothing came: wait longer the next time."""
-        self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
-
-    def regain(self) -> None:
-        """Half a window is complete."""
-        # halved, not forgotten: where one chunk takes longer than the first patience, all that
-        # is asked for twice would lie before it in the broker's queue, more and more of it
-        self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
 
 
 class Purpose(StrEnum):

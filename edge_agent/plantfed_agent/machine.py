@@ -148,4 +148,4 @@ class AgentMachine:
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:
-                self._rounds.serve(message)
+                self._rounds.serve(message, envelope.digest, now)

@@ -26,8 +26,9 @@ from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
 from plantfed_shared.messages import Chunk, Code, ModelName, Need, Offer, Start
+from plantfed_shared.patience import Answered
 from plantfed_shared.terms import Terms
-from plantfed_shared.topics import Kind
+from plantfed_shared.topics import COORDINATOR, Kind
 from plantfed_shared.transfer import Blob, chunks
 
 
@@ -66,6 +67,7 @@ class Rounds:
         self._begun: bytes | None = None
         self._head_trained_on: ModelName | None = None
         self._usual_bytes: int | None = None
+        self._answered = Answered()
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -110,6 +112,7 @@ class Rounds:
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
+        self._answered.forget()
         self._downloads.connected(now)
 
     def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
@@ -341,9 +344,11 @@ class Rounds:
         else:
             self._desk.send(Offer(content=Blob.of(outstanding).content))
 
-    def serve(self, need: Need) -> None:
+    def serve(self, need: Need, digest: int, now: float) -> None:
         """The coordinator asks for pieces of the update it was offered."""
         if self._desk.state.outstanding is None:
+            return
+        if self._answered.is_copy(COORDINATOR, digest, now):
             return
         blob = Blob.of(self._desk.state.outstanding)
         if blob.content.digest == need.digest:

@@ -430,3 +430,33 @@ def test_an_invitation_in_a_new_epoch_counts_from_its_beginning() -> None:
     content = model(1, 2)
     actions = [a for o in range(0, len(content), PIECE) for a in line.send_piece(content, o)]
     assert any(isinstance(a, Train) for a in actions)
+
+
+def test_a_need_that_comes_twice_is_answered_once() -> None:
+    """TCP survives a hole of minutes, and then all that was asked for in it comes at once."""
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    (train,) = [
+        a
+        for offset in range(0, len(content), PIECE)
+        for a in line.send_piece(content, offset)
+        if isinstance(a, Train)
+    ]
+    line.finish(train)
+    outstanding = line.machine.state.outstanding
+    assert outstanding is not None
+    need = Need(digest=content_digest(outstanding), ranges=(Range(0, 100),), step=None)
+    assert len(published(line.hear(need))) == 1
+    line.now += 9.9
+    assert published(line.hear(need)) == []
+    line.now += 0.2
+    assert len(published(line.hear(need))) == 1
+    # what was sent on the connection before may be lost
+    line.machine.handle(BusDisconnected(), line.now)
+    line.connect()
+    assert len(published(line.hear(need))) == 1
+
+
+def published(actions: list[Action]) -> list[Publish]:
+    return [a for a in actions if isinstance(a, Publish)]
