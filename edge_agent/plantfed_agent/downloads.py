@@ -175,13 +175,13 @@ class Downloads:
 
     # ------------------------------------------------------------------ what comes
 
-    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float) -> None:
         """A STATE with an offer and no verdict answers a NEED that can't be served any more.
 
-        While joining it answers the HELLO, and says nothing of a model that is half here: on a link
-        that is cut now and then, beginning anew at every reconnect would never end.
+        One that answers a HELLO says nothing of a model that is half here: on a link that is cut
+        now and then, beginning anew at every reconnect would never end.
         """
-        if self._model is not None and self._model.has_begun and was_joined:
+        if self._model is not None and self._model.has_begun:
             self._model.begin_anew()
             self._model.patience.due = now
 

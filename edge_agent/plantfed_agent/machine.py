@@ -137,8 +137,9 @@ class AgentMachine:
                 was_joined = self._membership.link is Link.JOINED
                 outstanding = self._desk.state.outstanding
                 self._membership.take_state(message, now)
-                if message.offer is not None and message.verdict is None:
-                    self._rounds.content_may_be_gone(now, was_joined=was_joined)
+                bare = message.offer is not None and message.verdict is None
+                if bare and was_joined and not self._membership.expects_another_answer():
+                    self._rounds.content_may_be_gone(now)
                 if message.verdict is not None and self._desk.state.outstanding is not outstanding:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:

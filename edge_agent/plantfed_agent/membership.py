@@ -38,6 +38,10 @@ MAX_DISAGREEMENTS = 3
 """Answers to HELLO that don't fit the state on disk before the agent begins anew."""
 
 
+MAX_ECHOES = 4
+"""Answers that are expected after the first, where HELLO was said again: some may be lost."""
+
+
 class Link(StrEnum):
     """How we stand with the coordinator."""
 
@@ -69,6 +73,7 @@ class Membership:
         self._software = software
         self._disagreements = 0
         self._removed = False
+        self._hellos = 0
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -142,6 +147,14 @@ class Membership:
             else:
                 self._take_agreement(message, meaning, now)
 
+    def expects_another_answer(self) -> bool:
+        """Whether a STATE after the join may answer a HELLO that was said again; call it for each.
+
+        On a slow link, or after the coordinator's absence, every HELLO gets its answer in the end.
+        """
+        self._hellos = min(self._hellos, MAX_ECHOES + 1) - 1
+        return self._hellos > 0
+
     def take_welcome(self, welcome: Welcome, now: float) -> None:
         """The coordinator gives us a new incarnation; its dual may have to be fetched first."""
         if self.leaving or not accepts_welcome(self._desk.state, welcome):
@@ -193,6 +206,7 @@ class Membership:
         self.welcome = None
         self._disagreements = disagreements
         self._removed = False
+        self._hellos = 0
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
@@ -214,6 +228,7 @@ class Membership:
         # an agent whose own disk can't be brought to agree begins anew, with the coordinator's dual
         lost = self._disagreements >= MAX_DISAGREEMENTS
         outstanding = state.outstanding
+        self._hellos += 1
         self._desk.send(
             Hello(
                 epoch=state.epoch,

@@ -115,9 +115,9 @@ class Rounds:
         self._answered.forget()
         self._downloads.connected(now)
 
-    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float) -> None:
         """See :meth:`Downloads.content_may_be_gone`."""
-        self._downloads.content_may_be_gone(now, was_joined=was_joined)
+        self._downloads.content_may_be_gone(now)
 
     def take_verdict(self, code: Code) -> None:
         """A late answer waits for the next invitation, which may be to the same model."""

@@ -460,3 +460,25 @@ def test_a_need_that_comes_twice_is_answered_once() -> None:
 
 def published(actions: list[Action]) -> list[Publish]:
     return [a for a in actions if isinstance(a, Publish)]
+
+
+def test_answers_to_a_hello_said_twice_do_not_begin_a_half_fetched_model_anew() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    line.send_piece(content, 0)
+    line.machine.handle(BusDisconnected(), line.now)
+    line.now += 60
+    line.connect()
+    line.hear(Manifest(offer=line.offer(6)))
+    assert hellos(line.tick()) == 1
+    line.hear(line.state(6))
+    assert len(needs(line.tick())) == 1
+    line.hear(line.state(6))
+    line.now += 20
+    (need,) = asked(line.machine.handle(TimerDue(), line.now))
+    assert isinstance(need, Need)
+    assert need.digest == content_digest(content)
+    # that one answers the NEED
+    line.hear(line.state(6))
+    assert asked(line.tick()) == [WHOLE]
