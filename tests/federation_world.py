@@ -84,6 +84,7 @@ class World:
         train: Callable[[str], Train] | None = None,
         training_s: float = 1.0,
         transit: Transit | None = None,
+        host: "Callable[[World, str, Train, float], Agent] | None" = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.crash_probability = 0.0
@@ -100,7 +101,8 @@ class World:
         )
         make = train or (lambda name: PullToTarget(seed, name))
         names = [f"m{i:02d}" for i in range(agents)]
-        self.agents = {name: Agent(self, name, make(name), training_s) for name in names}
+        host = host or Agent
+        self.agents = {name: host(self, name, make(name), training_s) for name in names}
         self.coordinator.start()
         for agent in self.agents.values():
             agent.start()

@@ -63,6 +63,10 @@ class Journal:
         self._since_snapshot = loaded.replayed
         return loaded.state
 
+    def seen_live(self) -> dict[str, dict[str, Any]]:
+        """What :meth:`append` was given last to be seen live, by agent."""
+        return read_live(self._database)
+
     def append(self, records: Iterable[Record], live: dict[str, dict[str, Any]]) -> None:
         """Write records and what is seen live in one transaction, on disk when it ends.
 
@@ -198,6 +202,11 @@ def order_is_done(state_dir: Path, number: int) -> bool:
     with reading(state_dir / FILE_NAME) as database:
         rows = database.execute("SELECT done FROM operator_order WHERE id = ?", (number,))
     return bool(rows and rows[0][0])
+
+
+def read_live(database: Database) -> dict[str, dict[str, Any]]:
+    """What is seen live, by agent."""
+    return {agent: json.loads(text) for agent, text in database.execute("SELECT * FROM live")}
 
 
 def _last_id(database: Database) -> int:

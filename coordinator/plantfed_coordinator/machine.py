@@ -40,6 +40,7 @@ from plantfed_coordinator.releases import Releases, Selector, draw_participants
 from plantfed_coordinator.serving import Serving
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.throttle import Throttle
+from plantfed_coordinator.uploads import Uploads
 from plantfed_shared import wire
 from plantfed_shared.codec import largest_encoding_bytes
 from plantfed_shared.errors import PeerError
@@ -61,7 +62,6 @@ from plantfed_shared.messages import (
     Welcome,
 )
 from plantfed_shared.topics import Address, Kind, Topics
-from plantfed_shared.transfer import Assembly
 
 UPDATE_ENVELOPE_BYTES = 256
 """More than any UPDATE has besides its change."""
@@ -93,7 +93,7 @@ class FederationMachine:
         self._desk = Desk(state, topics, new_bits, now)
         self._releases = Releases(self._desk, select, now)
         self._serving = Serving(self._desk)
-        self._uploads: dict[str, Assembly] = {}
+        self._uploads = Uploads(self._desk)
         self._refusals = Throttle(REFUSAL_LINE_EVERY_S)
 
     @property
@@ -118,13 +118,14 @@ class FederationMachine:
                 self._obey(order, agent)
             case TimerDue():
                 pass
+        self._uploads.settle(now)
         self._releases.settle(now)
         self._serving.settle()
         return self._desk.take_actions()
 
     def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
-        return self._releases.next_timer()
+        return min(self._releases.next_timer(), self._uploads.next_timer())
 
     # ------------------------------------------------------------------ messages
 
@@ -152,13 +153,15 @@ class FederationMachine:
             case Update():
                 self._take_update(agent, message, envelope, now)
             case Offer():
-                self._take_offer(agent, message.content)
+                self._take_offer(agent, message.content, now)
             case Chunk():
-                self._take_chunk(agent, message, envelope.tail, now)
+                whole = self._uploads.take_chunk(agent, message, envelope.tail, now)
+                if whole is not None:
+                    self._take_pulled(agent, whole, now)
             case Want():
                 self._serving.take_want(agent, message, envelope.digest)
             case Need():
-                self._serving.take_need(agent, message, envelope.digest)
+                self._serving.take_need(agent, message, envelope.digest, now)
             case Bye():
                 self._take_bye(agent, message, envelope.digest)
         if agent not in self._desk.state.members:
@@ -194,6 +197,7 @@ class FederationMachine:
         seen = newer_past_of_hello(self._desk.state, agent, hello)
         if seen is not None and agent not in self._desk.state.barred:
             self._renew(*seen)
+        self._serving.begins_anew(agent)
         match reconcile(self._desk.state, agent, hello):
             case Reconciliation.BARRED:
                 self._desk.reply(agent, Verdict(digest, Code.REMOVED, "removed by the operator"))
@@ -246,7 +250,7 @@ class FederationMachine:
             want = Want(have=update.base, window=update.want)
             self._serving.take_want(agent, want, envelope.digest)
 
-    def _take_offer(self, agent: str, content: Content) -> None:
+    def _take_offer(self, agent: str, content: Content, now: float) -> None:
         if agent not in self._desk.state.members:
             self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
             return
@@ -254,25 +258,12 @@ class FederationMachine:
         limit = UPDATE_ENVELOPE_BYTES + largest_encoding_bytes(lattice)
         if content.size > limit:
             raise PeerError(f"offers {content.size} bytes, an update has at most {limit}")
-        upload = self._uploads.get(agent)
-        if upload is None or upload.content != content:
-            upload = self._uploads[agent] = Assembly(content)
-        upload.lost()
-        self._desk.send(agent, upload.next_need())
+        self._uploads.take_offer(agent, content, now)
 
-    def _take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> None:
-        upload = self._uploads.get(agent)
-        if upload is None or upload.content != chunk.content:
-            return
-        more = upload.accept(chunk.offset, piece)
-        whole = upload.finished()
-        if whole is not None:
-            del self._uploads[agent]
-            envelope = wire.decode(whole, Kind.UPDATE)
-            if isinstance(envelope.message, Update):
-                self._take_update(agent, envelope.message, envelope, now)
-        elif more:
-            self._desk.send(agent, upload.next_need())
+    def _take_pulled(self, agent: str, whole: bytes, now: float) -> None:
+        envelope = wire.decode(whole, Kind.UPDATE)
+        if isinstance(envelope.message, Update):
+            self._take_update(agent, envelope.message, envelope, now)
 
     def _take_bye(self, agent: str, bye: Bye, digest: int) -> None:
         member = self._desk.state.members.get(agent)
@@ -307,11 +298,11 @@ class FederationMachine:
 
     def _renew(self, reason: str, seen: Epoch, definition: bytes | None = None) -> None:
         self._desk.renew(reason, seen, definition)
-        self._uploads.clear()
+        self._uploads.forget()
         self._serving.forget()
 
     def _forget(self, agent: str) -> None:
-        self._uploads.pop(agent, None)
+        self._uploads.forget(agent)
         self._serving.forget(agent)
 
     def _welcome(self, agent: str) -> None:

@@ -12,6 +12,7 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Start
 
 INVITE_AGAIN_S = 30.0
+INVITE_LONGEST_S = 600.0
 ANNOUNCE_AT_MOST_EVERY_S = 10.0
 """Who waits for a model has asked for it: the manifest is for those that come or come back."""
 ANNOUNCE_AGAIN_S = 30.0
@@ -55,6 +56,7 @@ class Releases:
         self._changed_since = now if desk.state.changed else None
         self._round_since = now
         self._invited_at = now
+        self._invite_again_s = INVITE_AGAIN_S
         self._announced_at = now
         self._announce_again_s = ANNOUNCE_AGAIN_S
         self._announced: int | None = None
@@ -86,7 +88,7 @@ class Releases:
             if self._desk.state.round is None or not self._desk.state.members:
                 return None
             deadline = self._round_since + schedule.deadline_s
-            return min(deadline, self._invited_at + INVITE_AGAIN_S)
+            return min(deadline, self._invited_at + self._invite_again_s)
         if self._changed_since is None or not self._is_allowed():
             return None
         return self._changed_since + schedule.release_after_s
@@ -157,8 +159,9 @@ class Releases:
                 self._open_round(state, 0, now)
         elif self._is_hopeless(opened, now):
             self._open_round(state, opened.attempt + 1, now)
-        elif now >= self._invited_at + INVITE_AGAIN_S:
+        elif now >= self._invited_at + self._invite_again_s:
             self._invited_at = now
+            self._invite_again_s = min(2 * self._invite_again_s, INVITE_LONGEST_S)
             for agent in opened.drawn:
                 self.invite_if_drawn(agent)
 
@@ -172,5 +175,6 @@ class Releases:
         drawn = self._select(seed, state.k, attempt, members, participation)
         self._desk.record(RoundOpened(state.k, attempt, drawn))
         self._round_since = self._invited_at = now
+        self._invite_again_s = INVITE_AGAIN_S
         for agent in drawn:
             self.invite_if_drawn(agent)

@@ -27,6 +27,7 @@ from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.topics import Topics
+from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.coordinator")
 
@@ -55,6 +56,7 @@ class CoordinatorService:
         journal: where records go.
         topics: of the federation.
         clock: monotonic seconds.
+        wall_clock: local time, for the bytes per day.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class CoordinatorService:
         journal: Journal,
         topics: Topics,
         clock: Callable[[], float] = monotonic,
+        wall_clock: WallClock = local_time,
     ) -> None:
         self._machine = machine
         self._bus = bus
         self._journal = journal
-        self._live = LiveCounters(topics, lambda: machine.state.members)
+        self._live = LiveCounters(
+            topics, lambda: machine.state.members, wall_clock, journal.seen_live()
+        )
         self._clock = clock
         self._connected_once = False
         self._last_trouble = ""

@@ -10,6 +10,7 @@ from plantfed_coordinator.desk import Desk
 from plantfed_coordinator.records import Served
 from plantfed_coordinator.state import Member
 from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Range, Verdict, Want
+from plantfed_shared.patience import Answered
 from plantfed_shared.transfer import Blob, chunks
 
 
@@ -23,6 +24,7 @@ class Serving:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._standing: dict[str, Want] = {}
+        self._answered = Answered()
         self._settled_at: ModelName | None = None
 
     def take_want(self, agent: str, want: Want, digest: int) -> None:
@@ -31,9 +33,9 @@ class Serving:
             self._standing[agent] = want
             self._settled_at = None
 
-    def take_need(self, agent: str, need: Need, digest: int) -> None:
+    def take_need(self, agent: str, need: Need, digest: int, now: float) -> None:
         """Serve some ranges of a content; a STATE says which model there is where it's gone."""
-        if self._member(agent, digest) is None:
+        if self._member(agent, digest) is None or self._answered.is_copy(agent, digest, now):
             return
         state, contents = self._desk.state, self._desk.contents
         found = contents.step_with(state, need.digest, need.step)
@@ -61,10 +63,15 @@ class Serving:
 
     def forget(self, agent: str | None = None) -> None:
         """It has left, or, without a name, a new epoch has begun."""
+        self._answered.forget(agent)
         if agent is None:
             self._standing.clear()
         else:
             self._standing.pop(agent, None)
+
+    def begins_anew(self, agent: str) -> None:
+        """What was sent to it before its HELLO may be lost."""
+        self._answered.forget(agent)
 
     def _member(self, agent: str, digest: int) -> Member | None:
         member = self._desk.state.members.get(agent)

@@ -6,13 +6,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from plantfed_coordinator.journal import FILE_NAME, load_state
+from plantfed_coordinator.journal import FILE_NAME, load_state, read_live
+from plantfed_coordinator.live import days_in
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.store import Database, reading
+from plantfed_shared.wall_clock import WallClock, local_time
 
 
 class MemberView(BaseModel):
@@ -35,6 +37,10 @@ class MemberView(BaseModel):
         bytes_down: to it.
         messages_up: from it.
         messages_down: to it.
+        up_today: MQTT bytes from it on this calendar day, as the coordinator sees them.
+        down_today: to it.
+        up_yesterday: from it on the day before.
+        down_yesterday: to it.
     """
 
     id: str
@@ -53,6 +59,10 @@ class MemberView(BaseModel):
     bytes_down: int = 0
     messages_up: int = 0
     messages_down: int = 0
+    up_today: int = 0
+    down_today: int = 0
+    up_yesterday: int = 0
+    down_yesterday: int = 0
 
 
 class Overview(BaseModel):
@@ -149,17 +159,22 @@ def read_connection(state_dir: Path) -> ConnectionState | None:
     return ConnectionState.from_json(rows[0][0]) if rows else None
 
 
-def read_overview(state_dir: Path) -> Overview:
+def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overview:
     """A federation and its members.
+
+    Args:
+        state_dir: of its coordinator.
+        wall_clock: local time.
 
     Raises:
         StorageError: there is none, or it cannot be read.
     """
     with reading(state_dir / FILE_NAME) as database:
         state = _state(database)
-        live = {agent: json.loads(text) for agent, text in database.execute("SELECT * FROM live")}
+        live = read_live(database)
+    today = wall_clock().day
     members = tuple(
-        _member_view(agent, member, live.get(agent, {}))
+        _member_view(agent, member, live.get(agent, {}), today)
         for agent, member in sorted(state.members.items())
     )
     return Overview(
@@ -244,7 +259,9 @@ def _state(database: Database) -> FederationState:
     return loaded.state
 
 
-def _member_view(agent: str, member: Member, live: dict[str, Any]) -> MemberView:
+def _member_view(agent: str, member: Member, live: dict[str, Any], today: int) -> MemberView:
+    days = days_in(live)
+    now, before = days.of(today), days.of(today - 1)
     seen = {name: value for name, value in live.items() if name in MemberView.model_fields}
     return MemberView(
         id=agent,
@@ -256,5 +273,9 @@ def _member_view(agent: str, member: Member, live: dict[str, Any]) -> MemberView
         score=member.score,
         weight=member.contribution.weight,
         base_k=member.pinned,
+        up_today=now.up,
+        down_today=now.down,
+        up_yesterday=before.up,
+        down_yesterday=before.down,
         **{"online": None, **seen},
     )

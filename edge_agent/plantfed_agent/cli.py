@@ -15,6 +15,7 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from plantfed_agent.agent_store import FILE_NAME, AgentStore, read_connection  # noqa: E402
+from plantfed_agent.link_meter import LinkMeter  # noqa: E402
 from plantfed_agent.machine import AgentMachine  # noqa: E402
 from plantfed_agent.pace import Pace  # noqa: E402
 from plantfed_agent.process_trainer import ProcessTrainer  # noqa: E402
@@ -29,6 +30,7 @@ from plantfed_shared.command_line import (  # noqa: E402
     connection_finding,
     log_to_stderr,
 )
+from plantfed_shared.day_ledger import DayLedger  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
@@ -177,7 +179,7 @@ async def _serve(settings: AgentSettings, *, leave: bool) -> bool:
 
 
 def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
-    training = settings.training
+    training, limits = settings.training, settings.link.limits()
     pace = Pace(training.min_interval_s, training.max_rounds_without_new_rows)
     machine = AgentMachine(
         settings.agent.id,
@@ -186,13 +188,16 @@ def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
         pace,
         software_version(),
         report_score=training.report_score,
+        limits=limits,
     )
+    ledger = DayLedger.from_counters(store.load_counters())
     return AgentService(
         machine,
         _bus(settings),
         ProcessTrainer(settings),
         store,
         lambda: _fingerprint(settings),
+        LinkMeter(limits, _topics(settings), ledger),
         training.look_for_new_rows_s,
     )
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from plantfed_agent.budget import LinkBudget, LinkLimits
 from plantfed_agent.events import Action, Note, Persist, Publish
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState, changed_fields, with_changes
@@ -23,22 +24,32 @@ class Desk:
         topics: of the federation.
         state: read from disk.
         pace: timers and limits.
+        limits: of its link.
 
     Attributes:
         state: as it is now.
+        link: what may be done with the link now.
         offer: the newest model announced by the coordinator.
-        max_payload_bytes: what the broker grants.
+        max_payload_bytes: what the broker grants and the link carries at once.
         window_bytes: how much may be on its way to this machine at once.
     """
 
-    def __init__(self, agent: str, topics: Topics, state: AgentState, pace: Pace) -> None:
+    def __init__(
+        self,
+        agent: str,
+        topics: Topics,
+        state: AgentState,
+        pace: Pace,
+        limits: LinkLimits | None = None,
+    ) -> None:
         self.agent = agent
         self.topics = topics
         self.pace = pace
         self.state = state
+        self.link = LinkBudget(limits or LinkLimits(), topics, agent)
         self.offer: ModelOffer | None = None
         self.max_payload_bytes = MAX_MESSAGE_BYTES
-        self.window_bytes = WINDOW_BYTES
+        self.window_bytes = min(WINDOW_BYTES, self.link.largest_window)
         self._persisted = state
         self._actions: list[Action] = []
 

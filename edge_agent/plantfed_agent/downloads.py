@@ -10,12 +10,13 @@ from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
-from plantfed_agent.fetching import LONGEST_PATIENCE_S, Fetch, ModelFetch, Patience, Purpose
+from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Chunk, Content, ModelName
+from plantfed_shared.messages import Chunk, Content, Epoch, ModelName
+from plantfed_shared.patience import LONGEST_PATIENCE_S, Patience
 
 
 class FetchedModel(NamedTuple):
@@ -42,9 +43,13 @@ class Downloads:
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+
+    Attributes:
+        last_step_bytes: of the last model that came as a difference.
     """
 
     def __init__(self, desk: Desk, membership: Membership) -> None:
+        self.last_step_bytes: int | None = None
         self._desk = desk
         self._membership = membership
         self._named: Fetch | None = None
@@ -56,27 +61,39 @@ class Downloads:
         """Whether something is on its way, or asked for."""
         return self._named is not None or self._model is not None
 
+    @property
+    def model_has_begun(self) -> bool:
+        """Whether a part of a model is here: it is finished, when the link allows."""
+        return self._model is not None and self._model.has_begun
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether the coordinator has answered on this connection: before, a NEED may be lost."""
+        link, welcome = self._membership.link, self._membership.welcome
+        return link is Link.JOINED or (link is Link.JOINING and welcome is not None)
+
     def next_timer(self) -> float | None:
         """When something has to be asked for again."""
-        if self._membership.link is Link.OFFLINE:
+        if not self._is_heard:
             return None
         due = [fetch.patience.due for fetch in (self._named, self._model) if fetch is not None]
         return min((d for d in due if d < inf), default=None)
 
     def take_timers(self, now: float) -> None:
         """Ask again for what has not come."""
-        if self._membership.link is Link.OFFLINE:
+        if not self._is_heard:
             return
         for fetch in (self._named, self._model):
             if fetch is not None and now >= fetch.patience.due:
-                self._desk.send(fetch.request_again(now))
+                fetch.give_up()
+                self._ask(fetch, now)
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
         if self._named is not None:
-            self._named.patience.due = now
+            self._named.wait(now)
         if self._model is not None and self._model.has_begun:
-            self._model.patience.due = now
+            self._model.wait(now)
         else:
             self._model = None
 
@@ -89,24 +106,38 @@ class Downloads:
             now: monotonic seconds.
             wants_model: a newer model is known, and there is use for it.
         """
-        if self._membership.link is Link.JOINING and self._membership.welcome is None:
+        if not self._is_heard:
             return  # what is half here is kept for after the join
         want = self._named_want()
         if want is None:
             self._named = None
         elif self._named is None or (self._named.purpose, self._named.content) != want:
-            self._named = Fetch(*want, Patience(now), self._desk.window_bytes)
-            self._desk.send(self._named.request(now))
+            self._named = Fetch(*want, Patience(now))
+            self._ask(self._named, now)
         if self._model is not None and self._model.epoch != self._desk.state.epoch:
             self._model = None
         joined = self._membership.link is Link.JOINED
         if want is None and joined and self._desk.has_definition() and wants_model:
             self._want_model(now)
 
-    def stand(self) -> None:
-        """An update that was just sent asks for the model after it."""
+    def _ask(self, fetch: Fetch | ModelFetch, now: float) -> None:
+        """Ask for what is missing, as much of it as the link allows now."""
+        pull = self._desk.link.pull(fetch.missing_bytes, now)
+        if pull.window_bytes:
+            # less may be on its way than before, the less of the day's budget is left
+            if pull.window_bytes > fetch.bytes_on_their_way:
+                self._desk.send(fetch.request(pull, now))
+            return
+        fetch.wait(pull.not_before)
+        if isinstance(fetch, Fetch) and fetch.purpose is Purpose.DUAL:
+            # another hello before it is here would be given yet another incarnation
+            self._membership.wait_for_dual(pull.not_before)
+
+    def stand(self, window_bytes: int) -> None:
+        """An update that was just sent asks for the model after it, so much of it at first."""
         if self._model is None:
             self._model = self._model_fetch(inf)
+            self._model.window_bytes = window_bytes
 
     def fall(self) -> None:
         """That update was not applied: nothing will come of it."""
@@ -126,7 +157,7 @@ class Downloads:
     def _want_model(self, now: float) -> None:
         if self._model is None:
             self._model = self._model_fetch(now)
-            self._desk.send(self._model.request(now))
+            self._ask(self._model, now)
         elif self._model.patience.due == inf:
             self._model.patience.begin(now)
 
@@ -134,17 +165,23 @@ class Downloads:
         have, epoch = self._desk.state.model_name, self._desk.state.epoch
         if have is not None and (have.epoch != epoch or self._desk.state.model is None):
             have = None
-        return ModelFetch(epoch, have, Patience(due), self._desk.window_bytes, self._last)
+        return self._model_to_fetch(epoch, have, Patience(due))
+
+    def _model_to_fetch(
+        self, epoch: Epoch | None, have: ModelName | None, patience: Patience
+    ) -> ModelFetch:
+        window, ahead = self._desk.window_bytes, self._desk.link.asks_ahead
+        return ModelFetch(epoch, have, patience, window, ahead, self._last)
 
     # ------------------------------------------------------------------ what comes
 
-    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float) -> None:
         """A STATE with an offer and no verdict answers a NEED that can't be served any more.
 
-        While joining it answers the HELLO, and says nothing of a model that is half here: on a link
-        that is cut now and then, beginning anew at every reconnect would never end.
+        One that answers a HELLO says nothing of a model that is half here: on a link that is cut
+        now and then, beginning anew at every reconnect would never end.
         """
-        if self._model is not None and self._model.has_begun and was_joined:
+        if self._model is not None and self._model.has_begun:
             self._model.begin_anew()
             self._model.patience.due = now
 
@@ -172,7 +209,7 @@ class Downloads:
         whole = fetch.finished()
         if whole is None:
             if more:
-                self._desk.send(fetch.request(now))
+                self._ask(fetch, now)
             return None
         if fetch.purpose is Purpose.DEFINITION:
             return FetchedDefinition(whole)
@@ -194,9 +231,7 @@ class Downloads:
         """What came is what was promised, so that it may never be right: not at network speed."""
         if self._named is not None:
             due = Patience(now + LONGEST_PATIENCE_S)
-            self._named = Fetch(
-                self._named.purpose, self._named.content, due, self._desk.window_bytes
-            )
+            self._named = Fetch(self._named.purpose, self._named.content, due)
 
     def _take_part_of_model(
         self, fetch: ModelFetch, chunk: Chunk, piece: memoryview, now: float
@@ -205,7 +240,7 @@ class Downloads:
         whole = fetch.finished()
         if whole is None:
             if more:
-                self._desk.send(fetch.request(now))
+                self._ask(fetch, now)
             return None
         self._model, self._last = None, fetch.ignored
         try:
@@ -213,7 +248,7 @@ class Downloads:
         except PeerError:
             # a whole model, and not at network speed
             due = Patience(now + LONGEST_PATIENCE_S)
-            self._model = ModelFetch(fetch.epoch, None, due, self._desk.window_bytes, self._last)
+            self._model = self._model_to_fetch(fetch.epoch, None, due)
             raise
 
     def _model_in(self, whole: bytes) -> FetchedModel | None:
@@ -229,6 +264,8 @@ class Downloads:
             if found.name.k <= here.k:
                 return None
             base = state.model if here.k == found.step.base_k else None
+        if base is not None:
+            self.last_step_bytes = len(whole)
         return FetchedModel(found.name, found.model(base))
 
     def _dual_in(self, encoded: bytes, wanted: int) -> Integers:

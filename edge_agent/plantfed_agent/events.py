@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_shared.day_ledger import Spent
 from plantfed_shared.errors import PlantfedError
+from plantfed_shared.local_time import LocalTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,17 @@ class BusDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class MessageArrived:
-    """A payload on one of the agent's subscriptions."""
+    """A payload on one of the agent's subscriptions.
+
+    Attributes:
+        topic: it came on.
+        payload: of the message.
+        retained: the broker kept it: nobody need be there now who says so.
+    """
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,23 @@ class RowsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRead:
+    """What clock and byte counters say; told before every other event where the link is limited.
+
+    Attributes:
+        local: time on the wall.
+        spent: MQTT bytes of its day.
+        bytes_in: MQTT bytes received since the agent was started.
+        waiting: MQTT bytes of bulk that were handed over and have not yet left.
+    """
+
+    local: LocalTime
+    spent: Spent
+    bytes_in: int
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveRequested:
     """The operator of this machine wants it out of the federation for good."""
 
@@ -72,6 +98,7 @@ Event = (
     | RoundDone
     | RoundFailed
     | RowsChanged
+    | LinkRead
     | LeaveRequested
 )
 

@@ -3,42 +3,16 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from plantfed_agent.budget import Pull
 from plantfed_shared.codec import largest_encoding_bytes, peek_step
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import Chunk, Content, Epoch, ModelName, ModelStep, Need, Want
+from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
-FIRST_PATIENCE_S = 15.0
-LONGEST_PATIENCE_S = 120.0
 STEP_BYTES = 64
 """More than a model's content has before its integers."""
-
-
-@dataclass(slots=True)
-class Patience:
-    """When to ask again for what does not come.
-
-    Attributes:
-        due: monotonic seconds.
-    """
-
-    due: float
-    _patience_s: float = FIRST_PATIENCE_S
-
-    def begin(self, now: float) -> None:
-        """Something was asked for, or has come."""
-        self.due = now + self._patience_s
-
-    def lose(self) -> None:
-        """Nothing came: wait longer the next time."""
-        self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
-
-    def regain(self) -> None:
-        """Half a window is complete."""
-        # halved, not forgotten: where one chunk takes longer than the first patience, all that
-        # is asked for twice would lie before it in the broker's queue, more and more of it
-        self._patience_s = max(self._patience_s / 2, FIRST_PATIENCE_S)
 
 
 class Purpose(StrEnum):
@@ -56,27 +30,43 @@ class Fetch:
         purpose: why.
         content: what.
         patience: until it is asked for again.
+        asked: whether an answer is awaited.
     """
 
     purpose: Purpose
     content: Content
     patience: Patience
-    window_bytes: int = WINDOW_BYTES
+    asked: bool = True
     _assembly: Assembly = field(init=False)
 
     def __post_init__(self) -> None:
-        self._assembly = Assembly(self.content, self.window_bytes)
+        self._assembly = Assembly(self.content)
 
-    def request(self, now: float) -> Need:
-        """What to ask for now."""
-        self.patience.begin(now)
-        return self._assembly.next_need()
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes not yet received."""
+        return self._assembly.missing_bytes
 
-    def request_again(self, now: float) -> Need:
-        """Nothing came for too long."""
-        self.patience.lose()
+    @property
+    def bytes_on_their_way(self) -> int:
+        """Bytes asked for and not yet received."""
+        return self._assembly.bytes_on_their_way
+
+    def wait(self, not_before: float) -> None:
+        """Nothing is awaited, and nothing asked for before a time."""
+        self.patience.due, self.asked = not_before, False
+
+    def give_up(self) -> None:
+        """What is on its way will not come; if it was awaited, be more patient with the next."""
+        if self.asked:
+            self.patience.lose()
         self._assembly.lost()
-        return self.request(now)
+
+    def request(self, pull: Pull, now: float) -> Need:
+        """What to ask for now, where less is on its way than the link allows."""
+        self.patience.begin(now)
+        self.asked = True
+        return _next_need(self._assembly, pull)
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -86,11 +76,7 @@ class Fetch:
         """
         if chunk.content != self.content:
             return False
-        self.patience.begin(now)
-        more = self._assembly.accept(chunk.offset, piece)
-        if more:
-            self.patience.regain()
-        return more
+        return _accept(self._assembly, chunk, piece, self.patience if self.asked else None, now)
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.
@@ -109,14 +95,19 @@ class ModelFetch:
         epoch: that the model must be of.
         have: the model it may be the difference from.
         patience: until it is asked for again.
+        window_bytes: how much of it was asked for at first, if it was asked for.
+        asks_ahead: whether more is asked for before all of that is here.
         ignored: the content that came last: late copies of it are not what is wanted now.
+        asked: whether an answer is awaited.
     """
 
     epoch: Epoch | None
     have: ModelName | None
     patience: Patience
     window_bytes: int = WINDOW_BYTES
+    asks_ahead: bool = True
     ignored: Content | None = None
+    asked: bool = True
     _assembly: Assembly | None = field(init=False, default=None)
 
     @property
@@ -129,19 +120,35 @@ class ModelFetch:
         """Which model it is, once its beginning is here."""
         return None if self._assembly is None else peek_step(self._assembly.beginning(STEP_BYTES))
 
-    def request(self, now: float) -> Want | Need:
-        """What to ask for now."""
-        self.patience.begin(now)
-        if self._assembly is None:
-            return Want(have=self.have, window=self.window_bytes)
-        return self._assembly.next_need(self.step)
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes not yet received; of a model that has not begun, a window."""
+        return WINDOW_BYTES if self._assembly is None else self._assembly.missing_bytes
 
-    def request_again(self, now: float) -> Want | Need:
-        """Nothing came for too long."""
-        self.patience.lose()
+    @property
+    def bytes_on_their_way(self) -> int:
+        """Bytes asked for and not yet received; 0 before the beginning."""
+        return 0 if self._assembly is None else self._assembly.bytes_on_their_way
+
+    def wait(self, not_before: float) -> None:
+        """Nothing is awaited, and nothing asked for before a time."""
+        self.patience.due, self.asked = not_before, False
+
+    def give_up(self) -> None:
+        """What is on its way will not come; if it was awaited, be more patient with the next."""
+        if self.asked:
+            self.patience.lose()
         if self._assembly is not None:
             self._assembly.lost()
-        return self.request(now)
+
+    def request(self, pull: Pull, now: float) -> Want | Need:
+        """What to ask for now, where less is on its way than the link allows."""
+        self.patience.begin(now)
+        self.asked = True
+        if self._assembly is not None:
+            return _next_need(self._assembly, pull, self.step)
+        self.window_bytes, self.asks_ahead = pull.window_bytes, pull.asks_ahead
+        return Want(have=self.have, window=pull.window_bytes)
 
     def begin_anew(self) -> None:
         """The coordinator does not have the rest of it any more."""
@@ -159,15 +166,11 @@ class ModelFetch:
             limit = STEP_BYTES + largest_encoding_bytes(lattice)
             if chunk.content.size > limit:
                 raise PeerError(f"a model of {chunk.content.size} bytes; it has at most {limit}")
-            self._assembly = Assembly(chunk.content, self.window_bytes)
+            self._assembly = Assembly(chunk.content, self.window_bytes, self.asks_ahead)
             self._assembly.opened()
         elif self._assembly.content != chunk.content:
             return False
-        self.patience.begin(now)
-        more = self._assembly.accept(chunk.offset, piece)
-        if more:
-            self.patience.regain()
-        return more
+        return _accept(self._assembly, chunk, piece, self.patience if self.asked else None, now)
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.
@@ -181,3 +184,20 @@ class ModelFetch:
         if whole is not None:
             self.ignored = self._assembly.content
         return whole
+
+
+def _next_need(assembly: Assembly, pull: Pull, step: ModelStep | None = None) -> Need:
+    assembly.window_bytes, assembly.asks_ahead = pull.window_bytes, pull.asks_ahead
+    return assembly.next_need(step, pull.range_bytes)
+
+
+def _accept(
+    assembly: Assembly, chunk: Chunk, piece: memoryview, patience: Patience | None, now: float
+) -> bool:
+    """Take in a chunk; ``patience`` is None while nothing may be asked for anyway."""
+    if patience is not None:
+        patience.begin(now)
+    more = assembly.accept(chunk.offset, piece)
+    if more and patience is not None:
+        patience.regain()
+    return more

@@ -84,6 +84,7 @@ def carry_out(
         sets.train,
         _rows(task, HEAD_PHASE, len(sets.train), row_order),
         _rows(task, SHARED_PHASE, len(sets.train), row_order),
+        head_only=task.head_only,
     )
     return TrainingOutcome(
         shared=result.shared,

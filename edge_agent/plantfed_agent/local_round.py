@@ -138,6 +138,8 @@ def run_round(
     samples: Samples,
     head_rows: RowBatches,
     shared_rows: RowBatches,
+    *,
+    head_only: bool = False,
 ) -> RoundResult:
     """Train as the mode wants it.
 
@@ -150,6 +152,7 @@ def run_round(
         head_rows: row numbers of each step of the head phase, or of head and shared parameters
             where they are trained together; not touched when there is nothing to train.
         shared_rows: row numbers of each step of the shared phase.
+        head_only: take the steps of the head alone; the shared parameters stay at the base.
 
     Raises:
         TrainingError: the numbers are no longer finite.
@@ -165,7 +168,9 @@ def run_round(
     shared_part = _Part(shared, specification.shared, pulls.shared)
     # numbers that overflow are reported once, at the end, as what they mean
     with np.errstate(over="ignore", invalid="ignore"):
-        if rule.together:
+        if head_only:
+            loss = descent.run((head_part,), head_rows)
+        elif rule.together:
             loss = descent.run((head_part, shared_part), head_rows)
         else:
             if head.size:

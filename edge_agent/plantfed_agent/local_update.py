@@ -1,21 +1,42 @@
 """From a state to a local round, and from its outcome to the update that is sent: pure."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from plantfed_agent.lengths import part_of_keep, shrinks
 from plantfed_agent.need import need_after
-from plantfed_agent.selection import memory_after, selected, wanted_change
+from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_integers
-from plantfed_shared.lattice import check_magnitude, checksum
+from plantfed_shared.definition import Compression
+from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Update
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 
+ENVELOPE_BYTES = 128
+"""What an UPDATE has at most besides the change."""
 
-def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
+
+def everything(_usual_bytes: int) -> float:
+    """Of the usual share of a change is sent where no budget is short."""
+    return 1.0
+
+
+def task_of(
+    agent: str, state: AgentState, terms: Terms, *, head_only: bool = False
+) -> TrainingTask:
     """The round on the model that was fetched last.
+
+    Args:
+        agent: its id.
+        state: with the model.
+        terms: of the federation.
+        head_only: whether to train the head alone.
 
     Raises:
         ValueError: no model was fetched yet.
@@ -31,7 +52,16 @@ def task_of(agent: str, state: AgentState, terms: Terms) -> TrainingTask:
         dual=lattice.to_floats(dual),
         head=state.head,
         definition=terms.definition,
+        head_only=head_only,
     )
+
+
+def after_head_round(state: AgentState, outcome: TrainingOutcome) -> AgentState:
+    """The state with the head of a round that trained nothing else: nothing is to be sent.
+
+    ``trained_on`` stays, so that the same model is trained on in full once there is budget.
+    """
+    return with_changes(state, **_what_every_round_leaves(state, outcome))
 
 
 def after_round(
@@ -41,6 +71,7 @@ def after_round(
     *,
     report_score: bool,
     want: int = 0,
+    kept_factor: Callable[[int], float] = everything,
 ) -> AgentState:
     """The state with the round's head, memory and UPDATE; the dual waits for the verdict.
 
@@ -50,6 +81,8 @@ def after_round(
         outcome: of the round on ``state.model``.
         report_score: whether the update carries the score.
         want: bytes of the next model that the coordinator may send by itself.
+        kept_factor: asked with the UPDATE's bytes at the usual share; what part of them to send,
+            in (0, 1].  A dense change is sent whole.
 
     Raises:
         SaturationError: the numbers are not finite or too large for the lattice.
@@ -62,7 +95,11 @@ def after_round(
     wanted = wanted_change(algorithm, state.memory, base, outcome.shared)
     compression = terms.definition.compression
     need = need_after(state.need, compression, outcome.start_loss)
-    change = selected(lattice, compression, need.keep, wanted)
+    change, encoded = _made(lattice, compression, need.keep, wanted)
+    factor = kept_factor(ENVELOPE_BYTES + len(encoded))
+    if shrinks(compression) and factor < 1:
+        keep = need.keep * part_of_keep(factor)
+        change, encoded = _made(lattice, compression, keep, wanted)
     dual = state.dual
     if algorithm.has_duals:
         dual = check_magnitude(state.dual_after(lattice, change))
@@ -76,24 +113,37 @@ def after_round(
         score=outcome.score if report_score else None,
         want=want,
     )
-    same_rows = outcome.data_fingerprint == state.data_fingerprint
     return with_changes(
         state,
-        head=outcome.head,
         memory=memory_after(lattice, algorithm, wanted, change),
         need=need,
-        outstanding=wire.encode(update, encode_integers(change, lattice, compression.coding)),
+        outstanding=wire.encode(update, encoded),
         trained_on=state.model_name,
-        rounds=state.rounds + 1,
-        rounds_on_these_rows=state.rounds_on_these_rows + 1 if same_rows else 1,
-        data_fingerprint=outcome.data_fingerprint,
-        loss=outcome.loss,
-        score=outcome.score,
-        n_samples=outcome.n_samples,
+        **_what_every_round_leaves(state, outcome),
     )
 
 
-def wants_next(outstanding: bytes) -> bool:
-    """Whether an update asks for the model after it."""
+def _made(
+    lattice: Lattice, compression: Compression, keep: float, wanted: Changes
+) -> tuple[Integers, bytes]:
+    change = selected(lattice, compression, keep, wanted)
+    return change, encode_integers(change, lattice, compression.coding)
+
+
+def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dict[str, Any]:
+    same_rows = outcome.data_fingerprint == state.data_fingerprint
+    return {
+        "head": outcome.head,
+        "rounds": state.rounds + 1,
+        "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
+        "data_fingerprint": outcome.data_fingerprint,
+        "loss": outcome.loss,
+        "score": outcome.score,
+        "n_samples": outcome.n_samples,
+    }
+
+
+def window_wanted(outstanding: bytes) -> int:
+    """How much an update asks for of the model after it, bytes; 0 for nothing."""
     message = wire.decode_own(outstanding, Kind.UPDATE).message
-    return isinstance(message, Update) and message.want > 0
+    return message.want if isinstance(message, Update) else 0

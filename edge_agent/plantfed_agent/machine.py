@@ -5,6 +5,7 @@ the order persist, publish.  Its two halves run side by side: :class:`Membership
 with the coordinator, :class:`Rounds` what it works on; both write to one :class:`Desk`.
 """
 
+from plantfed_agent.budget import LinkBudget, LinkLimits
 from plantfed_agent.desk import Desk
 from plantfed_agent.events import (
     Action,
@@ -12,6 +13,7 @@ from plantfed_agent.events import (
     BusDisconnected,
     Event,
     LeaveRequested,
+    LinkRead,
     MessageArrived,
     RoundDone,
     RoundFailed,
@@ -38,6 +40,7 @@ class AgentMachine:
         pace: timers and limits.
         software: version, told to the coordinator.
         report_score: whether updates carry the score of the machine's own model.
+        limits: of its link.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class AgentMachine:
         software: str,
         *,
         report_score: bool = True,
+        limits: LinkLimits | None = None,
     ) -> None:
-        self._desk = Desk(agent, topics, state, pace)
+        self._desk = Desk(agent, topics, state, pace, limits)
         self._membership = Membership(self._desk, software)
         self._rounds = Rounds(self._desk, self._membership, report_score=report_score)
 
@@ -65,6 +69,11 @@ class AgentMachine:
         return self._membership.link
 
     @property
+    def budget(self) -> LinkBudget:
+        """What may be done with the link now."""
+        return self._desk.link
+
+    @property
     def work(self) -> Work:
         """What we are busy with."""
         return self._rounds.work
@@ -76,9 +85,10 @@ class AgentMachine:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in one event; returns what to do: persist first, everything else after it."""
+        self._desk.link.refused = False
         match event:
             case BusConnected(max_payload_bytes):
-                self._desk.max_payload_bytes = max_payload_bytes
+                self._desk.max_payload_bytes = self._desk.link.largest_payload(max_payload_bytes)
                 self._membership.connected(now)
                 self._rounds.connected(now)
             case BusDisconnected():
@@ -91,6 +101,8 @@ class AgentMachine:
                 self._rounds.take_failure(ticket, error, now)
             case RowsChanged(fingerprint):
                 self._rounds.take_rows(fingerprint)
+            case LinkRead():
+                self._desk.link.take(event, now)
             case LeaveRequested():
                 self._membership.leave(now)
             case TimerDue():
@@ -113,20 +125,21 @@ class AgentMachine:
             if address.agent not in (self._desk.agent, EVERYBODY):
                 raise PeerError("not for this agent", where=event.topic)
             if self._membership.link is not Link.OFFLINE:
-                self._dispatch(envelope, now)
+                self._dispatch(envelope, now, retained=event.retained)
         except PeerError as error:
             self._desk.note(f"ignored a message: {error}", warning=True)
 
-    def _dispatch(self, envelope: wire.Envelope, now: float) -> None:
+    def _dispatch(self, envelope: wire.Envelope, now: float, *, retained: bool) -> None:
         match envelope.message:
             case Manifest(offer=offer):
-                self._membership.take_offer(offer, now)
+                self._membership.take_manifest(offer, now, retained=retained)
             case State() as message:
                 was_joined = self._membership.link is Link.JOINED
                 outstanding = self._desk.state.outstanding
                 self._membership.take_state(message, now)
-                if message.offer is not None and message.verdict is None:
-                    self._rounds.content_may_be_gone(now, was_joined=was_joined)
+                bare = message.offer is not None and message.verdict is None
+                if bare and was_joined and not self._membership.expects_another_answer():
+                    self._rounds.content_may_be_gone(now)
                 if message.verdict is not None and self._desk.state.outstanding is not outstanding:
                     self._rounds.take_verdict(message.verdict.code)
             case Welcome() as message:
@@ -136,4 +149,4 @@ class AgentMachine:
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:
-                self._rounds.serve(message)
+                self._rounds.serve(message, envelope.digest, now)

@@ -38,6 +38,10 @@ MAX_DISAGREEMENTS = 3
 """Answers to HELLO that don't fit the state on disk before the agent begins anew."""
 
 
+MAX_ECHOES = 4
+"""Answers that are expected after the first, where HELLO was said again: some may be lost."""
+
+
 class Link(StrEnum):
     """How we stand with the coordinator."""
 
@@ -68,6 +72,8 @@ class Membership:
         self._desk = desk
         self._software = software
         self._disagreements = 0
+        self._removed = False
+        self._hellos = 0
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -92,6 +98,13 @@ class Membership:
             self._desk.pace.hello.again(now)
             self._say_hello()
 
+    def take_manifest(self, offer: ModelOffer, now: float, *, retained: bool) -> None:
+        """A model is announced to all, now or, where it is retained, some time ago."""
+        self.take_offer(offer, now)
+        if not retained and self.link is Link.JOINING and self.welcome is None:
+            # a coordinator that has just come back did not hear our hello
+            self._hurry_hello(now)
+
     def take_offer(self, offer: ModelOffer, now: float) -> None:
         """A model is announced, in a manifest or by a STATE."""
         if self.welcome is not None and offer.name.epoch != self.welcome.epoch:
@@ -103,7 +116,7 @@ class Membership:
             self._rejoin(now)
             if self.link is Link.JOINING and self.welcome is None:
                 # a coordinator that has just come up did not hear our hello
-                self._desk.pace.hello.hurry(now)
+                self._hurry_hello(now)
             return
         match standing_of_model(self._desk.state, offer.name):
             case Standing.SAME | Standing.NEWER:
@@ -122,6 +135,7 @@ class Membership:
         elif code is Code.REMOVED and self.link is Link.JOINED:
             self._join(now)  # it may be an old one: only the answer to a hello counts
         elif code is Code.REMOVED:
+            self._removed = True
             self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
             self._desk.note("the operator has removed this agent from the federation", warning=True)
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
@@ -132,6 +146,14 @@ class Membership:
                 self._take_disagreement(message, code, now)
             else:
                 self._take_agreement(message, meaning, now)
+
+    def expects_another_answer(self) -> bool:
+        """Whether a STATE after the join may answer a HELLO that was said again; call it for each.
+
+        On a slow link, or after the coordinator's absence, every HELLO gets its answer in the end.
+        """
+        self._hellos = min(self._hellos, MAX_ECHOES + 1) - 1
+        return self._hellos > 0
 
     def take_welcome(self, welcome: Welcome, now: float) -> None:
         """The coordinator gives us a new incarnation; its dual may have to be fetched first."""
@@ -183,9 +205,15 @@ class Membership:
         self.link = Link.JOINING
         self.welcome = None
         self._disagreements = disagreements
+        self._removed = False
+        self._hellos = 0
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
+
+    def _hurry_hello(self, now: float) -> None:
+        if not self._removed:  # else it was heard, and answered for ten minutes
+            self._desk.pace.hello.hurry(now)
 
     def _joined(self) -> None:
         if self.link is Link.JOINING and self.welcome is None:
@@ -200,6 +228,7 @@ class Membership:
         # an agent whose own disk can't be brought to agree begins anew, with the coordinator's dual
         lost = self._disagreements >= MAX_DISAGREEMENTS
         outstanding = state.outstanding
+        self._hellos += 1
         self._desk.send(
             Hello(
                 epoch=state.epoch,

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from plantfed_agent.desk import Desk
 from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
 from plantfed_agent.events import Publish, Stop, Train
-from plantfed_agent.local_update import after_round, task_of, wants_next
+from plantfed_agent.lengths import model_bytes, next_update_bytes
+from plantfed_agent.local_update import after_head_round, after_round, task_of, window_wanted
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
@@ -25,8 +26,9 @@ from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
 from plantfed_shared.messages import Chunk, Code, ModelName, Need, Offer, Start
+from plantfed_shared.patience import Answered
 from plantfed_shared.terms import Terms
-from plantfed_shared.topics import Kind
+from plantfed_shared.topics import COORDINATOR, Kind
 from plantfed_shared.transfer import Blob, chunks
 
 
@@ -43,6 +45,7 @@ class _Job(NamedTuple):
     ticket: int
     base: ModelName
     welcomes: int
+    head_only: bool
 
 
 class Rounds:
@@ -61,6 +64,10 @@ class Rounds:
         self._report_score = report_score
         self._downloads = Downloads(desk, membership)
         self._job: _Job | None = None
+        self._begun: bytes | None = None
+        self._head_trained_on: ModelName | None = None
+        self._usual_bytes: int | None = None
+        self._answered = Answered()
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -86,7 +93,9 @@ class Rounds:
         """When something is due by time alone."""
         resend = self._desk.pace.resend.due
         due = [t for t in (resend, self._downloads.next_timer()) if t is not None]
-        if self._membership.link is Link.JOINED and self.work is Work.IDLE:
+        if self._desk.link.refused:
+            due.append(self._desk.link.next_change_at())
+        elif self._membership.link is Link.JOINED and self.work is Work.IDLE:
             if self.resting and self._can_refresh():
                 due.append(self._desk.pace.next_refresh_at)
             elif self._can_train():
@@ -103,11 +112,12 @@ class Rounds:
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
+        self._answered.forget()
         self._downloads.connected(now)
 
-    def content_may_be_gone(self, now: float, *, was_joined: bool) -> None:
+    def content_may_be_gone(self, now: float) -> None:
         """See :meth:`Downloads.content_may_be_gone`."""
-        self._downloads.content_may_be_gone(now, was_joined=was_joined)
+        self._downloads.content_may_be_gone(now)
 
     def take_verdict(self, code: Code) -> None:
         """A late answer waits for the next invitation, which may be to the same model."""
@@ -117,7 +127,9 @@ class Rounds:
             self.invitation = None
 
     def take_invitation(self, invitation: Start, now: float) -> None:
-        """The coordinator waits for an answer to this model."""
+        """The coordinator waits for an answer to this model; a late copy takes nothing back."""
+        if self.invitation is not None and _is_before(invitation, self.invitation):
+            return
         self.invitation = invitation
         known, new = self._desk.offer, invitation.offer
         if known is None or _order(new.name) >= _order(known.name):
@@ -134,7 +146,9 @@ class Rounds:
             return
         state, offer = self._desk.state, self._desk.offer
         if state.outstanding is not None:
-            if self._desk.pace.resend.due is None:
+            if not self._desk.link.may_send(self._still_to_send(state.outstanding)):
+                self._desk.pace.resend.stop()
+            elif self._desk.pace.resend.due is None:
                 self._send_outstanding(state.outstanding, now)
         elif offer is not None and state.model_name == offer.name and self._may_train(now):
             self._train()
@@ -143,7 +157,10 @@ class Rounds:
         """A newer model is known, and there is use for it."""
         offer = self._desk.offer
         missing = offer is not None and self._desk.state.model_name != offer.name
-        return missing and (self._may_train(now) or self._may_refresh(now))
+        if not missing or not (self._may_train(now) or self._may_refresh(now)):
+            return False
+        begun = self._downloads.model_has_begun
+        return begun or self._desk.link.may_fetch(self._next_model_bytes())
 
     def _can_train(self) -> bool:
         """Everything but the time is right for a round."""
@@ -201,6 +218,7 @@ class Rounds:
             self._desk.ask(Stop(_other_structure(definition)))
             return
         self._desk.change(definition=encoded, memory=None, rounds_on_these_rows=0)
+        self._usual_bytes = self._downloads.last_step_bytes = None
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
         if self._job is not None:
@@ -222,9 +240,17 @@ class Rounds:
         state, terms = self._desk.state, self._desk.terms
         if terms is None or state.model is None or state.model_name is None:
             return
+        link = self._desk.link
+        n_bytes = next_update_bytes(state, link.kept_factor, self._usual_bytes)
+        head_only = not link.affords_update(n_bytes)
+        if head_only:
+            if not terms.has_head or self._head_trained_on == state.model_name:
+                return
+            self._head_trained_on = state.model_name
         self._tickets += 1
-        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes)
-        self._desk.ask(Train(self._tickets, task_of(self._desk.agent, state, terms)))
+        self._job = _Job(self._tickets, state.model_name, self._membership.welcomes, head_only)
+        task = task_of(self._desk.agent, state, terms, head_only=head_only)
+        self._desk.ask(Train(self._tickets, task))
 
     def take_outcome(self, ticket: int, outcome: TrainingOutcome, now: float) -> None:
         """A round is finished: its head and its update are persisted together."""
@@ -237,6 +263,9 @@ class Rounds:
             self._desk.note("a finished round is dropped: the federation has begun anew meanwhile")
             return
         self._desk.pace.round_finished(now)
+        if job.head_only:
+            self._desk.state = after_head_round(self._desk.state, outcome)
+            return
         try:
             self._desk.state = after_round(
                 self._desk.state,
@@ -244,16 +273,27 @@ class Rounds:
                 outcome,
                 report_score=self._report_score,
                 want=self._window_after_round(terms),
+                kept_factor=self._kept_factor,
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)
             self._desk.note(f"a round is dropped: {error}; lower the learning rate", warning=True)
+
+    def _kept_factor(self, usual_bytes: int) -> float:
+        self._usual_bytes = usual_bytes
+        return self._desk.link.kept_factor(usual_bytes)
+
+    def _next_model_bytes(self) -> int:
+        """About so many: as the last difference, or estimated before the first."""
+        return self._downloads.last_step_bytes or model_bytes(self._desk.state)
 
     def _window_after_round(self, terms: Terms) -> int:
         """How much of the model after this update may come by itself; 0 where it has no use."""
         if terms.definition.schedule.kind == "sync" or not terms.lattice.size:
             return 0
         if self._desk.pace.min_interval_s > STALE_AFTER_S or self.resting:
+            return 0
+        if not self._desk.link.may_fetch(self._next_model_bytes()):
             return 0
         return self._desk.window_bytes
 
@@ -282,13 +322,21 @@ class Rounds:
     # ------------------------------------------------------------------ the outstanding update
 
     def _send_outstanding(self, outstanding: bytes, now: float) -> None:
-        crossing_s = len(outstanding) / THINNEST_LINK_BYTES_PER_S
+        bytes_per_s = self._desk.link.limits.bytes_per_s or THINNEST_LINK_BYTES_PER_S
+        crossing_s = len(outstanding) / min(bytes_per_s, THINNEST_LINK_BYTES_PER_S)
         self._desk.pace.resend.start(now, at_least_s=2 * crossing_s)
         self._publish(outstanding)
 
+    def _still_to_send(self, outstanding: bytes) -> int:
+        """An update that has been offered goes on as long as there is any budget."""
+        whole = len(outstanding) <= self._desk.max_payload_bytes
+        return len(outstanding) if whole or self._begun is not outstanding else 1
+
     def _publish(self, outstanding: bytes) -> None:
-        if wants_next(outstanding):
-            self._downloads.stand()
+        self._begun = outstanding
+        window = window_wanted(outstanding)
+        if window:
+            self._downloads.stand(window)
         if len(outstanding) <= self._desk.max_payload_bytes:
             self._desk.ask(
                 Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)
@@ -296,14 +344,25 @@ class Rounds:
         else:
             self._desk.send(Offer(content=Blob.of(outstanding).content))
 
-    def serve(self, need: Need) -> None:
+    def serve(self, need: Need, digest: int, now: float) -> None:
         """The coordinator asks for pieces of the update it was offered."""
         if self._desk.state.outstanding is None:
             return
+        if self._answered.is_copy(COORDINATOR, digest, now):
+            return
         blob = Blob.of(self._desk.state.outstanding)
         if blob.content.digest == need.digest:
+            asked_bytes = 0
             for chunk, piece in chunks(blob, need.ranges, self._desk.max_payload_bytes):
+                asked_bytes += len(piece)
+                if not self._desk.link.may_go_on(asked_bytes):
+                    return
                 self._desk.send(chunk, piece)
+
+
+def _is_before(one: Start, other: Start) -> bool:
+    a, b = one.offer.name, other.offer.name
+    return a.epoch == b.epoch and a.k < b.k
 
 
 def _order(name: ModelName) -> tuple[int, int]:

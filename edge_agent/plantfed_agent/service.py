@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import monotonic
 
 from plantfed_agent.agent_store import AgentStore
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
     BusConnected,
@@ -28,10 +29,12 @@ from plantfed_agent.events import (
     TimerDue,
     Train,
 )
+from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.training import Trainer, TrainingTask
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import (
+    PUBACK_BYTES,
     Bus,
     BusEvent,
     Connected,
@@ -40,6 +43,7 @@ from plantfed_shared.bus.port import (
     Refused,
 )
 from plantfed_shared.errors import BrokerRefused, DataError, PlantfedError
+from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.agent")
 
@@ -54,7 +58,9 @@ class AgentService:
         store: has given the machine its state.
         fingerprint: of the files with the rows; raises DataError where one is missing.
         look_every_s: how often to look whether those files have changed.
+        meter: of its link; must have the machine's limits.
         clock: monotonic seconds.
+        wall_clock: local time, for budgets per day and quiet hours.
     """
 
     def __init__(
@@ -64,8 +70,10 @@ class AgentService:
         trainer: Trainer,
         store: AgentStore,
         fingerprint: Callable[[], str],
+        meter: LinkMeter,
         look_every_s: float = 30.0,
         clock: Callable[[], float] = monotonic,
+        wall_clock: WallClock = local_time,
     ) -> None:
         self._machine = machine
         self._bus = bus
@@ -73,10 +81,14 @@ class AgentService:
         self._store = store
         self._fingerprint = fingerprint
         self._look_every_s = look_every_s
+        self._meter = meter
+        self._limited = meter.limits != LinkLimits()
         self._clock = clock
+        self._wall_clock = wall_clock
         self._counted_before = store.load_counters()
         self._inbox: asyncio.Queue[tuple[Event, int | None] | BaseException] = asyncio.Queue()
         self._tasks: set[Task[None]] = set()
+        self._said_before = 0
         self._connected_once = False
         self._last_trouble = ""
         self._noted_connection: ConnectionState | None = None
@@ -109,16 +121,23 @@ class AgentService:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._trainer.stop()
             await self._bus.close()
+            self._meter.read(self._wall_clock(), self._bus.traffic)
             self._store.persist(self._machine.state, frozenset(), self._counters())
             self._store.persist_connection(self._bus.connection)
 
     async def _step(self) -> None:
         timer = self._machine.next_timer()
-        timeout = None if timer is None else max(0.0, timer - self._clock())
+        leaving = self._meter.outlet.next_at(self._clock(), bulk=self._bulk_may_go())
+        dues = [due for due in (timer, leaving) if due is not None]
+        timeout = max(0.0, min(dues) - self._clock()) if dues else None
         try:
             item = await asyncio.wait_for(self._inbox.get(), timeout)
         except TimeoutError:
-            self._act(TimerDue())
+            if timer is not None and timer <= self._clock():
+                self._act(TimerDue())
+            else:
+                self._read_link()
+                self._let_go()
             return
         if isinstance(item, BaseException):
             raise item
@@ -126,8 +145,30 @@ class AgentService:
         self._act(event)
         if token is not None:
             self._bus.acknowledge(token)
+            self._meter.outlet.sent_beside(PUBACK_BYTES, self._clock())
 
     def _act(self, event: Event) -> None:
+        self._read_link()
+        self._tell(event)
+        self._let_go()
+
+    def _read_link(self) -> None:
+        """Clock and counters come first: what the machine then does is done by what they say."""
+        reading = self._meter.read(self._wall_clock(), self._bus.traffic)
+        if self._limited:
+            self._tell(reading)
+        if self._meter.write_due:
+            self._store.persist(self._machine.state, frozenset(), self._counters())
+
+    def _let_go(self) -> None:
+        outlet, now = self._meter.outlet, self._clock()
+        for message in outlet.take_due(now, bulk=self._bulk_may_go()):
+            self._bus.publish(message.topic, message.payload, retain=message.retain)
+
+    def _bulk_may_go(self) -> bool:
+        return not (self._limited and self._machine.budget.is_quiet)
+
+    def _tell(self, event: Event) -> None:
         actions = self._machine.handle(event, self._clock())
         for action in actions:
             if isinstance(action, Persist):
@@ -137,8 +178,8 @@ class AgentService:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Publish(topic, payload, retain):
-                self._bus.publish(topic, payload, retain=retain)
+            case Publish():
+                self._meter.outlet.add(action)
             case Train(ticket, task):
                 self._begin(self._train(ticket, task))
             case Note(text, warning):
@@ -156,11 +197,20 @@ class AgentService:
             self._note_connection(event)
             match event:
                 case Connected(max_payload_bytes):
+                    self._begin_connection()
                     self._put(BusConnected(max_payload_bytes))
                 case Disconnected() | Refused():
+                    self._meter.outlet.clear()
                     self._put(BusDisconnected())
-                case Received(topic, payload, token):
-                    self._put(MessageArrived(topic, payload), token)
+                case Received(topic, payload, token, retained):
+                    self._put(MessageArrived(topic, payload, retained), token)
+
+    def _begin_connection(self) -> None:
+        """What was said on the way to it has crossed without waiting for its turn."""
+        said = self._bus.traffic.session_bytes_out
+        self._meter.outlet.clear()
+        self._meter.outlet.sent_beside(said - self._said_before, self._clock())
+        self._said_before = said
 
     def _note_connection(self, event: BusEvent) -> None:
         connection = self._bus.connection
@@ -225,4 +275,5 @@ class AgentService:
             "messages_up": traffic.messages_out,
             "messages_down": traffic.messages_in,
         }
-        return {n: self._counted_before.get(n, 0) + v for n, v in since_start.items()}
+        since_ever = {n: self._counted_before.get(n, 0) + v for n, v in since_start.items()}
+        return {**since_ever, **self._meter.counters()}

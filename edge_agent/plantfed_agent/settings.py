@@ -38,17 +38,25 @@ All keys, with an example or the default:
     rest_after_s = 20.0                  # the training process ends after so long without work
     look_for_new_rows_s = 30.0           # how often to look whether the files have changed
     report_score = true
+
+    [link]
+    rate_limit = "32 kbit/s"             # each direction; or bit/s as a number; none: no limit
+    daily_budget = { up = "500 KB", down = "2 MB" }  # per local day; either may be left out
+    quiet_hours = ["07:00-09:00"]        # local time: no updates, no models
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from plantfed_agent.budget import LinkLimits, QuietHours
 from plantfed_agent.column_mapping import ColumnMapping
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.quantities import rate, shown_size, size
 from plantfed_shared.settings_file import read_settings
 from plantfed_shared.topics import Topics, check_id
 
@@ -128,6 +136,85 @@ class TrainingSection(Settings):
     report_score: bool = True
 
 
+SLOWEST_RATE = 8000
+"""bit/s: below it not even control messages would keep to the rate."""
+SMALLEST_DAY_BYTES = 20_000
+"""About what an agent without bulk traffic says and hears in a day, several times."""
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+
+
+def _enough_rate(value: object) -> int:
+    found = rate(value)
+    if found < SLOWEST_RATE:
+        raise ValueError(
+            f"too slow to talk over: give {SLOWEST_RATE} bit/s or more, or leave it out"
+        )
+    return found
+
+
+def _enough_bytes(value: object) -> int:
+    found = size(value)
+    if found < SMALLEST_DAY_BYTES:
+        least = shown_size(SMALLEST_DAY_BYTES)
+        raise ValueError(f"too little even without updates: give {least} or more, or leave it out")
+    return found
+
+
+def _quiet_hours(value: object) -> QuietHours:
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (match[3] == "24" and match[4] != "00"):
+        raise ValueError('write hours such as "07:00-09:00", local time')
+    start_h, start_min, end_h, end_min = (int(group) for group in match.groups())
+    hours = QuietHours(3600 * start_h + 60 * start_min, (3600 * end_h + 60 * end_min) % 86400)
+    if hours.start_s == hours.end_s:
+        raise ValueError("begins when it ends: give the hours that are to be quiet")
+    return hours
+
+
+class DailyBudget(Settings):
+    """MQTT bytes per local calendar day.
+
+    Attributes:
+        up: to the broker; None for any number.
+        down: from it.
+    """
+
+    up: Annotated[int, BeforeValidator(_enough_bytes)] | None = None
+    down: Annotated[int, BeforeValidator(_enough_bytes)] | None = None
+
+
+class LinkSection(Settings):
+    """What this machine may do with its link to the broker.
+
+    Attributes:
+        rate_limit: bit/s in each direction, of MQTT bytes; never exceeded by more than 5 % in any
+            10 s.
+        daily_budget: bytes per day.
+        quiet_hours: without updates and models; ``HH:MM-HH:MM``, which may pass midnight.
+    """
+
+    rate_limit: Annotated[int, BeforeValidator(_enough_rate)] | None = None
+    daily_budget: DailyBudget = DailyBudget()
+    quiet_hours: tuple[Annotated[QuietHours, BeforeValidator(_quiet_hours)], ...] = ()
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Self:
+        quiet = self.quiet_hours
+        # hours begin and end at full minutes, so these are all there are
+        if all(any(q.left_s(s) for q in quiet) for s in range(0, 86400, 60)):
+            raise ValueError("quiet_hours cover the whole day: leave some of it for updates")
+        return self
+
+    def limits(self) -> LinkLimits:
+        """As the machine is told."""
+        return LinkLimits(
+            bytes_per_s=None if self.rate_limit is None else self.rate_limit / 8,
+            day_up=self.daily_budget.up,
+            day_down=self.daily_budget.down,
+            quiet=self.quiet_hours,
+        )
+
+
 class AgentSettings(Settings):
     """All of ``agent.toml``."""
 
@@ -135,6 +222,7 @@ class AgentSettings(Settings):
     broker: BrokerSection
     data: DataSection
     training: TrainingSection = TrainingSection()
+    link: LinkSection = LinkSection()
 
     def resolved(self, folder: Path) -> "AgentSettings":
         """The same with every relative path taken from a folder."""
@@ -148,6 +236,7 @@ class AgentSettings(Settings):
                 }
             ),
             training=self.training,
+            link=self.link,
         )
 
 

@@ -22,6 +22,7 @@ class TrainingTask:
         dual: float32 (shared,), the scaled dual w in parameter units.
         head: float32 (personal,), or None for the initial head.
         definition: of the federation.
+        head_only: train the head alone and leave the shared parameters at ``base``.
     """
 
     agent: str
@@ -30,6 +31,7 @@ class TrainingTask:
     dual: Floats
     head: Floats | None
     definition: FederationDefinition
+    head_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,25 @@
 """What a reader may know of an agent, running or not, from its state on disk."""
 
+from typing import Any
+
 from pydantic import BaseModel
 
 from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
+from plantfed_agent.budget import LinkBudget
+from plantfed_agent.events import LinkRead
 from plantfed_agent.inprocess import initial_head
+from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.settings import AgentSettings
+from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import whole_model
+from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
+from plantfed_shared.local_time import LocalTime
 from plantfed_shared.store import in_use
+from plantfed_shared.topics import Topics
+from plantfed_shared.wall_clock import WallClock, local_time
 
 
 class AgentStatus(BaseModel):
@@ -34,6 +44,13 @@ class AgentStatus(BaseModel):
         bytes_down: received.
         messages_up: sent.
         messages_down: received.
+        up_today: MQTT bytes sent on this machine's calendar day, pings and connecting included.
+        down_today: received.
+        up_left: bytes that updates may still take today; None without a budget.
+        down_left: bytes that models may still take today.
+        up_forecast: for the whole day, if it goes on as today went.
+        down_forecast: the same, received.
+        held: why there is no bulk traffic now, as "quiet until 09:00"; None when there may be.
     """
 
     id: str
@@ -54,10 +71,21 @@ class AgentStatus(BaseModel):
     bytes_down: int
     messages_up: int
     messages_down: int
+    up_today: int
+    down_today: int
+    up_left: int | None
+    down_left: int | None
+    up_forecast: int
+    down_forecast: int
+    held: str | None
 
 
-def read_status(settings: AgentSettings) -> AgentStatus:
+def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> AgentStatus:
     """The status of the agent with these settings.
+
+    Args:
+        settings: of the agent.
+        wall_clock: local time.
 
     Raises:
         StorageError: it has no state yet, or the state cannot be read.
@@ -85,7 +113,30 @@ def read_status(settings: AgentSettings) -> AgentStatus:
         bytes_down=counters.get("bytes_down", 0),
         messages_up=counters.get("messages_up", 0),
         messages_down=counters.get("messages_down", 0),
+        **_today(settings, state, DayLedger.from_counters(counters), wall_clock()),
     )
+
+
+def _today(
+    settings: AgentSettings, state: AgentState, ledger: DayLedger, local: LocalTime
+) -> dict[str, Any]:
+    section, limits = settings.agent, settings.link.limits()
+    spent = ledger.of(local.day)
+    budget = LinkBudget(limits, Topics(section.federation, section.root), section.id)
+    budget.take(LinkRead(local, spent, 0), 0.0)
+    up, down = spent.forecast(local)
+    return {
+        "up_today": spent.up,
+        "down_today": spent.down,
+        "up_left": None if limits.day_up is None else int(budget.up_left),
+        "down_left": None if limits.day_down is None else int(budget.down_left),
+        # what is over budget will not cross, but for control messages
+        "up_forecast": up if limits.day_up is None else min(up, max(spent.up, limits.day_up)),
+        "down_forecast": (
+            down if limits.day_down is None else min(down, max(spent.down, limits.day_down))
+        ),
+        "held": budget.standing(next_update_bytes(state, budget.kept_factor), model_bytes(state)),
+    }
 
 
 def served_model(settings: AgentSettings) -> PersonalModel:

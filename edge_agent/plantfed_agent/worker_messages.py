@@ -42,7 +42,13 @@ def task_frame(task: TrainingTask) -> Frame:
     if task.head is not None:
         arrays["head"] = task.head
     definition = task.definition.to_bytes().decode()
-    return Frame({"agent": task.agent, "seq": task.seq, "definition": definition}, arrays)
+    header = {
+        "agent": task.agent,
+        "seq": task.seq,
+        "definition": definition,
+        "head_only": task.head_only,
+    }
+    return Frame(header, arrays)
 
 
 def task_in(frame: Frame) -> TrainingTask:
@@ -54,6 +60,7 @@ def task_in(frame: Frame) -> TrainingTask:
         dual=frame.arrays["dual"],
         head=frame.arrays.get("head"),
         definition=_definition(frame.header["definition"]),
+        head_only=frame.header["head_only"],
     )
 
 

@@ -34,6 +34,11 @@ class Terms:
         return self.content.digest
 
     @cached_property
+    def has_head(self) -> bool:
+        """Whether any parameter is personal."""
+        return bool(self.definition.parameter_specification().personal)
+
+    @cached_property
     def initial_model(self) -> Integers:
         """U_0, lattice units, not writable."""
         specification = self.definition.parameter_specification()

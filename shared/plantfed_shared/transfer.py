@@ -57,16 +57,18 @@ class Assembly:
     """The receiving end of one transfer.
 
     More is asked for while the second half of the window is still on its way, so that a line with a
-    long round trip is never idle.
+    long round trip is never idle; on a line with a rate limit, when nothing is on its way.
 
     Attributes:
         content: what is fetched.
         window_bytes: never more than so many are asked for and not yet here.
+        asks_ahead: whether more is asked for before all that was asked for is here.
         on_their_way: asked for and not yet received.
     """
 
     content: Content
     window_bytes: int = WINDOW_BYTES
+    asks_ahead: bool = True
     on_their_way: list[Range] = field(default_factory=list)
     _buffer: bytearray = field(init=False)
     _missing: list[Range] = field(init=False)
@@ -84,6 +86,11 @@ class Assembly:
         """Bytes not yet received."""
         return _length(self._missing)
 
+    @property
+    def bytes_on_their_way(self) -> int:
+        """Bytes asked for and not yet received."""
+        return _length(self.on_their_way)
+
     def opened(self) -> None:
         """The sender has been asked for the first window without a NEED."""
         self.on_their_way = [Range(0, min(self.window_bytes, self.content.size))]
@@ -92,19 +99,20 @@ class Assembly:
         """What is on its way will not come."""
         self.on_their_way = []
 
-    def next_need(self, step: ModelStep | None = None) -> Need:
+    def next_need(self, step: ModelStep | None = None, range_bytes: int = 0) -> Need:
         """Ask for the first bytes that are missing and not on their way.
 
         Args:
             step: what the content is, where it is a model.
+            range_bytes: what a further range costs, to be taken off the window.
         """
-        budget = self.window_bytes - _length(self.on_their_way)
+        budget = self.window_bytes - self.bytes_on_their_way
         more: list[Range] = []
         for start, stop in self._not_asked_for()[:MAX_RANGES]:
             if budget <= 0:
                 break
             more.append(Range(start, min(stop, start + budget)))
-            budget -= stop - start
+            budget -= stop - start + range_bytes
         self.on_their_way += more
         return Need(digest=self.content.digest, ranges=tuple(more), step=step)
 
@@ -120,8 +128,8 @@ class Assembly:
         self._buffer[offset:end] = piece
         self._missing = _without(self._missing, Range(offset, end))
         self.on_their_way = _without(self.on_their_way, Range(offset, end))
-        half_empty = 2 * _length(self.on_their_way) <= self.window_bytes
-        return half_empty and bool(self._not_asked_for())
+        enough = self.window_bytes // 2 if self.asks_ahead else 0
+        return self.bytes_on_their_way <= enough and bool(self._not_asked_for())
 
     def finished(self) -> bytes | None:
         """The whole content once nothing is missing.

@@ -11,6 +11,8 @@ from tests.contract.client import on_loop
 from tests.federation_world import small_definition
 
 from plantfed_agent.agent_store import AgentStore
+from plantfed_agent.budget import LinkLimits
+from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.service import AgentService
@@ -20,6 +22,7 @@ from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import BrokerAddress, SessionSettings
+from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.topics import Topics
 
 TOPICS = Topics("toy")
@@ -49,7 +52,9 @@ def failing_bus(folder: Path) -> MqttBus:
 async def test_the_agent_ends(tmp_path: Path) -> None:
     store = AgentStore(tmp_path / "state")
     machine = AgentMachine("press-01", TOPICS, store.load(), Pace(), "test")
-    service = AgentService(machine, failing_bus(tmp_path), NoTrainer(), store, lambda: "rows")
+    meter = LinkMeter(LinkLimits(), TOPICS, DayLedger({}))
+    bus = failing_bus(tmp_path)
+    service = AgentService(machine, bus, NoTrainer(), store, lambda: "rows", meter)
     with pytest.raises(ArithmeticError, match="a mistake"):
         await service.run(asyncio.Event())
     store.close()

@@ -41,6 +41,9 @@ class RecordingJournal:
     def write_connection(self, state: ConnectionState) -> None:
         pass
 
+    def seen_live(self) -> dict[str, dict[str, Any]]:
+        return {}
+
     def pending_orders(self) -> list[tuple[int, Any]]:
         return []
 

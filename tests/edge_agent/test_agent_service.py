@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
     BusConnected,
     Event,
+    LinkRead,
     MessageArrived,
     Persist,
     Publish,
@@ -20,11 +23,15 @@ from plantfed_agent.events import (
     TimerDue,
     Train,
 )
+from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.service import AgentService
 from plantfed_agent.state import AgentState
 from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
 from plantfed_shared.bus.port import BusEvent, Connected, Disconnected, Received, Traffic
+from plantfed_shared.day_ledger import DayLedger, Spent
 from plantfed_shared.errors import DataError, StorageError, TrainingError
+from plantfed_shared.local_time import LocalTime
+from plantfed_shared.topics import Kind, Topics
 
 STATE = AgentState(rounds=1)
 
@@ -36,6 +43,7 @@ class Machine:
         self.state = STATE
         self.events: list[Event] = []
         self.timer: float | None = None
+        self.budget = SimpleNamespace(is_quiet=False)
         self._answer = answer
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -128,6 +136,7 @@ class Shell:
         *events: BusEvent,
         outcome: Any = None,
         fingerprint: Callable[[], str] = lambda: "rows",
+        limits: LinkLimits | None = None,
     ) -> None:
         self.log: list[str] = []
         self.machine = Machine(answer)
@@ -135,6 +144,7 @@ class Shell:
         self._bus = Bus(self.log, list(events))
         self._trainer = Trainer(outcome)
         self._fingerprint = fingerprint
+        self._limits = limits or LinkLimits()
 
     def run(self) -> AgentService:
         async def work() -> AgentService:
@@ -144,8 +154,10 @@ class Shell:
                 self._trainer,
                 self.store,  # type: ignore[arg-type]
                 self._fingerprint,
+                LinkMeter(self._limits, Topics("presses"), DayLedger({})),
                 look_every_s=0.001,
                 clock=lambda: 0.0,
+                wall_clock=lambda: LocalTime(1, 0.0),
             )
             await asyncio.wait_for(service.run(asyncio.Event()), 10)
             return service
@@ -229,6 +241,38 @@ def test_an_error_the_machine_ends_with_is_the_programs() -> None:
 
     with pytest.raises(DataError, match="no such column"):
         Shell(answer, Connected()).run()
+
+
+def test_a_limited_machine_is_told_clock_and_counters_before_every_event() -> None:
+    shell = Shell(
+        answer_message, Connected(), Received("last", b"", 2), limits=LinkLimits(day_up=9)
+    )
+    shell.run()
+    told = shell.machine.events
+    assert all(isinstance(event, LinkRead) for event in told[::2])
+    assert not any(isinstance(event, LinkRead) for event in told[1::2])
+    assert told[0] == LinkRead(LocalTime(1, 0.0), Spent(7, 0, 0.0), 0)
+    assert {n: v for n, v in shell.store.counters.items() if n.startswith("day")} == {
+        "day_0": 1,
+        "day_0_up": 7,
+        "day_0_down": 0,
+        "day_0_since_s": 0,
+    }
+
+
+def test_in_quiet_hours_the_shell_holds_bulk_back() -> None:
+    bulk, control = Topics("presses").up("p", Kind.UPDATE), Topics("presses").up("p", Kind.HELLO)
+
+    def answer(event: Event) -> list[Action]:
+        shell.machine.budget.is_quiet = isinstance(event, MessageArrived) and event.topic != "last"
+        if isinstance(event, MessageArrived) and event.topic == "first":
+            return [Publish(bulk, b""), Publish(control, b"")]
+        return answer_message(event) if isinstance(event, MessageArrived) else []
+
+    received = [Received("first", b"", 1), Received("last", b"", 2)]
+    shell = Shell(answer, Connected(), *received, limits=LinkLimits(day_up=9))
+    shell.run()
+    assert shell.log[:3] == [f"publish {control}", "acknowledge 1", f"publish {bulk}"]
 
 
 def test_files_are_reported_at_the_start_and_whenever_they_change() -> None:

@@ -291,3 +291,27 @@ def test_no_rows_is_an_error():
     definition = classifier()
     with pytest.raises(ValueError, match="no rows"):
         run(definition, start_of(definition), random_samples(definition, 0))
+
+
+@pytest.mark.parametrize("mode", ["fedapm", "fedalt", "fedsim"])
+def test_the_head_alone_is_trained_as_in_a_whole_round_and_gets_better(mode):
+    definition = classifier(algorithm={"mode": mode, "learning_rate": 0.1, "epochs": 3, "batch": 8})
+    samples, start = random_samples(definition, 40), start_of(definition)
+    specification, kernel = definition.parameter_specification(), kernel_for(definition)
+
+    def run(begin, **how):
+        rows = reference_rows(40, 1, 3, 8)
+        return run_round(
+            kernel, specification, definition.algorithm, begin, samples, rows, rows, **how
+        )
+
+    first = run(start, head_only=True)
+    np.testing.assert_array_equal(first.shared, start.base)
+    if mode != "fedsim":
+        np.testing.assert_array_equal(first.head, run(start).head)
+    losses = [first.loss]
+    for _ in range(5):
+        first = run(RoundStart(start.base, start.dual, first.head), head_only=True)
+        losses.append(first.loss)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]

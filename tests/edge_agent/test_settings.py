@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import plantfed_agent.settings
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.settings import AgentSettings, load_agent_settings
 from plantfed_shared.errors import ConfigError
 
@@ -23,6 +24,22 @@ def load(folder: Path, text: str = SMALLEST) -> AgentSettings:
     path = folder / "agent.toml"
     path.write_text(text)
     return load_agent_settings(path)
+
+
+def test_limits_of_the_link(tmp_path):
+    text = (
+        SMALLEST
+        + """
+[link]
+rate_limit = "32 kbit/s"
+daily_budget = { up = "500 KB" }
+quiet_hours = ["07:00-09:00", "23:30-24:00"]
+"""
+    )
+    limits = load(tmp_path, text).link.limits()
+    assert (limits.bytes_per_s, limits.day_up, limits.day_down) == (4000.0, 500_000, None)
+    assert limits.quiet == ((25_200, 32_400), (84_600, 0))
+    assert load(tmp_path).link.limits() == LinkLimits()
 
 
 def test_paths_count_from_the_folder_of_the_file(tmp_path):
@@ -87,6 +104,37 @@ def test_the_example_in_the_docstring_is_valid(tmp_path):
         ("[data]", "[data]\ntest_fraction = 1.0", r"data.test_fraction = 1.0"),
         ("[data]", "[data]\ntraim = 1", r"unknown key 'data.traim'. Allowed here: columns"),
         ("[data]", "[training]\nnice = 20\n[data]", r"training.nice = 20"),
+        (
+            "[data]",
+            '[link]\nrate_limit = "32 kB/s"\n[data]',
+            r"link.rate_limit = '32 kB/s': write a rate such as 32000 \(bit/s\) or \"32 kbit/s\"",
+        ),
+        ("[data]", "[link]\nrate_limit = 100\n[data]", r"link.rate_limit = 100: .* 8000 bit/s"),
+        (
+            "[data]",
+            '[link]\ndaily_budget = { up = "1 KB" }\n[data]',
+            r"link.daily_budget.up = '1 KB': too little even without updates: give 20 KB or more",
+        ),
+        (
+            "[data]",
+            "[link]\ndaily_budget = { in = 1 }\n[data]",
+            r"unknown key 'link.daily_budget.in'. Allowed here: down, up",
+        ),
+        (
+            "[data]",
+            '[link]\nquiet_hours = ["7-9"]\n[data]',
+            r"link.quiet_hours.0 = '7-9': write hours such as \"07:00-09:00\"",
+        ),
+        (
+            "[data]",
+            '[link]\nquiet_hours = ["07:00-07:00"]\n[data]',
+            r"begins when it ends",
+        ),
+        (
+            "[data]",
+            '[link]\nquiet_hours = ["06:00-18:00", "17:30-06:00"]\n[data]',
+            r"link: quiet_hours cover the whole day: leave some of it for updates",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, old, new, words):

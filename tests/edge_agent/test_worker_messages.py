@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.edge_agent.federations import agent_settings, classifier, first_task
@@ -22,6 +24,12 @@ def test_a_task_comes_back_equal():
     assert same.definition == task.definition
     np.testing.assert_array_equal(same.base, task.base)
     np.testing.assert_array_equal(same.dual, task.dual)
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_task_says_whether_the_head_is_trained_alone(head_only):
+    task = replace(first_task(classifier()), head_only=head_only)
+    assert task_in(task_frame(task)).head_only is head_only
 
 
 @pytest.mark.parametrize("start_loss", [None, 0.0, 1 / 3])

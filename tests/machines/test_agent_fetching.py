@@ -19,7 +19,7 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.codec import Coding, encode_integers, encode_model
-from plantfed_shared.definition import content_digest
+from plantfed_shared.definition import Schedule, content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
@@ -34,6 +34,7 @@ from plantfed_shared.messages import (
     ModelStep,
     Need,
     Range,
+    Start,
     State,
     Update,
     Verdict,
@@ -49,9 +50,17 @@ WHOLE = Want(have=None, window=WINDOW_BYTES)
 DEFINITION = small_definition(
     model={"hidden": [700, 600]}, compression={"coding": "plain"}, lattice_bits=10
 )
+SYNCHRONOUS = DEFINITION.model_copy(update={"schedule": Schedule(kind="sync")}).to_bytes()
 LATTICE = DEFINITION.lattice()
 SIZE = DEFINITION.lattice().size
 PIECE = 40_000
+KINDS: dict[type[Message], Kind] = {
+    Welcome: Kind.WELCOME,
+    State: Kind.STATE,
+    Chunk: Kind.CHUNK,
+    Start: Kind.START,
+    Need: Kind.NEED,
+}
 
 
 class Line:
@@ -67,10 +76,11 @@ class Line:
     def connect(self) -> list[Action]:
         return self.machine.handle(BusConnected(48 * 1024), self.now)
 
-    def hear(self, message: Message, tail: bytes = b"") -> list[Action]:
-        kind = {Welcome: Kind.WELCOME, State: Kind.STATE, Chunk: Kind.CHUNK}.get(type(message))
+    def hear(self, message: Message, tail: bytes = b"", *, retained: bool = False) -> list[Action]:
+        kind = KINDS.get(type(message))
         topic = TOPICS.manifest if kind is None else TOPICS.down("m00", kind)
-        return self.machine.handle(MessageArrived(topic, encode(message, tail)), self.now)
+        event = MessageArrived(topic, encode(message, tail), retained)
+        return self.machine.handle(event, self.now)
 
     def tick(self) -> list[Action]:
         due = self.machine.next_timer()
@@ -354,3 +364,121 @@ def test_a_welcome_is_void_when_a_newer_epoch_is_announced_before_its_dual_is_he
     assert line.machine.link == "joining"
     assert line.machine.state.incarnation == 1
     assert line.machine.state.epoch == Epoch(1, 7)
+
+
+def test_after_a_cut_nothing_is_asked_for_before_the_coordinator_has_answered() -> None:
+    """It may come back later than the agent: what it does not hear is waited for in vain."""
+    line = Line()
+    line.hear(line.welcome(5))
+    line.send_piece(model(5), 0)
+    line.machine.handle(BusDisconnected(), line.now)
+    line.now += 60
+    assert asked(line.connect()) == []
+    unheard = []
+    while (due := line.machine.next_timer()) is not None and due < 75:
+        unheard += asked(line.tick())
+    assert unheard == []
+    line.now = 75
+    again = line.hear(line.state(5)) + line.tick()
+    assert len(needs(again)) == 1
+    # the cut was nobody's fault: it is not waited longer than ever for an answer
+    line.now = 90.1
+    assert len(needs(line.machine.handle(TimerDue(), line.now))) == 1
+
+
+def test_a_welcome_is_an_answer_after_which_its_dual_is_asked_for_again() -> None:
+    line = Line()
+    content = dual()
+    fields = {"dual": content_of(content), "dual_checksum": checksum(integers_of(1))}
+    assert len(needs(line.hear(line.welcome(5, **fields)))) == 1
+    line.now = 15.0
+    assert len(needs(line.machine.handle(TimerDue(), line.now))) == 1
+
+
+def test_a_manifest_says_that_the_coordinator_is_back_and_hurries_the_hello() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    line.machine.handle(BusDisconnected(), line.now)
+    line.now = 100.0
+    assert hellos(line.connect()) == 1
+    # what the broker has kept says nothing
+    line.hear(Manifest(offer=line.offer(5)), retained=True)
+    assert line.machine.next_timer() == 105.0
+    line.hear(Manifest(offer=line.offer(5)))
+    assert line.machine.next_timer() == 100.5
+    assert hellos(line.tick()) == 1
+
+
+def test_a_late_copy_of_an_invitation_does_not_replace_a_newer_one() -> None:
+    line = Line(definition=SYNCHRONOUS, state=AgentState(definition=SYNCHRONOUS))
+    line.hear(line.welcome(5))
+    line.hear(Start(offer=line.offer(6), deadline_s=60.0))
+    line.hear(Start(offer=line.offer(5), deadline_s=60.0))
+    content = model(6)
+    actions = [a for o in range(0, len(content), PIECE) for a in line.send_piece(content, o)]
+    assert any(isinstance(a, Train) for a in actions)
+
+
+def test_an_invitation_in_a_new_epoch_counts_from_its_beginning() -> None:
+    line = Line(definition=SYNCHRONOUS, state=AgentState(definition=SYNCHRONOUS))
+    line.hear(line.welcome(5))
+    line.hear(Start(offer=line.offer(6), deadline_s=60.0))
+    line.hear(line.state(1).model_copy(update={"epoch": Epoch(2, 7), "offer": line.offer(1, 2)}))
+    line.hear(Manifest(offer=line.offer(1, 2)))
+    line.hear(line.state(1).model_copy(update={"epoch": Epoch(2, 7), "offer": line.offer(1, 2)}))
+    line.hear(Start(offer=line.offer(1, 2), deadline_s=60.0))
+    content = model(1, 2)
+    actions = [a for o in range(0, len(content), PIECE) for a in line.send_piece(content, o)]
+    assert any(isinstance(a, Train) for a in actions)
+
+
+def test_a_need_that_comes_twice_is_answered_once() -> None:
+    """TCP survives a hole of minutes, and then all that was asked for in it comes at once."""
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    (train,) = [
+        a
+        for offset in range(0, len(content), PIECE)
+        for a in line.send_piece(content, offset)
+        if isinstance(a, Train)
+    ]
+    line.finish(train)
+    outstanding = line.machine.state.outstanding
+    assert outstanding is not None
+    need = Need(digest=content_digest(outstanding), ranges=(Range(0, 100),), step=None)
+    assert len(published(line.hear(need))) == 1
+    line.now += 9.9
+    assert published(line.hear(need)) == []
+    line.now += 0.2
+    assert len(published(line.hear(need))) == 1
+    # what was sent on the connection before may be lost
+    line.machine.handle(BusDisconnected(), line.now)
+    line.connect()
+    assert len(published(line.hear(need))) == 1
+
+
+def published(actions: list[Action]) -> list[Publish]:
+    return [a for a in actions if isinstance(a, Publish)]
+
+
+def test_answers_to_a_hello_said_twice_do_not_begin_a_half_fetched_model_anew() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    content = model(5)
+    line.send_piece(content, 0)
+    line.machine.handle(BusDisconnected(), line.now)
+    line.now += 60
+    line.connect()
+    line.hear(Manifest(offer=line.offer(6)))
+    assert hellos(line.tick()) == 1
+    line.hear(line.state(6))
+    assert len(needs(line.tick())) == 1
+    line.hear(line.state(6))
+    line.now += 20
+    (need,) = asked(line.machine.handle(TimerDue(), line.now))
+    assert isinstance(need, Need)
+    assert need.digest == content_digest(content)
+    # that one answers the NEED
+    line.hear(line.state(6))
+    assert asked(line.tick()) == [WHOLE]

@@ -361,7 +361,7 @@ def test_no_more_of_a_model_is_sent_than_its_window_and_the_rest_after_a_restart
 def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> None:
     desk = Desk()
     desk.hello("a")
-    (state,) = desk.say("a", Need(digest=bytes(16), ranges=(Range(0, 5),)))
+    (state,) = desk.say("a", Need(digest=bytes(16), ranges=(Range(0, 5),), step=None))
     assert isinstance(state, State)
     assert state.offer is not None
 
@@ -473,10 +473,12 @@ def test_an_update_too_long_for_one_message_is_pulled_and_survives_a_lost_piece(
     encoded = wire.encode(desk.update("a"), desk.encode(np.ones(desk.size, dtype=np.int64)))
     content = Content(content_digest(encoded), len(encoded))
     (need,) = desk.say("a", Offer(content=content))
-    assert need == Need(digest=content.digest, ranges=(Range(0, len(encoded)),))
+    whole = (Range(0, len(encoded)),)
+    assert need == Need(digest=content.digest, ranges=whole, step=None)
     desk.say("a", Chunk(content=content, offset=0), encoded[:50])
     (again,) = desk.say("a", Offer(content=content))
-    assert again == Need(digest=content.digest, ranges=(Range(50, len(encoded)),))
+    rest = (Range(50, len(encoded)),)
+    assert again == Need(digest=content.digest, ranges=rest, step=None)
     (state,) = [
         m
         for m in desk.say("a", Chunk(content=content, offset=50), encoded[50:])

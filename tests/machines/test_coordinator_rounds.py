@@ -1,5 +1,7 @@
 """The synchronous schedule: rounds with drawn participants."""
 
+from itertools import pairwise
+
 import pytest
 from tests.federation_world import small_definition
 from tests.machines.coordinator_desk import Desk, code_of, hello
@@ -75,3 +77,24 @@ class TestSynchronous:
         checksum_after = 0 if mode == "fedalt" else None
         fields = {} if checksum_after is None else {"dual_checksum": checksum_after}
         assert code_of(desk.answer(other, desk.update(other, **fields))) is code
+
+    def test_who_does_not_answer_is_invited_again_in_growing_intervals(self) -> None:
+        desk = Desk(schedule={"kind": "sync", "deadline_s": 10_000.0, "participation": 1.0})
+        desk.hello("a")
+        invited = [0.0]
+        while (due := desk.machine.next_timer()) < 3000:
+            desk.now = due
+            if any(isinstance(message, Start) for _, message, _ in desk.handle(TimerDue())):
+                invited.append(desk.now)
+        assert [b - a for a, b in pairwise(invited)] == [30, 60, 120, 240, 480, 600, 600, 600]
+
+    def test_a_new_round_begins_with_short_intervals(self) -> None:
+        desk = Desk(schedule={"kind": "sync", "deadline_s": 200.0, "participation": 1.0})
+        desk.hello("a")
+        for now in (30.0, 90.0, 200.0):
+            desk.now = now
+            desk.handle(TimerDue())
+        assert desk.state.round is not None
+        assert desk.state.round.attempt == 1
+        desk.now = 230.0
+        assert any(isinstance(message, Start) for _, message, _ in desk.handle(TimerDue()))

@@ -10,6 +10,7 @@ from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.throttle import Throttle
+from plantfed_shared.local_time import LocalTime
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import Kind, Topics
 
@@ -58,7 +59,7 @@ def test_made_up_names_share_one_line_and_leave_nothing_behind() -> None:
 
 def test_bytes_are_counted_for_members_only() -> None:
     machine = machine_with_members("a")
-    counters = LiveCounters(TOPICS, lambda: machine.state.members)
+    counters = LiveCounters(TOPICS, lambda: machine.state.members, lambda: LocalTime(7, 0.0))
     for agent in ("a", "x1", "x2"):
         counters.received(TOPICS.up(agent, Kind.HELLO), b"12345")
     everybody = {agent: Presence(0.0) for agent in ("a", "x1", "x2")}

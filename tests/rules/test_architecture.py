@@ -10,17 +10,19 @@ from tests.rules.sources import PACKAGES, Source, product
 PURE = {
     "plantfed_shared": """
         bit_streams bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts
-        bus.reconnect bus.sending bus.transit codec definition entropy_codec errors initial lattice
-        messages parameters subset_code terms topics transfer wire wording
+        bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec errors
+        initial lattice local_time messages parameters patience quantities subset_code terms topics
+        transfer wire wording
     """,
     "plantfed_agent": """
-        agreement column_mapping desk downloads events fetching frames kernels kernels.dense
-        kernels.losses kernels.port local_round local_update machine membership need pace rounds
-        row_order samples scores selection state table training whole_model
+        agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
+        kernels.losses kernels.port lengths link_meter local_round local_update machine membership
+        need outlet pace rounds row_order samples scores selection state table token_bucket training
+        whole_model
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events live liveness machine record_rows records releases
-        serving snapshot state throttle
+        serving snapshot state throttle uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

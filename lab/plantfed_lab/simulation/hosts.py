@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from plantfed_agent import events as agent_events
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.rounds import Work
@@ -56,6 +57,7 @@ class AgentHost:
 
     Attributes:
         pace: makes the timers and limits of the agent at every start.
+        limits: of its link, at every start; who sets them tells the agent what it reads there.
         disk: all that survives a crash.
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
@@ -81,6 +83,7 @@ class AgentHost:
         self.train = train
         self.compute_s = compute_s
         self.pace: Callable[[], Pace] = unlimited_pace
+        self.limits = LinkLimits()
         self.disk = AgentState()
         self.machine: AgentMachine | None = None
         self.stopped: agent_events.Stop | None = None
@@ -114,7 +117,12 @@ class AgentHost:
         self.starts += 1
         self.down.stop(self._simulation.now)
         self.machine = AgentMachine(
-            self.name, self._topics, self.disk, self.pace(), software_version()
+            self.name,
+            self._topics,
+            self.disk,
+            self.pace(),
+            software_version(),
+            limits=self.limits,
         )
         farewell = wire.encode(Status(online=False, software=""))
         session = SessionSettings(
@@ -134,8 +142,8 @@ class AgentHost:
         match event:
             case Connected(max_payload_bytes):
                 self.handle(agent_events.BusConnected(max_payload_bytes))
-            case Received(topic, payload, token):
-                done = self.handle(agent_events.MessageArrived(topic, payload))
+            case Received(topic, payload, token, retained):
+                done = self.handle(agent_events.MessageArrived(topic, payload, retained))
                 if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
                     self._simulation.broker.acknowledge(self.client_id, token)
             case Disconnected():

@@ -22,14 +22,18 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from plantfed_shared.bus.inbox import Inbox
 from plantfed_shared.bus.port import (
+    CONNACK_BYTES,
     MAX_MESSAGE_BYTES,
+    PING_BYTES,
     PUBACK_BYTES,
     QOS,
     BrokerAddress,
     Disconnected,
     Refused,
     SessionSettings,
+    connect_bytes,
     publish_bytes,
+    subscribe_bytes,
 )
 from plantfed_shared.bus.receipts import Receipts
 from plantfed_shared.bus.reconnect import End
@@ -47,6 +51,8 @@ IN_FLIGHT = 20
 HEADROOM_BYTES = 1024
 """What a topic and the packet's own fields may need of a broker's Maximum Packet Size."""
 
+_PINGS = {"Sending PINGREQ": (PING_BYTES, 0), "Received PINGRESP": (0, PING_BYTES)}
+"""Lines of paho's log, and the bytes out and in that they stand for."""
 _VERSION_REFUSED = "Unsupported protocol version"
 _TAKEN_OVER = "Session taken over"
 _IDENTITY_REFUSED = {
@@ -148,6 +154,10 @@ class Connection:
         traffic.messages_out += 1
         traffic.bytes_out += publish_bytes(message.topic, length, mqtt5=self._mqtt5)
         return info.mid
+
+    def _count_session(self, bytes_out: int, bytes_in: int) -> None:
+        self._inbox.traffic.session_bytes_out += bytes_out
+        self._inbox.traffic.session_bytes_in += bytes_in
 
     def _settle(self, packet_id: int) -> None:
         self._inbox.traffic.bytes_in += PUBACK_BYTES
@@ -252,6 +262,8 @@ class Connection:
 
     def _on_connect(self, reason: ReasonCode, grants: Properties | None) -> None:
         self._answered = True
+        sent = connect_bytes(self._session, self._address, mqtt5=self._mqtt5)
+        self._post(self._count_session, sent, CONNACK_BYTES)
         name = reason.getName()
         if name in _IDENTITY_REFUSED:
             self._why = Refused(_IDENTITY_REFUSED[name])
@@ -272,6 +284,7 @@ class Connection:
 
     def _on_subscribe(self, reasons: list[ReasonCode]) -> None:
         wanted = zip(self._session.subscriptions, reasons, strict=False)
+        self._post(self._count_session, *subscribe_bytes(self._session, mqtt5=self._mqtt5))
         denied = [topic for topic, reason in wanted if reason.is_failure]
         if denied:
             self._why = Refused(f"the broker denies us the topic {denied[0]}")
@@ -302,7 +315,9 @@ class Connection:
             self._why = Disconnected("the broker has not answered for a whole keep alive")
 
     def _on_log(self, level: int, line: str) -> None:
-        # paho tells of a TLS alert after the handshake here and nowhere else.
+        # paho tells of its pings, and of a TLS alert after the handshake, here and nowhere else.
+        if line in _PINGS:
+            self._post(self._count_session, *_PINGS[line])
         if level == LogLevel.MQTT_LOG_ERR:
             self._complaint = self._complaint or line
 

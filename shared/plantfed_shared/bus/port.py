@@ -85,13 +85,21 @@ BusEvent = Connected | Disconnected | Refused | Received
 class Traffic:
     """MQTT bytes and PUBLISH packets since the bus was opened, without TCP and TLS.
 
-    Counted are PUBLISH packets with topic, packet id and (MQTT 5) property length, and PUBACKs.
+    Attributes:
+        bytes_in: PUBLISH packets with topic, packet id and (MQTT 5) property length, and PUBACKs.
+        bytes_out: the same.
+        messages_in: PUBLISH packets.
+        messages_out: the same.
+        session_bytes_in: what keeps the connection: answers to connecting, subscribing and pings.
+        session_bytes_out: the same; CONNECT, SUBSCRIBE and pings.
     """
 
     bytes_in: int = 0
     bytes_out: int = 0
     messages_in: int = 0
     messages_out: int = 0
+    session_bytes_in: int = 0
+    session_bytes_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +201,39 @@ class Bus(Protocol):
 
 def publish_bytes(topic: str, payload_bytes: int, *, mqtt5: bool) -> int:
     """Bytes of one QoS 1 PUBLISH packet (MQTT 3.1.1 section 3.3; MQTT 5 adds a property length)."""
-    remaining = 2 + len(topic.encode()) + 2 + (1 if mqtt5 else 0) + payload_bytes
-    length_bytes = 1
-    while remaining >> (7 * length_bytes):
-        length_bytes += 1
-    return 1 + length_bytes + remaining
+    return _packet_bytes(2 + len(topic.encode()) + 2 + (1 if mqtt5 else 0) + payload_bytes)
 
 
 PUBACK_BYTES = 4
 """A PUBACK without reason code (MQTT section 3.4)."""
+
+PING_BYTES = 2
+"""A PINGREQ or a PINGRESP (MQTT sections 3.12 and 3.13)."""
+
+CONNACK_BYTES = 20
+"""About, with what MQTT 5 brokers grant in it (MQTT section 3.2)."""
+
+
+def connect_bytes(session: SessionSettings, address: BrokerAddress, *, mqtt5: bool) -> int:
+    """Bytes of a CONNECT packet (MQTT section 3.1)."""
+    texts = [session.client_id, address.username, address.password]
+    # protocol name, level, flags, keep alive; properties with a session expiry interval
+    fields = 10 + (6 if mqtt5 else 0) + sum(2 + len(t.encode()) for t in texts if t is not None)
+    if session.will is not None:
+        fields += 4 + len(session.will.topic.encode()) + len(session.will.payload) + mqtt5
+    return _packet_bytes(fields)
+
+
+def subscribe_bytes(session: SessionSettings, *, mqtt5: bool) -> tuple[int, int]:
+    """Bytes of a SUBSCRIBE packet and of its SUBACK (MQTT sections 3.8 and 3.9)."""
+    own = 2 + mqtt5
+    filters = sum(3 + len(topic.encode()) for topic in session.subscriptions)
+    return _packet_bytes(own + filters), _packet_bytes(own + len(session.subscriptions))
+
+
+def _packet_bytes(remaining: int) -> int:
+    """With the fixed header (MQTT section 2.2)."""
+    length_bytes = 1
+    while remaining >> (7 * length_bytes):
+        length_bytes += 1
+    return 1 + length_bytes + remaining
