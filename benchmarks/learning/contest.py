@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.learning.federation import Computer, Federation, Measurement
 from benchmarks.learning.tasks import Task, digits
 from plantfed_lab.simulation.links import LinkQuality
-from plantfed_shared.definition import Compression, Mode, Schedule
+from plantfed_shared.definition import Mode, Schedule
 
 MEASURE_EVERY_S = 10.0
 LATENCY_S = 0.05
@@ -25,9 +25,6 @@ RELAXATION = 51 / 32
 """1.6 as a number the lattice can hold."""
 CLEARLY = 1.002
 """Above the target before a run ends: the smoothed accuracy at its end isn't known yet."""
-
-
-PLAIN = Compression(coding="plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,6 @@ class Job:
         contender: who runs.
         longest_s: virtual seconds it may take.
         enough: it ends when the smoothed mean accuracy has reached this.
-        compression: plain by default, as long as float32.
     """
 
     data: Path
@@ -101,7 +97,6 @@ class Job:
     contender: Contender
     longest_s: float
     enough: float = inf
-    compression: Compression = PLAIN
 
 
 Track = list[Measurement]
@@ -114,7 +109,7 @@ def carry_out(job: Job) -> Track:
     schedule = job.contender.schedule(len(task.machines), job.longest_s)
     definition = task.defined(
         job.contender.mode, schedule, lattice_bits=16, **dict(job.contender.settings)
-    ).model_copy(update={"compression": job.compression})
+    )
     federation = Federation(
         task, definition, seed=job.seed, computers=computers(task, job.speeds, job.seed)
     )

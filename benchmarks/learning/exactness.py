@@ -24,6 +24,7 @@ from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import (
     Algorithm,
+    Compression,
     DenseModel,
     FederationDefinition,
     Input,
@@ -164,6 +165,7 @@ def _definition(contender: Contender) -> FederationDefinition:
         targets=(Target(name="a"), Target(name="b")),
         algorithm=Algorithm.model_validate(algorithm),
         schedule=contender.schedule(MACHINES, LONGEST_S),
+        compression=Compression(coding="plain"),
         lattice_bits=LATTICE_BITS,
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 from plantfed_shared.definition import (
+    PERSONAL_OF_MODE,
     Algorithm,
     DenseModel,
     FederationDefinition,
@@ -24,9 +25,6 @@ from plantfed_shared.definition import (
     Mode,
     Schedule,
 )
-
-PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {"fedavg": (), "fedprox": (), "local": ("*",)}
-"""Where it isn't the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,8 @@ class Task:
         """
         document = self.definition.model_dump()
         document["algorithm"] |= {"mode": mode, **algorithm}
+        # as long as float32, whatever the mode sends: what is compared is the algorithm
+        document["compression"] = {"coding": "plain"}
         document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])
         document["schedule"] = schedule.model_dump()
         return FederationDefinition.model_validate({**document, "lattice_bits": lattice_bits})
