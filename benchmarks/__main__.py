@@ -19,7 +19,7 @@ import click  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks import codec, coordinator, demo, footprint, host, simulator, wire  # noqa: E402
-from benchmarks.learning import accuracy, exactness, participation, race  # noqa: E402
+from benchmarks.learning import accuracy, exactness, participation, race, thin  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
 
@@ -33,6 +33,7 @@ BENCHMARKS = {
 LEARNING: dict[str, Callable[..., Report]] = {
     "accuracy": accuracy.run,
     **{name: partial(race.run, name) for name in race.RACES},
+    **{name: partial(thin.run, name) for name in thin.PROMISES},
     "exactness": exactness.run,
     "participation": participation.run,
     "codec": codec.run,

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.learning.federation import Computer, Federation, Measurement
 from benchmarks.learning.tasks import Task, digits
 from plantfed_lab.simulation.links import LinkQuality
-from plantfed_shared.definition import Mode, Schedule
+from plantfed_shared.definition import Compression, FederationDefinition, Mode, Schedule
 
 MEASURE_EVERY_S = 10.0
 LATENCY_S = 0.05
@@ -25,6 +25,9 @@ RELAXATION = 51 / 32
 """1.6 as a number the lattice can hold."""
 CLEARLY = 1.002
 """Above the target before a run ends: the smoothed accuracy at its end isn't known yet."""
+
+
+PLAIN = Compression(coding="plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,16 @@ class Contender:
         mode: of the federation.
         arrivals: per release; None for synchronous rounds of all machines.
         settings: of the algorithm.
+        compression: plain by default, as long as float32.
+        release_bits: of released models; None for all that the lattice has.
     """
 
     name: str
     mode: Mode
     arrivals: int | None
     settings: tuple[tuple[str, float], ...] = ()
+    compression: Compression = PLAIN
+    release_bits: int | None = None
 
     def schedule(self, everybody: int, longest_s: float) -> Schedule:
         """Nothing is released or closed because time has passed.
@@ -89,6 +96,7 @@ class Job:
         contender: who runs.
         longest_s: virtual seconds it may take.
         enough: it ends when the smoothed mean accuracy has reached this.
+        hidden: widths of the network's hidden layers.
     """
 
     data: Path
@@ -97,6 +105,7 @@ class Job:
     contender: Contender
     longest_s: float
     enough: float = inf
+    hidden: tuple[int, int] = (64, 32)
 
 
 Track = list[Measurement]
@@ -106,12 +115,11 @@ Track = list[Measurement]
 def carry_out(job: Job) -> Track:
     """Let one contender run."""
     task = digits(job.seed, job.data)
-    schedule = job.contender.schedule(len(task.machines), job.longest_s)
-    definition = task.defined(
-        job.contender.mode, schedule, lattice_bits=16, **dict(job.contender.settings)
-    )
     federation = Federation(
-        task, definition, seed=job.seed, computers=computers(task, job.speeds, job.seed)
+        task,
+        _definition(job, task),
+        seed=job.seed,
+        computers=computers(task, job.speeds, job.seed),
     )
     found: Track = []
     while federation.seconds < job.longest_s:
@@ -120,6 +128,17 @@ def carry_out(job: Job) -> Track:
         if len(found) >= 3 and smoothed(found)[-2] >= CLEARLY * job.enough:
             break
     return found
+
+
+def _definition(job: Job, task: Task) -> FederationDefinition:
+    contender = job.contender
+    schedule = contender.schedule(len(task.machines), job.longest_s)
+    defined = task.defined(contender.mode, schedule, lattice_bits=16, **dict(contender.settings))
+    document = defined.model_dump()
+    document["model"]["hidden"] = job.hidden
+    document["compression"] = contender.compression.model_dump()
+    document["release_bits"] = contender.release_bits
+    return FederationDefinition.model_validate(document)
 
 
 def computers(task: Task, speeds: Speeds, seed: int) -> dict[str, Computer]:

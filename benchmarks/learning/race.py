@@ -6,7 +6,7 @@ synchronous one, and in a row of its own it runs with what is best for that one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from statistics import mean, median
@@ -99,18 +99,30 @@ def run(name: str, *, quick: bool, data: Path | None) -> Report:
         return report
     seeds = range(1 if quick else SEEDS)
     longest_s = QUICK_S if quick else race.longest_s
-    grid = _grid(Contender("lr {lr}, rho {rho}", "fedapm", None), PENALTIES)
-    tracks = _run(name, [Job(data, race.speeds, s, c, longest_s) for c in grid for s in seeds])
-    tuning = {contender: tracks[contender] for contender in grid}
-    taken = tuned(tuning, _highest(tuning))
-    baseline = Baseline(taken, tuning[taken])
-    report.grids.append(_tuning_table(race, tuning, taken))
+    job = Job(data, race.speeds, 0, Contender("", "fedapm", None), longest_s)
+    baseline = tuned_baseline(report, job, seeds)
     _race(report, race, baseline, data, quick=quick)
     if quick:
         report.goals.clear()
         report.notes.append("one seed, a short run: too little to compare anything")
     report.notes += NOTES
     return report
+
+
+def tuned_baseline(report: Report, job: Job, seeds: Sequence[int]) -> "Baseline":
+    """Run synchronous FedAPM with the whole grid and take the best; adds the table of it.
+
+    Args:
+        report: gets the table.
+        job: of which seed and contender vary.
+        seeds: to run.
+    """
+    grid = _grid(Contender("lr {lr}, rho {rho}", "fedapm", None), PENALTIES)
+    jobs = [replace(job, seed=seed, contender=c) for c in grid for seed in seeds]
+    tuning = run_jobs(f"{report.name}: baseline", jobs)
+    taken = tuned(tuning, _highest(tuning))
+    report.grids.append(_tuning_table(job.speeds.name, tuning, taken))
+    return Baseline(taken, tuning[taken])
 
 
 NOTES = [
@@ -140,7 +152,7 @@ def _race(report: Report, race: Race, baseline: Baseline, data: Path, *, quick: 
         for contender in variants
         for seed in seeds
     ]
-    tracks = _run(report.name, jobs)
+    tracks = run_jobs(report.name, jobs)
     goals = [baseline.target(seed, TARGETS[-1]) for seed in seeds]
     taken = [tuned({c: tracks[c] for c in variants}, goals) for variants in rows]
     cells = [_row(c, tracks[c], baseline) for c in taken]
@@ -150,10 +162,10 @@ def _race(report: Report, race: Race, baseline: Baseline, data: Path, *, quick: 
         columns += [f"{target:.0%}: {name}" for name in what]
     title = f"{race.speeds.name}: against synchronous fedapm with {baseline.contender.name}"
     report.grids.append(Grid(f"{title}, {counted(len(seeds), 'seed')}", columns, cells))
-    report.goals += _goals(race, _pairs(tracks[taken[0]], baseline, TARGETS[-1]))
+    report.goals += _goals(race, pairs_at(tracks[taken[0]], baseline, TARGETS[-1]))
 
 
-def _run(name: str, jobs: Sequence[Job]) -> dict[Contender, list[Track]]:
+def run_jobs(name: str, jobs: Sequence[Job]) -> dict[Contender, list[Track]]:
     """Tracks by contender and seed."""
     found: dict[Contender, list[Track]] = {}
     for job, track in zip(jobs, run_all(name, carry_out, jobs), strict=True):
@@ -239,7 +251,8 @@ Pair = tuple[Measurement | None, Measurement | None]
 """(baseline, contender) at a target."""
 
 
-def _pairs(own: Sequence[Track], baseline: Baseline, part: float) -> list[Pair]:
+def pairs_at(own: Sequence[Track], baseline: Baseline, part: float) -> list[Pair]:
+    """By seed, where baseline and contender reach that part of the baseline's best accuracy."""
     goals = [baseline.target(seed, part) for seed in range(len(own))]
     return [
         (reached(theirs, goal), reached(track, goal))
@@ -250,7 +263,7 @@ def _pairs(own: Sequence[Track], baseline: Baseline, part: float) -> list[Pair]:
 def _row(contender: Contender, own: Sequence[Track], baseline: Baseline) -> tuple[Cell, ...]:
     cells: list[Cell] = [contender.name]
     for part in TARGETS:
-        cells += _ratio_cells(_pairs(own, baseline, part))
+        cells += _ratio_cells(pairs_at(own, baseline, part))
     return tuple(cells)
 
 
@@ -281,7 +294,7 @@ def _goals(race: Race, pairs: Sequence[Pair]) -> list[Goal]:
     ]
 
 
-def _tuning_table(race: Race, tuning: Tuning, taken: Contender) -> Grid:
+def _tuning_table(speeds: str, tuning: Tuning, taken: Contender) -> Grid:
     goals = _highest(tuning)
     rows: list[tuple[Cell, ...]] = []
     for contender, own in tuning.items():
@@ -294,4 +307,4 @@ def _tuning_table(race: Race, tuning: Tuning, taken: Contender) -> Grid:
             )
         )
     columns = ("synchronous fedapm", "best accuracy", "s to 99 % of the grid's best, by seed")
-    return Grid(f"{race.speeds.name}: tuning of the baseline", columns, rows)
+    return Grid(f"{speeds}: tuning of the baseline", columns, rows)
