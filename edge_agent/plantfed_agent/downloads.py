@@ -227,6 +227,10 @@ class Downloads:
         """The definition that was fetched is in force."""
         self._named = None
 
+    def model_is_dropped(self) -> None:
+        """The model that was fetched has no place now: the same bytes may be wanted once more."""
+        self._last = None
+
     def slow_down(self, now: float) -> None:
         """What came is what was promised, so that it may never be right: not at network speed."""
         if self._named is not None:
