@@ -30,6 +30,7 @@ def test_without_limits_everything_may_be_done() -> None:
     assert free.may_send(10**9)
     assert free.may_fetch(10**9)
     assert free.pull(10**9, 0.0)[:2] == (WINDOW_BYTES, 0)
+    assert free.pull(10**9, 0.0).asks_ahead
     assert free.largest_payload(1000) == 1000
     assert free.standing(10**9, 10**9) is None
     assert not free.refused
@@ -138,6 +139,7 @@ def test_a_pull_asks_for_what_fits_and_waits_for_the_rest() -> None:
     chunk = publish_bytes(topic, pull.window_bytes + 64, mqtt5=True)
     assert 0.8 * 1600 < chunk <= 1600
     assert rated.pull(10, 0.0).window_bytes == 10
+    assert not pull.asks_ahead
     rated.take(LinkRead(LocalTime(1, 0.0), Spent(), chunk), 0.1)
     waiting = rated.pull(10**6, 0.1)
     assert waiting.window_bytes == 0

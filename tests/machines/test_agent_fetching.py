@@ -3,10 +3,12 @@
 import numpy as np
 from tests.federation_world import small_definition
 
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
+    LinkRead,
     MessageArrived,
     Note,
     Publish,
@@ -19,8 +21,10 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.codec import Coding, encode_integers, encode_model
+from plantfed_shared.day_ledger import Spent
 from plantfed_shared.definition import Schedule, content_digest
 from plantfed_shared.lattice import checksum
+from plantfed_shared.local_time import LocalTime
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
     Chunk,
@@ -66,10 +70,15 @@ KINDS: dict[type[Message], Kind] = {
 class Line:
     """An agent's machine, and the test in place of the coordinator."""
 
-    def __init__(self, state: AgentState | None = None, definition: bytes | None = None) -> None:
+    def __init__(
+        self,
+        state: AgentState | None = None,
+        definition: bytes | None = None,
+        limits: LinkLimits | None = None,
+    ) -> None:
         self.definition = DEFINITION.to_bytes() if definition is None else definition
         state = AgentState(definition=DEFINITION.to_bytes()) if state is None else state
-        self.machine = AgentMachine("m00", TOPICS, state, Pace(), "test")
+        self.machine = AgentMachine("m00", TOPICS, state, Pace(), "test", limits=limits)
         self.now = 0.0
         self.connect()
 
@@ -482,3 +491,52 @@ def test_answers_to_a_hello_said_twice_do_not_begin_a_half_fetched_model_anew() 
     # that one answers the NEED
     line.hear(line.state(6))
     assert asked(line.tick()) == [WHOLE]
+
+
+def test_a_manifest_does_not_hurry_one_that_the_operator_has_removed() -> None:
+    line = Line()
+    removed = Verdict(0, Code.REMOVED, "")
+    line.hear(line.state(5).model_copy(update={"verdict": removed, "offer": None}))
+    assert line.machine.next_timer() == 600.0
+    line.hear(Manifest(offer=line.offer(5)))
+    assert line.machine.next_timer() == 600.0
+
+
+def test_with_little_left_of_the_day_less_may_be_on_its_way() -> None:
+    line = Line(limits=LinkLimits(day_down=3_000_000))
+    content = model(5)
+
+    def spend(down: int) -> None:
+        line.machine.handle(LinkRead(LocalTime(1, 0.0), Spent(0, down), down), line.now)
+
+    spend(0)
+    assert asked(line.hear(line.welcome(5))) == [WHOLE]
+    line.send_piece(content, 0)
+    # 51072 bytes are on their way, more than is left: nothing is asked for, nor given up
+    spend(2_940_000 - 50_000)
+    assert asked(line.send_piece(content, PIECE)) == []
+    spend(2_940_000 - 20_000)
+    (need,) = needs(line.send_piece(content, 2 * PIECE))
+    assert sum(stop - start for start, stop in need.ranges) < 20_000
+    spend(3_000_000)
+    assert asked(line.send_piece(content, 3 * PIECE)) == []
+    line.now += 20
+    assert asked(line.machine.handle(TimerDue(), line.now)) == []
+    line.machine.handle(LinkRead(LocalTime(2, 0.0), Spent(), 0), line.now)
+    line.now += 600
+    (rest,) = needs(line.machine.handle(TimerDue(), line.now))
+    assert rest.ranges == (Range(4 * PIECE, 4 * PIECE + WINDOW_BYTES),)
+
+
+def test_with_a_rate_limit_a_window_is_asked_for_when_nothing_is_on_its_way() -> None:
+    line = Line(limits=LinkLimits(bytes_per_s=400_000.0))
+    line.machine.handle(LinkRead(LocalTime(1, 0.0), Spent(), 0), line.now)
+    (want,) = asked(line.hear(line.welcome(5)))
+    assert isinstance(want, Want)
+    assert 2 * PIECE < want.window < WINDOW_BYTES + 10_000
+    content = model(5)
+    line.now += 5
+    assert asked(line.send_piece(content, 0)) == []
+    assert asked(line.send_piece(content, PIECE)) == []
+    assert asked(line.send_piece(content, 2 * PIECE)) == []
+    assert len(needs(line.send_piece(content, 3 * PIECE))) == 1
