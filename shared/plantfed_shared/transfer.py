@@ -16,7 +16,6 @@ from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
 
 WINDOW_BYTES = 128 * 1024
 """Most bytes asked for at once: what lies in the broker's queue for one thin link."""
-SMALLEST_WINDOW_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
