@@ -30,7 +30,7 @@ def test_the_same_run_gives_the_same_outcome_and_a_synchronous_one_all_its_round
     first = accuracy.carry_out(job)
     assert accuracy.carry_out(job) == first
     assert 0 <= first.worst < first.mean < 1
-    one_update = 21 / 8 * 5472  # bits a number, of a first round
+    one_update = 4 * 5472
     assert 4 * one_update < first.bytes_up < 4.5 * one_update
 
 

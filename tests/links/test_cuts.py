@@ -38,7 +38,7 @@ class Ledger:
         """A CHUNK was handed to the broker."""
         envelope = decode(payload, Kind.CHUNK)
         assert isinstance(envelope.message, Chunk)
-        digest, offset = envelope.message.digest, envelope.message.offset
+        digest, offset = envelope.message.content.digest, envelope.message.offset
         self.sent[digest] += len(envelope.tail)
         self.distinct[digest].update(range(offset, offset + len(envelope.tail)))
         self.on_its_way = digest
@@ -93,6 +93,7 @@ def test_fifty_cuts_of_a_real_link(tmp_path: Path) -> None:
             model={"hidden": [700, 350]},
             algorithm={"epochs": 1},
             schedule={"release_after_s": 0.2},
+            compression={"coding": "plain"},
         )
         agent = plant.agents[0]
         agent.configure(broker={"keepalive_s": 10})

@@ -67,6 +67,7 @@ class Watched:
             model={"hidden": list(hidden)},
             algorithm={"epochs": 1},
             schedule={"max_releases": 1, "release_after_s": 0.5},
+            compression={"coding": "plain"},  # what is measured is the line
         )
         self.agent.configure(broker={"keepalive_s": KEEPALIVE_S})
         assert plant.broker is not None
