@@ -91,7 +91,8 @@ class Contents:
         base = None if step.base_k is None else (step.base_k, state.versions[step.base_k])
         if base is not None and not _is_shorter(model, base[1], coding):
             base = None
-        return Blob.of(encode_model(self.name(state, step.k), model, lattice, coding, base))
+        encoded = encode_model(self.name(state, step.k), model, lattice, coding, base)
+        return Blob.of(encoded, ModelStep(step.k, None if base is None else base[0]))
 
     def _encoded_dual(self, state: FederationState, agent: str) -> Blob:
         """Encoded once for all windows of a transfer; the few that were fetched last are kept."""

@@ -54,7 +54,6 @@ class Downloads:
         self._membership = membership
         self._named: Fetch | None = None
         self._model: ModelFetch | None = None
-        self._last: Content | None = None
 
     @property
     def busy(self) -> bool:
@@ -171,7 +170,7 @@ class Downloads:
         self, epoch: Epoch | None, have: ModelName | None, patience: Patience
     ) -> ModelFetch:
         window, ahead = self._desk.window_bytes, self._desk.link.asks_ahead
-        return ModelFetch(epoch, have, patience, window, ahead, self._last)
+        return ModelFetch(epoch, have, patience, window, ahead)
 
     # ------------------------------------------------------------------ what comes
 
@@ -227,10 +226,6 @@ class Downloads:
         """The definition that was fetched is in force."""
         self._named = None
 
-    def model_is_dropped(self) -> None:
-        """The model that was fetched has no place now: the same bytes may be wanted once more."""
-        self._last = None
-
     def slow_down(self, now: float) -> None:
         """What came is what was promised, so that it may never be right: not at network speed."""
         if self._named is not None:
@@ -246,7 +241,7 @@ class Downloads:
             if more:
                 self._ask(fetch, now)
             return None
-        self._model, self._last = None, fetch.ignored
+        self._model = None
         try:
             return self._model_in(whole)
         except PeerError:
@@ -259,8 +254,6 @@ class Downloads:
         state = self._desk.state
         found = decode_model(whole, self._desk.lattice())
         if found.name.epoch != state.epoch:
-            # word of its epoch may come after it, and then it will be wanted, byte by byte the same
-            self._last = None
             return None
         here = state.model_name if state.model is not None else None
         base = None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from plantfed_agent.budget import Pull
-from plantfed_shared.codec import largest_encoding_bytes, peek_step
+from plantfed_shared.codec import largest_encoding_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import Chunk, Content, Epoch, ModelName, ModelStep, Need, Want
@@ -97,7 +97,6 @@ class ModelFetch:
         patience: until it is asked for again.
         window_bytes: how much of it was asked for at first, if it was asked for.
         asks_ahead: whether more is asked for before all of that is here.
-        ignored: the content that came last: late copies of it are not what is wanted now.
         asked: whether an answer is awaited.
     """
 
@@ -106,19 +105,14 @@ class ModelFetch:
     patience: Patience
     window_bytes: int = WINDOW_BYTES
     asks_ahead: bool = True
-    ignored: Content | None = None
     asked: bool = True
     _assembly: Assembly | None = field(init=False, default=None)
+    _step: ModelStep | None = field(init=False, default=None)
 
     @property
     def has_begun(self) -> bool:
         """Whether some of it is here."""
         return self._assembly is not None
-
-    @property
-    def step(self) -> ModelStep | None:
-        """Which model it is, once its beginning is here."""
-        return None if self._assembly is None else peek_step(self._assembly.beginning(STEP_BYTES))
 
     @property
     def missing_bytes(self) -> int:
@@ -146,7 +140,7 @@ class ModelFetch:
         self.patience.begin(now)
         self.asked = True
         if self._assembly is not None:
-            return _next_need(self._assembly, pull, self.step)
+            return _next_need(self._assembly, pull, self._step)
         self.window_bytes, self.asks_ahead = pull.window_bytes, pull.asks_ahead
         return Want(have=self.have, window=pull.window_bytes)
 
@@ -160,14 +154,15 @@ class ModelFetch:
         Raises:
             PeerError: it lies outside the content, or that is longer than any model.
         """
-        if chunk.content == self.ignored:
-            return False
         if self._assembly is None:
+            if not self._is_wanted(chunk.step):
+                return False
             limit = STEP_BYTES + largest_encoding_bytes(lattice)
             if chunk.content.size > limit:
                 raise PeerError(f"a model of {chunk.content.size} bytes; it has at most {limit}")
             self._assembly = Assembly(chunk.content, self.window_bytes, self.asks_ahead)
             self._assembly.opened()
+            self._step = chunk.step
         elif self._assembly.content != chunk.content:
             return False
         return _accept(self._assembly, chunk, piece, self.patience if self.asked else None, now)
@@ -178,12 +173,15 @@ class ModelFetch:
         Raises:
             PeerError: it is complete but damaged; it begins anew.
         """
-        if self._assembly is None:
-            return None
-        whole = self._assembly.finished()
-        if whole is not None:
-            self.ignored = self._assembly.content
-        return whole
+        return None if self._assembly is None else self._assembly.finished()
+
+    def _is_wanted(self, step: ModelStep | None) -> bool:
+        """Whether it leads from what is here to a newer model; late copies of others don't."""
+        if step is None:
+            return False
+        if self.have is None:
+            return step.base_k is None
+        return step.k > self.have.k and step.base_k in (None, self.have.k)
 
 
 def _next_need(assembly: Assembly, pull: Pull, step: ModelStep | None = None) -> Need:

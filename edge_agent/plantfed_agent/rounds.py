@@ -222,9 +222,7 @@ class Rounds:
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
         if self._job is not None:
-            # its update will name the model that it trains on
-            self._downloads.model_is_dropped()
-            return
+            return  # its update will name the model that it trains on
         self._desk.change(model_name=name, model=model)
         self._desk.pace.next_refresh_at = now + REFRESH_S
         offer = self._desk.offer

@@ -140,23 +140,15 @@ def encode_model(
     return head + encode_integers(integers, lattice, coding)
 
 
-def peek_step(encoded: bytes | bytearray | memoryview) -> ModelStep | None:
-    """Which model the beginning of a content is of; None where it is too short to say."""
-    if len(encoded) < _STEP.size:
-        return None
-    _, _, k, _, base = _STEP.unpack_from(encoded)
-    return ModelStep(k, base - 1 if base else None)
-
-
 def decode_model(encoded: bytes, lattice: Lattice) -> DecodedStep:
     """The inverse of :func:`encode_model`.
 
     Raises:
         PeerError: it is no such content.
     """
-    step = peek_step(encoded)
-    if step is None:
+    if len(encoded) < _STEP.size:
         raise PeerError(f"{len(encoded)} bytes are no model")
-    counter, bits, k, model_checksum, _ = _STEP.unpack_from(encoded)
+    counter, bits, k, model_checksum, base = _STEP.unpack_from(encoded)
     name = ModelName(Epoch(counter, bits), k, model_checksum)
+    step = ModelStep(k, base - 1 if base else None)
     return DecodedStep(name, step, decode_integers(memoryview(encoded)[_STEP.size :], lattice))

@@ -214,10 +214,13 @@ class Chunk(Message):
     Attributes:
         content: what they are part of.
         offset: of the first of them.
+        step: what the content is, where it is a model: a late copy of the model before must not be
+            taken for the one that is wanted.
     """
 
     content: Content
     offset: U32
+    step: ModelStep | None
 
 
 class Bye(Message):

@@ -20,15 +20,22 @@ WINDOW_BYTES = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A content with its bytes."""
+    """A content with its bytes.
+
+    Attributes:
+        content: name of the bytes.
+        encoded: the bytes.
+        step: what it is, where it is a model.
+    """
 
     content: Content
     encoded: bytes
+    step: ModelStep | None = None
 
     @classmethod
-    def of(cls, encoded: bytes) -> "Blob":
+    def of(cls, encoded: bytes, step: ModelStep | None = None) -> "Blob":
         """These bytes and their name."""
-        return cls(Content(content_digest(encoded), len(encoded)), encoded)
+        return cls(Content(content_digest(encoded), len(encoded)), encoded, step)
 
 
 def chunks(
@@ -48,7 +55,7 @@ def chunks(
         for offset in range(start, end, piece_bytes):
             piece = blob.encoded[offset : min(offset + piece_bytes, end)]
             budget -= len(piece)
-            yield Chunk(content=blob.content, offset=offset), piece
+            yield Chunk(content=blob.content, offset=offset, step=blob.step), piece
 
 
 @dataclass(slots=True)
@@ -149,11 +156,6 @@ class Assembly:
         for asked in self.on_their_way:
             rest = _without(rest, asked)
         return rest
-
-    def beginning(self, size: int) -> bytes:
-        """The first bytes, or fewer while they are not here."""
-        first_missing = self._missing[0].start if self._missing else self.content.size
-        return bytes(self._buffer[: min(size, first_missing)])
 
 
 def _length(ranges: list[Range]) -> int:

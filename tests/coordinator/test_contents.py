@@ -22,6 +22,7 @@ AGENTS = ("a", "b", "c", "d", "e", "f")
 
 
 def founded(**changes: Any) -> FederationState:
+    changes = {"compression": {"coding": "entropy"}, **changes}
     definition = small_definition(**changes).to_bytes()
     state = FederationState.begin(EpochStarted(EPOCH, 0, definition, "created"))
     for agent in AGENTS:

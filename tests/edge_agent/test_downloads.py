@@ -14,7 +14,7 @@ from plantfed_agent.state import AgentState
 from plantfed_shared import wire
 from plantfed_shared.codec import Coding, encode_model
 from plantfed_shared.lattice import checksum
-from plantfed_shared.messages import Chunk, Epoch, Message, ModelName, ModelOffer, Want
+from plantfed_shared.messages import Chunk, Epoch, Message, ModelName, ModelOffer, ModelStep, Want
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Topics
 from plantfed_shared.transfer import Blob
@@ -43,7 +43,8 @@ def sent(desk: Desk) -> list[Message]:
 def whole(epoch: Epoch, k: int) -> tuple[Chunk, memoryview]:
     name = ModelName(epoch, k, checksum(MODEL))
     blob = Blob.of(encode_model(name, MODEL, TERMS.lattice, Coding.ENTROPY))
-    return Chunk(content=blob.content, offset=0), memoryview(blob.encoded)
+    chunk = Chunk(content=blob.content, offset=0, step=ModelStep(k, None))
+    return chunk, memoryview(blob.encoded)
 
 
 def test_a_model_that_comes_before_word_of_its_epoch_is_taken_when_it_comes_again() -> None:

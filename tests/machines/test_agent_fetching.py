@@ -20,9 +20,10 @@ from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
-from plantfed_shared.codec import Coding, encode_integers, encode_model
+from plantfed_shared.codec import Coding, decode_model, encode_integers, encode_model
 from plantfed_shared.day_ledger import Spent
 from plantfed_shared.definition import Schedule, content_digest
+from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.local_time import LocalTime
 from plantfed_shared.messages import (
@@ -141,7 +142,7 @@ class Line:
         return self.hear(applied)
 
     def send_piece(self, content: bytes, offset: int) -> list[Action]:
-        chunk = Chunk(content=content_of(content), offset=offset)
+        chunk = Chunk(content=content_of(content), offset=offset, step=step_of(content))
         return self.hear(chunk, content[offset : offset + PIECE])
 
 
@@ -158,6 +159,14 @@ def name_of(k: int, counter: int = 1) -> ModelName:
 def model(k: int, counter: int = 1, base_k: int | None = None) -> bytes:
     base = None if base_k is None else (base_k, integers_of(base_k))
     return encode_model(name_of(k, counter), integers_of(k), LATTICE, Coding.PLAIN, base)
+
+
+def step_of(content: bytes) -> ModelStep | None:
+    """As the coordinator says it; None for a definition or a dual."""
+    try:
+        return decode_model(content, LATTICE).step
+    except PeerError:
+        return None
 
 
 def dual() -> bytes:
@@ -241,6 +250,23 @@ def test_a_late_piece_of_the_model_before_is_not_taken_for_the_next() -> None:
     np.testing.assert_array_equal(line.machine.state.model, integers_of(6))
 
 
+def test_a_late_answer_to_an_earlier_want_is_not_waited_for() -> None:
+    """Two wants of one model may be answered by two contents; the slower one comes in the next."""
+    line = Line()
+    line.hear(line.welcome(5))
+    pieces = [line.send_piece(model(5), offset) for offset in range(0, len(model(5)), PIECE)]
+    (train,) = [a for actions in pieces for a in actions if isinstance(a, Train)]
+    line.finish(train)
+    line.verdict()
+    line.hear(Manifest(offer=line.offer(6)))
+    line.send_piece(model(5, 1), PIECE)
+    line.send_piece(DEFINITION.to_bytes(), 0)
+    step = model(6, base_k=5)
+    for offset in range(0, len(step), PIECE):
+        line.send_piece(step, offset)
+    assert line.machine.state.model_name == name_of(6)
+
+
 def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_does_not() -> None:
     line = Line()
     line.hear(line.welcome(5))
@@ -267,8 +293,8 @@ def test_a_difference_from_a_model_that_is_not_here_is_refused_and_the_whole_ask
     line = Line()
     line.hear(line.welcome(5))
     step = model(6, base_k=4)
-    actions = [a for o in range(0, len(step), PIECE) for a in line.send_piece(step, o)]
-    assert [a for a in actions if isinstance(a, Note) and a.warning]
+    for offset in range(0, len(step), PIECE):
+        assert line.send_piece(step, offset) == []
     assert line.machine.state.model_name is None
     assert asked(line.tick()) == [WHOLE]
 
@@ -277,7 +303,7 @@ def test_a_model_longer_than_any_is_refused_before_it_takes_memory() -> None:
     line = Line()
     line.hear(line.welcome(5))
     endless = Content(bytes(16), MAX_CONTENT_BYTES)
-    actions = line.hear(Chunk(content=endless, offset=0), b"x")
+    actions = line.hear(Chunk(content=endless, offset=0, step=ModelStep(5, None)), b"x")
     assert [a for a in actions if isinstance(a, Note) and "at most" in a.text]
     assert asked(line.tick()) == [WHOLE]
 

@@ -298,7 +298,7 @@ def test_a_model_arrives_as_its_name_says() -> None:
 
 
 def test_a_model_comes_as_the_difference_from_the_one_that_is_there_and_by_itself() -> None:
-    desk = Desk()
+    desk = Desk(compression={"coding": "entropy"})
     for agent in "abc":
         desk.hello(agent)
     base = desk.state.model
@@ -352,7 +352,10 @@ def test_no_more_of_a_model_is_sent_than_its_window_and_the_rest_after_a_restart
     need = Need(digest=whole.digest, ranges=(Range(10, whole.size),), step=ModelStep(0, None))
     event = MessageArrived(TOPICS.up("a", Kind.NEED), wire.encode(need))
     ((_, rest, piece),) = again.handle(event)
-    assert (rest, len(piece)) == (Chunk(content=whole, offset=10), whole.size - 10)
+    assert (rest, len(piece)) == (
+        Chunk(content=whole, offset=10, step=ModelStep(0, None)),
+        whole.size - 10,
+    )
     unknown = again.say("a", need.model_copy(update={"step": ModelStep(7, None)}))
     assert isinstance(unknown[0], Chunk)  # what is encoded is found by its digest
     assert isinstance(Desk().say("a", need)[0], State)
@@ -475,13 +478,13 @@ def test_an_update_too_long_for_one_message_is_pulled_and_survives_a_lost_piece(
     (need,) = desk.say("a", Offer(content=content))
     whole = (Range(0, len(encoded)),)
     assert need == Need(digest=content.digest, ranges=whole, step=None)
-    desk.say("a", Chunk(content=content, offset=0), encoded[:50])
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded[:50])
     (again,) = desk.say("a", Offer(content=content))
     rest = (Range(50, len(encoded)),)
     assert again == Need(digest=content.digest, ranges=rest, step=None)
     (state,) = [
         m
-        for m in desk.say("a", Chunk(content=content, offset=50), encoded[50:])
+        for m in desk.say("a", Chunk(content=content, offset=50, step=None), encoded[50:])
         if isinstance(m, State)
     ]
     assert code_of(state) is Code.APPLIED

@@ -50,12 +50,12 @@ def needs_until(desk: Desk, end: float) -> list[tuple[float, str, Need]]:
 def test_what_is_lost_of_an_upload_is_asked_for_again_without_another_offer() -> None:
     desk = desk_with("a")
     content, encoded, _ = offer(desk, "a")
-    desk.say("a", Chunk(content=content, offset=0), encoded[:30])
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded[:30])
     ((at, to, need),) = needs_until(desk, FROM + 20)
     assert (at, to) == (FROM + 15, "a")
     rest = (Range(30, len(encoded)),)
     assert need == Need(digest=content.digest, ranges=rest, step=None)
-    answers = desk.say("a", Chunk(content=content, offset=30), encoded[30:])
+    answers = desk.say("a", Chunk(content=content, offset=30, step=None), encoded[30:])
     assert [code_of(m) for m in answers if isinstance(m, State)] == [Code.APPLIED]
     assert needs_until(desk, FROM + 1000) == []
 
@@ -68,7 +68,7 @@ def test_who_sends_nothing_is_asked_less_and_less_often_and_no_more_after_ten_mi
     assert max(b - a for a, b in pairwise(times)) == 120
     assert 480 < times[-1] < 600
     # what was here is not thrown away: the link may have had a budget until midnight
-    desk.say("a", Chunk(content=content, offset=0), encoded[:30])
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded[:30])
     (need,) = desk.say("a", Offer(content=content))
     assert isinstance(need, Need)
     assert need.ranges == (Range(30, len(encoded)),)
@@ -77,7 +77,7 @@ def test_who_sends_nothing_is_asked_less_and_less_often_and_no_more_after_ten_mi
 def test_an_upload_is_forgotten_when_nothing_has_come_for_two_days() -> None:
     desk = desk_with("a")
     content, encoded, _ = offer(desk, "a")
-    desk.say("a", Chunk(content=content, offset=0), encoded[:30])
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded[:30])
     needs_until(desk, FROM + 2 * 86400 + 600)
     (need,) = desk.say("a", Offer(content=content))
     assert isinstance(need, Need)
@@ -92,7 +92,7 @@ def test_uploads_take_turns(monkeypatch: pytest.MonkeyPatch, name: str, value: i
     assert len(asked) == 1
     assert offer(desk, "b")[2] == offer(desk, "c")[2] == []
     assert {to for _, to, _ in needs_until(desk, FROM + 60)} == {"a"}
-    desk.say("a", Chunk(content=content, offset=0), encoded)
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded)
     assert [to for _, to, _ in needs_until(desk, FROM + 80)] == ["b"]
 
 
@@ -103,7 +103,7 @@ def test_the_next_in_turn_is_asked_at_once_when_an_upload_is_complete(
     desk = desk_with("a", "b")
     content, encoded, _ = offer(desk, "a")
     offer(desk, "b")
-    payload = wire.encode(Chunk(content=content, offset=0), encoded)
+    payload = wire.encode(Chunk(content=content, offset=0, step=None), encoded)
     sent = desk.handle(MessageArrived(TOPICS.up("a", Kind.CHUNK), payload))
     assert [to for to, message, _ in sent if isinstance(message, Need)] == ["b"]
 
@@ -126,7 +126,7 @@ def test_an_agent_has_one_upload() -> None:
     (need,) = desk.say("a", Offer(content=other))
     assert isinstance(need, Need)
     assert need.digest == other.digest
-    assert desk.say("a", Chunk(content=content, offset=0), encoded) == []
+    assert desk.say("a", Chunk(content=content, offset=0, step=None), encoded) == []
 
 
 def test_who_leaves_is_asked_for_nothing() -> None:
@@ -151,7 +151,7 @@ def test_a_long_upload_is_never_asked_for_twice_while_it_comes() -> None:
             for at in range(start, stop, 40_000):
                 desk.now += 14
                 piece = encoded[at : min(at + 40_000, stop)]
-                chunk = Chunk(content=content, offset=at)
+                chunk = Chunk(content=content, offset=at, step=None)
                 queue += [m for m in desk.say("a", chunk, piece) if isinstance(m, Need)]
     assert asked == len(encoded)
 

@@ -126,7 +126,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         Need(digest=bytes(range(16)), ranges=(Range(0, 1),), step=ModelStep(1234, 1230)),
         b"",
     ),
-    "chunk": (Chunk(content=_BLOB, offset=49152), b"forty-nine thousand bytes on"),
+    "chunk": (Chunk(content=_BLOB, offset=49152, step=None), b"forty-nine thousand bytes on"),
     "bye": (Bye(incarnation=2), b""),
     "status, online": (Status(online=True, software="0.1.0"), b""),
     "status, offline": (Status(online=False, software=""), b""),

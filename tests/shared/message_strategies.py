@@ -73,7 +73,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
         step=st.none() | model_steps,
     ),
-    Chunk: st.builds(Chunk, content=contents, offset=u32),
+    Chunk: st.builds(Chunk, content=contents, offset=u32, step=st.none() | model_steps),
     Bye: st.builds(Bye, incarnation=claimed_incarnations),
     Status: st.builds(Status, online=st.booleans(), software=software),
     Welcome: st.builds(

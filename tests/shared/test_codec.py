@@ -15,7 +15,6 @@ from plantfed_shared.codec import (
     encode_integers,
     encode_model,
     largest_encoding_bytes,
-    peek_step,
 )
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, Lattice, checksum
@@ -267,8 +266,9 @@ def test_the_layout_of_a_model_is_the_documented_one(base_k, written):
     base = None if base_k is None else (base_k, int64([0, 0]))
     encoded = encode_model(name, int64([5, -1]), lattice_of(2), Coding.PLAIN, base)
     assert encoded == head + b"\x04" + b"\x05\0\0\0" + b"\xff\xff\xff\xff"
-    assert peek_step(encoded) == peek_step(bytearray(head)) == ModelStep(3, base_k)
-    assert peek_step(encoded[:27]) is None
+    assert decode_model(encoded, lattice_of(2)).step == ModelStep(3, base_k)
+    with pytest.raises(PeerError, match="27 bytes are no model"):
+        decode_model(encoded[:27], lattice_of(2))
 
 
 def test_equal_steps_have_equal_contents():

@@ -265,16 +265,6 @@ def test_the_rest_is_asked_for_with_what_it_is():
     )
 
 
-@given(st.lists(st.integers(0, 99), max_size=60), st.integers(0, 120))
-def test_the_beginning_is_what_is_here_without_a_gap(places, size):
-    blob = bytes(range(100))
-    assembly = Assembly(content_of(blob))
-    for place in places:
-        assembly.accept(place, blob[place : place + 1])
-    here = next((place for place in range(100) if place not in places), 100)
-    assert assembly.beginning(size) == blob[: min(size, here)]
-
-
 @given(
     st.lists(st.integers(0, 59), max_size=40),
     st.integers(1, 4000),

@@ -86,10 +86,12 @@ def test_golden_digests(entry):
 
 
 def test_the_layout_is_the_documented_one():
-    encoded = encode(Chunk(content=Content(bytes(range(16)), 500), offset=300), b"tail")
-    # msgpack: array of 2, array of 2, bin 8 of 16 bytes, uint 16, uint 16
-    header = b"\x92\x92\xc4\x10" + bytes(range(16)) + b"\xcd\x01\xf4" + b"\xcd\x01\x2c"
-    body = b"PF\x02\x05" + b"\x1a\x00" + b"\x00" + header + b"tail"
+    chunk = Chunk(content=Content(bytes(range(16)), 500), offset=300, step=ModelStep(7, None))
+    encoded = encode(chunk, b"tail")
+    # msgpack: array of 3, array of 2, bin 8 of 16 bytes, uint 16, uint 16, array of 2, 7, nil
+    header = b"\x93\x92\xc4\x10" + bytes(range(16)) + b"\xcd\x01\xf4" + b"\xcd\x01\x2c"
+    header += b"\x92\x07\xc0"
+    body = b"PF\x02\x05" + b"\x1d\x00" + b"\x00" + header + b"tail"
     assert encoded == body + blake2b(body, digest_size=8).digest()
 
 
@@ -137,14 +139,14 @@ def test_the_longest_messages_come_back(kind):
 
 
 def test_the_tail_is_not_copied():
-    encoded = encode(Chunk(content=Content(bytes(16), 40_000), offset=0), bytes(40_000))
+    encoded = encode(Chunk(content=Content(bytes(16), 40_000), offset=0, step=None), bytes(40_000))
     assert decode(encoded, Kind.CHUNK).tail.obj is encoded
 
 
 @given(contents, u32, tails)
 @example(Content(bytes(16), MAX_CONTENT_BYTES), 2**32 - 1, b"")
 def test_a_chunk_has_less_envelope_than_it_is_given(content, offset, piece):
-    encoded = encode(Chunk(content=content, offset=offset), piece)
+    encoded = encode(Chunk(content=content, offset=offset, step=None), piece)
     assert len(encoded) - len(piece) <= CHUNK_ENVELOPE_BYTES
 
 

@@ -120,7 +120,7 @@ def test_what_the_cases_below_change_is_right():
         Kind.START: [OFFER, 1.0],
         Kind.WANT: [NAME, 1],
         Kind.NEED: [bytes(16), [[0, 1]], [3, 2]],
-        Kind.CHUNK: [CONTENT, 0],
+        Kind.CHUNK: [CONTENT, 0, [3, None]],
         Kind.OFFER: [CONTENT],
         Kind.BYE: [1],
     }.items():
