@@ -21,6 +21,7 @@ def test_a_model_of_five_megabytes(tmp_path: Path, kind: str) -> None:
         plant.define(
             model={"hidden": HIDDEN},
             algorithm={"epochs": 1},
+            compression={"coding": "plain"},
             schedule={
                 "arrivals": 2,
                 "min_members": 2,

@@ -20,8 +20,10 @@ from tests.free_ports import free_port
 
 from benchmarks.learning.reference_draws import batches, select
 from plantfed_agent.agent_store import AgentStore
+from plantfed_agent.budget import LinkLimits
 from plantfed_agent.inprocess import InProcessTrainer, carry_out, initial_head
 from plantfed_agent.kernels import kernel_for
+from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.samples import Samples, SampleSets
@@ -39,6 +41,7 @@ from plantfed_coordinator.state import FederationState
 from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import BrokerAddress, SessionSettings
+from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.topics import COORDINATOR, Topics
 
@@ -199,7 +202,9 @@ async def over_broker(
         trainer = InProcessTrainer(samples(plant), order)
         password = (settings[plant.id].parent / "password").read_text().strip()
         link = bus(plant.id, password, topics.agent_subscriptions(plant.id))
-        services.append(AgentService(agent, link, trainer, store, lambda: "rows").run(stopped))
+        meter = LinkMeter(LinkLimits(), topics, DayLedger({}))
+        service = AgentService(agent, link, trainer, store, lambda: "rows", meter)
+        services.append(service.run(stopped))
     running = [asyncio.create_task(service) for service in services]
     watching = asyncio.create_task(watch(recorder, machine, agents, stopped))
     await asyncio.gather(watching, *running)
