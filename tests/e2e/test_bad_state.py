@@ -78,7 +78,7 @@ def test_the_state_of_another_agent_or_federation(plant: Plant, agent: Agent) ->
 def tmpfs(folder: Path) -> Iterator[Callable[[], None]]:
     """A small disk of its own; the callable makes room on it."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a disk")
     filler = folder / "filler"

@@ -16,8 +16,9 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined, Released
 from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.hosts import replay
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.messages import Update
 from plantfed_shared.topics import Kind
 from plantfed_shared.wire import decode, envelope_digest
@@ -51,7 +52,7 @@ def test_a_federation_survives_the_death_of_each_of_its_processes(
         plant.goes_on(2)
         victim.start()
         after = first_round_after(victim, before)
-        repeated = train(victim, before, after)
+        repeated = train(victim, before, model_trained_on(plant, after))
         np.testing.assert_array_equal(repeated.head, after.head)
 
         kill_while_a_release_is_due(plant)
@@ -122,20 +123,28 @@ def first_round_after(agent: Agent, before: AgentState) -> AgentState:
     after = until(trained_again, "a round after the restart", 40)
     assert after.rounds == before.rounds + 1
     assert after.incarnation == before.incarnation == 1
-    assert after.model_name == after.trained_on
     return after
 
 
-def train(agent: Agent, before: AgentState, after: AgentState) -> TrainingOutcome:
+def model_trained_on(plant: Plant, after: AgentState) -> Integers:
+    """From the journal: the agent may have the next model already."""
+    assert after.trained_on is not None
+    records, k = plant.journal(), after.trained_on.k
+    ends = [n for n, r in enumerate(records, 1) if isinstance(r, Released) and r.k == k]
+    model = replay(records[: ends[0] if ends else 1]).model
+    assert checksum(model) == after.trained_on.checksum
+    return model
+
+
+def train(agent: Agent, before: AgentState, model: Integers) -> TrainingOutcome:
     """The same round again: same head as before the kill, same number, same model."""
     definition = FederationDefinition.from_bytes(before.definition)
     lattice = definition.lattice()
-    assert after.model is not None
     task = TrainingTask(
         agent=agent.id,
         seq=before.applied_seq + 1,
-        base=lattice.to_floats(after.model),
-        dual=lattice.to_floats(before.dual if before.dual is not None else 0 * after.model),
+        base=lattice.to_floats(model),
+        dual=lattice.to_floats(before.dual if before.dual is not None else 0 * model),
         head=before.head,
         definition=definition,
     )
