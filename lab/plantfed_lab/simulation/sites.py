@@ -31,13 +31,13 @@ from plantfed_shared.settings_file import check_settings
 from plantfed_shared.terms import terms_of
 
 PSEUDO_NOISE = 0.01
-"""Standard deviation of a pseudo-change: two bytes on the default lattice, as real ones have."""
+"""Standard deviation of a pseudo-change: as long on the wire as real ones on the default lattice."""
 PSEUDO_NOISES = 16
 PSEUDO_LARGEST = 1.0
 """One number grows to this, as the largest of trained models do: it decides how many bytes each
 number of a model takes."""
 PSEUDO_GROWTH = 0.2
-"""By so much in a round: its change still fits into two bytes on the default lattice."""
+"""By so much in a round, so that its change is no longer than the others."""
 PSEUDO_ROWS = 100
 
 
