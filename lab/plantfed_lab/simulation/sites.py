@@ -31,7 +31,7 @@ from plantfed_shared.settings_file import check_settings
 from plantfed_shared.terms import terms_of
 
 PSEUDO_NOISE = 0.01
-"""Standard deviation of a pseudo-change: as long on the wire as real ones on the default lattice."""
+"""Standard deviation of a pseudo-change: as long on the wire as real ones by default."""
 PSEUDO_NOISES = 16
 PSEUDO_LARGEST = 1.0
 """One number grows to this, as the largest of trained models do: it decides how many bytes each
