@@ -124,6 +124,20 @@ class Line:
         outcome = TrainingOutcome(train.task.base + 1, head, 0.1, None, 5, "rows", 0.1)
         return self.machine.handle(RoundDone(train.ticket, outcome), self.now)
 
+    def first_update(self, k: int) -> bytes:
+        """Fetch a model and train on it; the update that is outstanding then."""
+        content = model(k)
+        (train,) = [
+            a
+            for offset in range(0, len(content), PIECE)
+            for a in self.send_piece(content, offset)
+            if isinstance(a, Train)
+        ]
+        self.finish(train)
+        outstanding = self.machine.state.outstanding
+        assert outstanding is not None
+        return outstanding
+
     def verdict(self) -> list[Action]:
         """The outstanding update is applied."""
         outstanding = self.machine.state.outstanding
@@ -270,16 +284,7 @@ def test_a_late_answer_to_an_earlier_want_is_not_waited_for() -> None:
 def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_does_not() -> None:
     line = Line()
     line.hear(line.welcome(5))
-    content = model(5)
-    (train,) = [
-        a
-        for offset in range(0, len(content), PIECE)
-        for a in line.send_piece(content, offset)
-        if isinstance(a, Train)
-    ]
-    line.finish(train)
-    outstanding = line.machine.state.outstanding
-    assert outstanding is not None
+    outstanding = line.first_update(5)
     update = decode(outstanding, Kind.UPDATE).message
     assert isinstance(update, Update)
     assert update.want == WINDOW_BYTES
@@ -471,16 +476,7 @@ def test_a_need_that_comes_twice_is_answered_once() -> None:
     """TCP survives a hole of minutes, and then all that was asked for in it comes at once."""
     line = Line()
     line.hear(line.welcome(5))
-    content = model(5)
-    (train,) = [
-        a
-        for offset in range(0, len(content), PIECE)
-        for a in line.send_piece(content, offset)
-        if isinstance(a, Train)
-    ]
-    line.finish(train)
-    outstanding = line.machine.state.outstanding
-    assert outstanding is not None
+    outstanding = line.first_update(5)
     need = Need(digest=content_digest(outstanding), ranges=(Range(0, 100),), step=None)
     assert len(published(line.hear(need))) == 1
     line.now += 9.9
