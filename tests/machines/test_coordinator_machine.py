@@ -19,7 +19,6 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
-from plantfed_shared.codec import decode_model
 from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
@@ -29,7 +28,6 @@ from plantfed_shared.messages import (
     Content,
     Epoch,
     ModelName,
-    ModelStep,
     Need,
     Offer,
     Range,
@@ -283,90 +281,6 @@ def test_the_version_offered_to_a_returning_agent_is_kept_for_it() -> None:
         desk.answer(agent, desk.update(agent))
     assert (late.base.k, desk.state.k) == (1, 2)
     assert code_of(desk.answer("a", late)) is Code.APPLIED
-
-
-def test_a_model_arrives_as_its_name_says() -> None:
-    desk = Desk()
-    desk.hello("a")
-    event = MessageArrived(TOPICS.up("a", Kind.WANT), wire.encode(WANT))
-    ((_, chunk, piece),) = desk.handle(event)
-    assert isinstance(chunk, Chunk)
-    assert chunk.content == Content(content_digest(piece), len(piece))
-    found = decode_model(piece, desk.state.terms.lattice)
-    assert found.name == ModelName(desk.state.epoch, 0, checksum(desk.state.model))
-    assert (found.model(None) == desk.state.model).all()
-
-
-def test_a_model_comes_as_the_difference_from_the_one_that_is_there_and_by_itself() -> None:
-    desk = Desk(compression={"coding": "entropy"})
-    for agent in "abc":
-        desk.hello(agent)
-    base = desk.state.model
-    desk.answer("a", desk.update("a", want=WINDOW_BYTES))
-    event = MessageArrived(
-        TOPICS.up("b", Kind.UPDATE),
-        wire.encode(desk.update("b", want=WINDOW_BYTES), desk.encode(ones(desk))),
-    )
-    sent = [(to, piece) for to, m, piece in desk.handle(event) if isinstance(m, Chunk)]
-    assert [to for to, _ in sent] == ["a", "b"]
-    assert sent[0][1] == sent[1][1]
-    found = decode_model(sent[0][1], desk.state.terms.lattice)
-    assert found.step == ModelStep(1, 0)
-    assert (found.model(base) == desk.state.model).all()
-
-
-def test_a_want_stands_until_there_is_a_newer_model() -> None:
-    desk = Desk()
-    for agent in "abc":
-        desk.hello(agent)
-    newest = desk.update("a").base
-    assert desk.say("c", Want(have=newest, window=WINDOW_BYTES)) == []
-    desk.answer("a", desk.update("a"))
-    event = MessageArrived(
-        TOPICS.up("b", Kind.UPDATE), wire.encode(desk.update("b"), desk.encode(ones(desk)))
-    )
-    assert [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)] == ["c"]
-    assert desk.state.members["c"].pinned == 1
-    assert desk.state.members["c"].held == 0
-
-
-def test_a_want_from_a_model_that_is_not_ours_is_served_whole() -> None:
-    desk = Desk()
-    desk.hello("a")
-    twin = desk.update("a").base._replace(checksum=1)
-    event = MessageArrived(
-        TOPICS.up("a", Kind.WANT), wire.encode(Want(have=twin, window=WINDOW_BYTES))
-    )
-    ((_, _, piece),) = desk.handle(event)
-    assert decode_model(piece, desk.state.terms.lattice).step == ModelStep(0, None)
-
-
-def test_no_more_of_a_model_is_sent_than_its_window_and_the_rest_after_a_restart() -> None:
-    desk = Desk()
-    desk.hello("a")
-    (chunk,) = desk.say("a", Want(have=None, window=10))
-    assert isinstance(chunk, Chunk)
-    whole = chunk.content
-    again = Desk()  # a coordinator that has encoded nothing yet
-    again.hello("a")
-    need = Need(digest=whole.digest, ranges=(Range(10, whole.size),), step=ModelStep(0, None))
-    event = MessageArrived(TOPICS.up("a", Kind.NEED), wire.encode(need))
-    ((_, rest, piece),) = again.handle(event)
-    assert (rest, len(piece)) == (
-        Chunk(content=whole, offset=10, step=ModelStep(0, None)),
-        whole.size - 10,
-    )
-    unknown = again.say("a", need.model_copy(update={"step": ModelStep(7, None)}))
-    assert isinstance(unknown[0], Chunk)  # what is encoded is found by its digest
-    assert isinstance(Desk().say("a", need)[0], State)
-
-
-def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> None:
-    desk = Desk()
-    desk.hello("a")
-    (state,) = desk.say("a", Need(digest=bytes(16), ranges=(Range(0, 5),), step=None))
-    assert isinstance(state, State)
-    assert state.offer is not None
 
 
 def test_without_enough_arrivals_a_release_comes_after_a_while() -> None:
