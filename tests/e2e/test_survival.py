@@ -39,9 +39,9 @@ def test_a_federation_survives_the_death_of_each_of_its_processes(
             schedule={"arrivals": N_AGENTS, "release_after_s": 1.0, "min_members": N_AGENTS},
         )
         victim = plant.agents[0]
-        write_csv(victim.rows_file, rows(8000, seed=1))
+        write_csv(victim.rows_file, rows(24_000, seed=1))
         for agent in plant.agents:
-            agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6})
+            agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6, "nice": 0})
         start_broker(plant, broker)
         plant.start_coordinator().says("connected")
         for agent in plant.agents:
