@@ -44,6 +44,7 @@ UPDATE = Update(
     dual_checksum=0x0F1E_2D3C_4B5A_6978,
     score=0.75,
     want=0,
+    others=0,
 )
 
 

@@ -59,7 +59,9 @@ class Contender:
         arrivals: per release; None for synchronous rounds of all machines.
         settings: of the algorithm.
         compression: plain by default, as long as float32.
-        release_bits: of released models; None for all that the lattice has.
+        release_bits: of released models, the finest and the coarsest; None for all that the
+            lattice has.
+        pace: of the schedule.
     """
 
     name: str
@@ -67,7 +69,8 @@ class Contender:
     arrivals: int | None
     settings: tuple[tuple[str, float], ...] = ()
     compression: Compression = PLAIN
-    release_bits: int | None = None
+    release_bits: tuple[int, int] | None = None
+    pace: float = 0.0
 
     def schedule(self, everybody: int, longest_s: float) -> Schedule:
         """Nothing is released or closed because time has passed.
@@ -81,7 +84,10 @@ class Contender:
                 kind="sync", participation=1.0, min_members=everybody, deadline_s=10 * longest_s
             )
         return Schedule(
-            arrivals=self.arrivals, min_members=everybody, release_after_s=10 * longest_s
+            arrivals=self.arrivals,
+            min_members=everybody,
+            release_after_s=10 * longest_s,
+            pace=self.pace,
         )
 
 
@@ -137,7 +143,8 @@ def _definition(job: Job, task: Task) -> FederationDefinition:
     document = defined.model_dump()
     document["model"]["hidden"] = job.hidden
     document["compression"] = contender.compression.model_dump()
-    document["release_bits"] = contender.release_bits
+    if contender.release_bits is not None:
+        document["release_bits"], document["coarsest_release_bits"] = contender.release_bits
     return FederationDefinition.model_validate(document)
 
 

@@ -1,7 +1,7 @@
 """Thin links: bytes and time until the accuracy of tuned synchronous FedAPM, with small messages.
 
 The race's task, links and computers (heavy tails).  The baseline's messages are as long as those of
-float32; compressed runs send the largest changes and fetch differences of coarser releases.
+float32; compressed runs send few numbers in few bits and fetch differences of coarser releases.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,10 @@ from plantfed_shared.wording import counted
 LONGEST_S, QUICK_S = 5_000.0, 600.0
 SEEDS = 3
 PART_OF_PLAIN_TIME = 1.0
+LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.09, keep_at_most=0.09)
+TOP_K = Compression(kind="top-k", keep=0.03, keep_at_most=0.03)
+RELEASE_BITS = (8, 6)
+PACE = 0.7
 SMALL, LARGE = (64, 32), (256, 64)
 """Bodies of 15 and of 67 thousand parameters."""
 
@@ -93,21 +97,29 @@ def run(name: str, *, quick: bool, data: Path | None) -> Report:
 def _contenders(same: tuple[tuple[str, float], ...]) -> list[Contender]:
     """Uncompressed first, then what the promises are about."""
     plain = Contender("plain", "fedapm", 4, (*same, ("relaxation", RELAXATION)))
-    dense = replace(plain, name="dense, entropy-coded", compression=Compression())
     remembering = (*same, ("relaxation", 1.0), ("memory", 0.5))
-    small = replace(plain, settings=remembering, release_bits=8)
+    small = replace(plain, settings=remembering, release_bits=RELEASE_BITS, pace=PACE)
+    unhurried = "no pace"
+    buffered = ("server_step", 4.0)
     return [
         plain,
-        replace(small, name="top 3 %, 2^-8", compression=_top(0.03, 0.03)),
-        replace(small, name="top 2 to 8 %, 2^-8", compression=_top(0.02, 0.08)),
-        replace(small, name="top 5 %, 2^-8", compression=_top(0.05, 0.05)),
-        replace(small, name="top 3 %, 2^-9", compression=_top(0.03, 0.03), release_bits=9),
-        dense,
+        replace(small, name="low-rank", compression=LOW_RANK),
+        replace(small, name=f"low-rank, {unhurried}", compression=LOW_RANK, pace=0.0),
+        replace(small, name="top-k", compression=TOP_K),
+        replace(small, name=f"top-k, {unhurried}", compression=TOP_K, pace=0.0),
+        replace(plain, name="dense, entropy-coded", compression=Compression()),
+        *(
+            Contender(
+                f"fedbuff, server step 4, {name}",
+                "fedbuff",
+                4,
+                (same[0], ("memory", 1.0), buffered),
+                compression,
+                RELEASE_BITS,
+            )
+            for name, compression in (("low-rank", LOW_RANK), ("top-k", TOP_K))
+        ),
     ]
-
-
-def _top(keep: float, keep_at_most: float) -> Compression:
-    return Compression(kind="top-k", keep=keep, keep_at_most=keep_at_most)
 
 
 Amount = Callable[[Measurement], float]

@@ -120,12 +120,13 @@ class FederationMachine:
                 pass
         self._uploads.settle(now)
         self._releases.settle(now)
-        self._serving.settle()
+        self._serving.settle(now)
         return self._desk.take_actions()
 
     def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
-        return min(self._releases.next_timer(), self._uploads.next_timer())
+        timers = (self._releases, self._uploads, self._serving)
+        return min(part.next_timer() for part in timers)
 
     # ------------------------------------------------------------------ messages
 
@@ -159,7 +160,7 @@ class FederationMachine:
                 if whole is not None:
                     self._take_pulled(agent, whole, now)
             case Want():
-                self._serving.take_want(agent, message, envelope.digest)
+                self._serving.take_want(agent, message, envelope.digest, now)
             case Need():
                 self._serving.take_need(agent, message, envelope.digest, now)
             case Bye():
@@ -247,8 +248,8 @@ class FederationMachine:
         # who sends it twice may have missed more than the verdict
         self._desk.reply(agent, verdict, offer=not is_new)
         if is_new and update.want:
-            want = Want(have=update.base, window=update.want)
-            self._serving.take_want(agent, want, envelope.digest)
+            want = Want(have=update.base, window=update.want, others=update.others)
+            self._serving.take_want(agent, want, envelope.digest, now)
 
     def _take_offer(self, agent: str, content: Content, now: float) -> None:
         if agent not in self._desk.state.members:

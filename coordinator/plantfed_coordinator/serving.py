@@ -1,6 +1,7 @@
 """What agents fetch: the newest model as a step from the one they have, definition and dual.
 
-A WANT is answered at once, or stands until there is a newer model than its sender has.  A model
+A WANT is answered at once, or stands until there is a newer model than its sender has and others
+have sent as much as it wants to wait for.  A model
 that is served is kept for that member (``Served``) until it asks for another one or sends an update
 that started from it, and so is the one it has: a slow agent is late, never excluded.
 """
@@ -8,6 +9,7 @@ that started from it, and so is the one it has: a slow agent is late, never excl
 from plantfed_coordinator.contents import can_step
 from plantfed_coordinator.desk import Desk
 from plantfed_coordinator.records import Served
+from plantfed_coordinator.standing import Standing, StandingWants
 from plantfed_coordinator.state import Member
 from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Range, Verdict, Want
 from plantfed_shared.patience import Answered
@@ -23,15 +25,19 @@ class Serving:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._standing: dict[str, Want] = {}
+        self._standing = StandingWants()
         self._answered = Answered()
         self._settled_at: ModelName | None = None
 
-    def take_want(self, agent: str, want: Want, digest: int) -> None:
-        """Serve the newest model when this event is settled, or with the next release."""
-        if self._member(agent, digest) is not None:
-            self._standing[agent] = want
-            self._settled_at = None
+    def take_want(self, agent: str, want: Want, digest: int, now: float) -> None:
+        """Serve the newest model when this event is settled, or when it is this member's turn."""
+        if self._member(agent, digest) is None:
+            return
+        others = want.others * self._desk.live_members(now) // 256
+        latest = now + self._desk.state.terms.definition.schedule.release_after_s
+        after = self._desk.state.updates + others
+        self._standing.put(agent, Standing(want, after, latest if others else now))
+        self._settled_at = None
 
     def take_need(self, agent: str, need: Need, digest: int, now: float) -> None:
         """Serve some ranges of a content; a STATE says which model there is where it's gone."""
@@ -50,24 +56,27 @@ class Serving:
         else:
             self._send(agent, other, need.ranges)
 
-    def settle(self) -> None:
+    def next_timer(self) -> float:
+        """When somebody has waited long enough for others."""
+        return self._standing.next_at
+
+    def settle(self, now: float) -> None:
         """Serve all who wait and can be served."""
-        if not self._standing:
-            return
-        newest = self._desk.contents.name(self._desk.state, self._desk.state.k)
-        if newest == self._settled_at:
+        state = self._desk.state
+        newest = self._desk.contents.name(state, state.k)
+        turned_up = self._standing.somebody_has_turned_up(state.updates, now)
+        if newest == self._settled_at and not turned_up:
             return
         self._settled_at = newest
-        for agent in sorted(self._standing):
-            self._serve(agent)
+        for agent in self._standing.agents:
+            if self._standing.get(agent).has_its_turn(state.updates, now):
+                self._serve(agent)
+        self._standing.look_ahead(state.updates, now)
 
     def forget(self, agent: str | None = None) -> None:
         """It has left, or, without a name, a new epoch has begun."""
         self._answered.forget(agent)
-        if agent is None:
-            self._standing.clear()
-        else:
-            self._standing.pop(agent, None)
+        self._standing.discard(agent)
 
     def begins_anew(self, agent: str) -> None:
         """What was sent to it before its HELLO may be lost."""
@@ -80,10 +89,10 @@ class Serving:
         return member
 
     def _serve(self, agent: str) -> None:
-        state, want = self._desk.state, self._standing[agent]
+        state, want = self._desk.state, self._standing.get(agent).want
         if want.have is not None and want.have == self._desk.contents.name(state, state.k):
             return
-        del self._standing[agent]
+        self._standing.discard(agent)
         step = ModelStep(state.k, self._base_of(want.have))
         blob = self._desk.contents.step(state, step)
         self._keep_for(agent, step)

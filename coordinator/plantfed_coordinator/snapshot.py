@@ -34,6 +34,7 @@ def to_rows(state: FederationState) -> SnapshotRows:
     rows: SnapshotRows = [
         ("state", json.dumps(head), _blob(state.consensus.total)),
         ("definition", "", state.terms.encoded),
+        ("unrounded", "", _blob(state.unrounded)),
     ]
     if state.consensus.exact is not None:
         rows.append(("exact", "", _blob(state.consensus.exact)))
@@ -69,6 +70,7 @@ def from_rows(rows: SnapshotRows) -> FederationState:
             k=head["k"],
             versions=versions,
             consensus=consensus,
+            unrounded=_integers(found["unrounded"][1]),
             members={
                 n.removeprefix("member "): _member(json.loads(text), blob)
                 for n, (text, blob) in found.items()

@@ -89,6 +89,7 @@ class FederationState:
         retired: last incarnation of agents that are no members any more.
         barred: agents that may not join.
         consensus: the sums.
+        unrounded: the newest release before it was rounded, lattice units.
         arrived: members with an update since the last release.
         changed: something happened since the last release that it would show.
         round: the open synchronous round.
@@ -101,6 +102,7 @@ class FederationState:
     k: int
     versions: dict[int, Integers]
     consensus: Consensus
+    unrounded: Integers
     members: dict[str, Member] = field(default_factory=dict)
     retired: dict[str, int] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
@@ -120,7 +122,7 @@ class FederationState:
         terms = terms_of(record.definition)
         model = terms.initial_model
         consensus = consensus_of(terms.definition.algorithm, model)
-        return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
+        return cls(terms, record.epoch, record.k, {record.k: model}, consensus, model)
 
     @property
     def model(self) -> Integers:
@@ -147,7 +149,7 @@ class FederationState:
 
     def next_model(self) -> Integers:
         """What a release would be now; changes nothing."""
-        return self.terms.lattice.released(copy(self.consensus).release(self.model))
+        return self.terms.lattice.released(copy(self.consensus).release(self.model), self.unrounded)
 
     def apply(self, record: Record) -> None:
         """Take in the next record of the journal."""
@@ -225,13 +227,14 @@ class FederationState:
         self._unpin(member)
 
     def _release(self, record: Released) -> None:
-        model = self.terms.lattice.released(self.consensus.release(self.model))
+        unrounded = self.consensus.release(self.model)
+        model = self.terms.lattice.released(unrounded, self.unrounded)
         if checksum(model) != record.checksum:
             raise StorageError(
                 f"release {record.k} replays to another model than was announced",
                 hint="The journal is damaged; restore a backup",
             )
-        before, self.k = self.k, record.k
+        before, self.k, self.unrounded = self.k, record.k, unrounded
         self.versions[record.k] = model
         self.releases += 1
         self.arrived.clear()
@@ -260,7 +263,7 @@ class FederationState:
             members[agent] = replace(member, contribution=contribution, pinned=None, held=None)
         self.terms, self.epoch, self.k = terms, record.epoch, record.k
         self.versions = {record.k: terms.lattice.released(model)}
-        self.members, self.consensus = members, consensus
+        self.members, self.consensus, self.unrounded = members, consensus, model
         self.arrived, self.changed, self.round = set(), False, None
         self._count_pins()
 

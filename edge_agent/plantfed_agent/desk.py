@@ -88,6 +88,11 @@ class Desk:
         """Tell the reader of the log."""
         self.ask(Note(text, warning))
 
+    @property
+    def release_after_s(self) -> float:
+        """So long after a change there is a release at the latest; 0 before the definition."""
+        return self.terms.definition.schedule.release_after_s if self.terms else 0.0
+
     def has_definition(self) -> bool:
         """Whether the definition on disk is the one the coordinator offers."""
         if self.offer is None or self.terms is None:

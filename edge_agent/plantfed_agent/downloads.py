@@ -132,11 +132,16 @@ class Downloads:
             # another hello before it is here would be given yet another incarnation
             self._membership.wait_for_dual(pull.not_before)
 
-    def stand(self, window_bytes: int) -> None:
-        """An update that was just sent asks for the model after it, so much of it at first."""
+    def stand(self, window_bytes: int, until: float) -> None:
+        """An update that was just sent asks for the model after it.
+
+        Args:
+            window_bytes: so much of it at first.
+            until: monotonic seconds; before, others may go first.
+        """
         if self._model is None:
             self._model = self._model_fetch(inf)
-            self._model.window_bytes = window_bytes
+            self._model.window_bytes, self._model.stands_until = window_bytes, until
 
     def fall(self) -> None:
         """That update was not applied: nothing will come of it."""
@@ -158,7 +163,7 @@ class Downloads:
             self._model = self._model_fetch(now)
             self._ask(self._model, now)
         elif self._model.patience.due == inf:
-            self._model.patience.begin(now)
+            self._model.patience.begin(max(now, self._model.stands_until))
 
     def _model_fetch(self, due: float) -> ModelFetch:
         have, epoch = self._desk.state.model_name, self._desk.state.epoch

@@ -97,6 +97,7 @@ class ModelFetch:
         patience: until it is asked for again.
         window_bytes: how much of it was asked for at first, if it was asked for.
         asks_ahead: whether more is asked for before all of that is here.
+        stands_until: before, it is not asked for again: others go first.
         asked: whether an answer is awaited.
     """
 
@@ -105,6 +106,7 @@ class ModelFetch:
     patience: Patience
     window_bytes: int = WINDOW_BYTES
     asks_ahead: bool = True
+    stands_until: float = 0.0
     asked: bool = True
     _assembly: Assembly | None = field(init=False, default=None)
     _step: ModelStep | None = field(init=False, default=None)
@@ -142,7 +144,7 @@ class ModelFetch:
         if self._assembly is not None:
             return _next_need(self._assembly, pull, self._step)
         self.window_bytes, self.asks_ahead = pull.window_bytes, pull.asks_ahead
-        return Want(have=self.have, window=pull.window_bytes)
+        return Want(have=self.have, window=pull.window_bytes, others=0)
 
     def begin_anew(self) -> None:
         """The coordinator does not have the rest of it any more."""

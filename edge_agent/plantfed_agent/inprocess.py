@@ -111,8 +111,8 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
 
 
 def _loss(definition: FederationDefinition, start: RoundStart, train: Samples) -> float | None:
-    """Only where it decides how much is sent: it costs a look at all rows."""
-    if definition.compression.kind == "dense":
+    """Only where it decides how much is sent, or when: it costs a look at all rows."""
+    if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
     parameters = whole_model(definition.parameter_specification(), start.base, start.head)
     found, _ = kernel_for(definition).loss_and_gradient(parameters, train.x, train.y, ())

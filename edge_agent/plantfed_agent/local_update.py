@@ -5,16 +5,18 @@ from typing import Any
 
 import numpy as np
 
+from plantfed_agent.factoring import factored
 from plantfed_agent.lengths import part_of_keep, shrinks
-from plantfed_agent.need import need_after
+from plantfed_agent.need import need_after, others_wanted
 from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
-from plantfed_shared.codec import encode_integers
+from plantfed_shared.codec import encode_factors, encode_integers
 from plantfed_shared.definition import Compression
 from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
-from plantfed_shared.messages import Update
+from plantfed_shared.low_rank import whole
+from plantfed_shared.messages import Update, Want
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 
@@ -112,6 +114,7 @@ def after_round(
         dual_checksum=0 if dual is None else checksum(dual),
         score=outcome.score if report_score else None,
         want=want,
+        others=others_wanted(need, terms.definition.schedule.pace) if want else 0,
     )
     return with_changes(
         state,
@@ -126,6 +129,9 @@ def after_round(
 def _made(
     lattice: Lattice, compression: Compression, keep: float, wanted: Changes
 ) -> tuple[Integers, bytes]:
+    if compression.kind == "low-rank":
+        parts = factored(lattice, compression.bits, keep, wanted)
+        return whole(parts), encode_factors(parts, lattice)
     change = selected(lattice, compression, keep, wanted)
     return change, encode_integers(change, lattice, compression.coding)
 
@@ -143,7 +149,9 @@ def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dic
     }
 
 
-def window_wanted(outstanding: bytes) -> int:
-    """How much an update asks for of the model after it, bytes; 0 for nothing."""
+def model_wanted(outstanding: bytes) -> Want | None:
+    """What an update asks for of the model after it."""
     message = wire.decode_own(outstanding, Kind.UPDATE).message
-    return message.want if isinstance(message, Update) else 0
+    if not isinstance(message, Update) or not message.want:
+        return None
+    return Want(have=message.base, window=message.want, others=message.others)

@@ -1,7 +1,8 @@
-"""How much of its change a machine sends: little at first, more where its loss stalls.
+"""How much of its change a machine sends, and how soon it wants to go on.
 
-Decided from the mean loss at the start of a round, which shows what the model before it was worth
-to this machine.
+Little is sent at first, more where its loss stalls.  A machine that has little left to learn lets
+others go first: it would say the same again.  Decided from the mean loss at the start of a round,
+which shows what the model before it was worth to this machine.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,8 @@ PROGRESS = 0.03
 PATIENCE_ROUNDS = 8
 """Without progress before more is kept."""
 GROWTH = 1.5
+STILL_LEARNING = 0.5
+"""Part of its highest loss down to which a machine waits for nobody."""
 
 
 class Need(NamedTuple):
@@ -25,12 +28,14 @@ class Need(NamedTuple):
         level: smoothed loss at the start of a round; None before the first.
         lowest: level at the last progress.
         stalled: rounds since then.
+        highest: level there has been.
     """
 
     keep: float
     level: float | None = None
     lowest: float = 0.0
     stalled: int = 0
+    highest: float = 0.0
 
 
 def need_after(need: Need | None, compression: Compression, start_loss: float | None) -> Need:
@@ -47,10 +52,27 @@ def need_after(need: Need | None, compression: Compression, start_loss: float | 
     if start_loss is None:
         return need._replace(keep=keep)
     if need.level is None:
-        return Need(keep, start_loss, start_loss)
+        return Need(keep, start_loss, start_loss, highest=start_loss)
     level = need.level + SMOOTHING * (start_loss - need.level)
+    highest = max(need.highest, level)
     if level < need.lowest * (1 - PROGRESS):
-        return Need(keep, level, level)
+        return Need(keep, level, level, highest=highest)
     if need.stalled + 1 < PATIENCE_ROUNDS:
-        return Need(keep, level, need.lowest, need.stalled + 1)
-    return Need(min(GROWTH * keep, compression.keep_at_most), level, level)
+        return Need(keep, level, need.lowest, need.stalled + 1, highest)
+    return Need(min(GROWTH * keep, compression.keep_at_most), level, level, highest=highest)
+
+
+def others_wanted(need: Need, pace: float) -> int:
+    """How many 256ths of the live members' updates this machine lets go before its next round.
+
+    All of ``pace`` where its loss has fallen to nothing, none where it is still half of the highest
+    it was, in proportion in between.
+
+    Args:
+        need: after the round that is finished.
+        pace: see :class:`plantfed_shared.definition.Schedule`.
+    """
+    if need.level is None or need.highest <= 0:
+        return 0
+    learnt = 1 - need.level / need.highest / STILL_LEARNING
+    return round(256 * pace * min(1.0, max(0.0, learnt)))

@@ -17,7 +17,7 @@ from plantfed_agent.desk import Desk
 from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
 from plantfed_agent.events import Publish, Stop, Train
 from plantfed_agent.lengths import model_bytes, next_update_bytes
-from plantfed_agent.local_update import after_head_round, after_round, task_of, window_wanted
+from plantfed_agent.local_update import after_head_round, after_round, model_wanted, task_of
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.state import same_structure
@@ -107,7 +107,7 @@ class Rounds:
         pace, outstanding = self._desk.pace, self._desk.state.outstanding
         if pace.resend.is_due(now) and outstanding is not None:
             pace.resend.again(now)
-            self._publish(outstanding)
+            self._publish(outstanding, now)
         self._downloads.take_timers(now)
 
     def connected(self, now: float) -> None:
@@ -325,18 +325,19 @@ class Rounds:
         bytes_per_s = self._desk.link.limits.bytes_per_s or THINNEST_LINK_BYTES_PER_S
         crossing_s = len(outstanding) / min(bytes_per_s, THINNEST_LINK_BYTES_PER_S)
         self._desk.pace.resend.start(now, at_least_s=2 * crossing_s)
-        self._publish(outstanding)
+        self._publish(outstanding, now)
 
     def _still_to_send(self, outstanding: bytes) -> int:
         """An update that has been offered goes on as long as there is any budget."""
         whole = len(outstanding) <= self._desk.max_payload_bytes
         return len(outstanding) if whole or self._begun is not outstanding else 1
 
-    def _publish(self, outstanding: bytes) -> None:
+    def _publish(self, outstanding: bytes, now: float) -> None:
         self._begun = outstanding
-        window = window_wanted(outstanding)
-        if window:
-            self._downloads.stand(window)
+        wanted = model_wanted(outstanding)
+        if wanted is not None:
+            until = self._desk.release_after_s if wanted.others else 0.0
+            self._downloads.stand(wanted.window, now + until)
         if len(outstanding) <= self._desk.max_payload_bytes:
             self._desk.ask(
                 Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)

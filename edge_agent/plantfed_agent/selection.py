@@ -57,8 +57,7 @@ def selected(lattice: Lattice, compression: Compression, keep: float, wanted: Ch
     largest = 2 ** (compression.bits - 1) - 1
     begin = 0
     for size in lattice.sizes:
-        tensor = kept[begin : begin + size]
-        _coarsen(tensor, largest)
+        kept[begin : begin + size] = coarsened(kept[begin : begin + size], largest)
         begin += size
     return kept
 
@@ -83,8 +82,8 @@ def _largest(magnitudes: Integers, keep: float) -> NDArray[np.int64]:
     return np.concatenate([above, ties])
 
 
-def _coarsen(tensor: Integers, largest: int) -> None:
-    """Round to q * 2^t with |q| <= largest, half to even, in place.
+def coarsened(tensor: Integers, largest: int) -> Integers:
+    """Round to q * 2^t with |q| <= largest, half to even.
 
     What would round up to largest + 1 is cut: twice the step would be worse for all the others.
     """
@@ -93,4 +92,5 @@ def _coarsen(tensor: Integers, largest: int) -> None:
     step = 1 << shift
     rounded = np.rint(tensor / step)
     np.clip(rounded, -largest, largest, out=rounded)
-    tensor[:] = rounded.astype(np.int64) * step
+    coarse: Integers = rounded.astype(np.int64) * step
+    return coarse

@@ -1,7 +1,8 @@
 """Integer vectors as bytes: the tail of UPDATE, and the content of models and duals.
 
-The first byte says how: 0 entropy-coded (:mod:`plantfed_shared.entropy_codec`), 4 plain, four
-bytes each, little-endian two's complement.
+The first byte says how: 0 entropy-coded (:mod:`plantfed_shared.entropy_codec`), 1 as factors of
+matrices (:mod:`plantfed_shared.low_rank`), 4 plain: four bytes each, little-endian two's
+complement.
 
 A model's content names the model (epoch counter 4, epoch bits 8, k 4, checksum 8 bytes, little-
 endian) and the release it is the difference from (4 bytes, one more than its k, 0 for a whole
@@ -9,19 +10,20 @@ model), and then has the integers: equal steps from model to model have equal co
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
 
-from plantfed_shared import entropy_codec
+from plantfed_shared import entropy_codec, low_rank
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
 _STEP = struct.Struct("<IQIQI")
-_ENTROPY, _PLAIN = 0, 4
+_ENTROPY, _FACTORS, _PLAIN = 0, 1, 4
 
 
 class Coding(StrEnum):
@@ -47,8 +49,19 @@ def encode_integers(integers: Integers, lattice: Lattice, coding: str) -> bytes:
     return bytes([_PLAIN]) + check_magnitude(integers).astype("<i4").tobytes()
 
 
+def encode_factors(parts: Sequence[low_rank.Part], lattice: Lattice) -> bytes:
+    """Encode a change as one part for each tensor; what it is, is :func:`low_rank.whole`.
+
+    Raises:
+        ValueError: a value is too large.
+    """
+    if not lattice.has_matrices:
+        return encode_integers(low_rank.whole(parts), lattice, Coding.ENTROPY)
+    return bytes([_FACTORS]) + low_rank.encode(parts, lattice)
+
+
 def decode_integers(encoded: bytes | memoryview, lattice: Lattice) -> Integers:
-    """Decode what :func:`encode_integers` made, int64 (size,), not writable.
+    """Decode what :func:`encode_integers` or :func:`encode_factors` made, int64 (size,), read-only.
 
     Raises:
         PeerError: the length does not fit, or a value is not below 2^30 in magnitude.
@@ -62,14 +75,21 @@ def _decoded(encoded: bytes, lattice: Lattice) -> Integers:
     kind = encoded[0] if encoded else None
     if kind == _ENTROPY:
         integers = entropy_codec.decode(memoryview(encoded)[1:], lattice.sizes)
+    elif kind == _FACTORS and lattice.has_matrices:
+        integers = low_rank.decode(memoryview(encoded)[1:], lattice)
+        _refuse_large(integers)
     elif kind == _PLAIN and len(encoded) == 1 + 4 * lattice.size:
         integers = np.frombuffer(encoded, dtype="<i4", offset=1).astype(np.int64)
-        if integers.size and int(np.abs(integers).max()) >= MAX_MAGNITUDE:
-            raise PeerError("a value is too large for the lattice")
+        _refuse_large(integers)
     else:
         raise PeerError(f"{len(encoded)} bytes are not a vector of {lattice.size} integers")
     integers.flags.writeable = False
     return integers
+
+
+def _refuse_large(integers: Integers) -> None:
+    if integers.size and int(np.abs(integers).max()) >= MAX_MAGNITUDE:
+        raise PeerError("a value is too large for the lattice")
 
 
 def forget_decoded() -> None:

@@ -193,16 +193,17 @@ class Compression(Settings):
 
     Attributes:
         kind: "dense" sends every parameter, exact on the lattice; "top-k" the largest changes, in
-            few bits each.
-        bits: of a kept value, its sign included; top-k.
-        keep: part of the parameters a machine keeps at first; top-k.
-        keep_at_most: it rises to this where a machine's loss stalls; top-k.
+            few bits each; "low-rank" the change of every matrix as a sum of few products of two
+            vectors, which in few bits each are fewer numbers.
+        bits: of a number that is sent, its sign included; top-k, low-rank.
+        keep: numbers a machine sends at first, as a part of the parameters; top-k, low-rank.
+        keep_at_most: it rises to this where a machine's loss stalls.
         coding: of the integers, in both directions: "entropy" takes as few bits as their
             distribution allows; "plain" 4 bytes each, as float32 has, and next to no time.
     """
 
-    kind: Literal["dense", "top-k"] = "dense"
-    bits: Literal[4, 8] = 4
+    kind: Literal["dense", "top-k", "low-rank"] = "dense"
+    bits: Annotated[int, Field(ge=3, le=8)] = 4
     keep: Annotated[float, Field(gt=0, le=1)] = 0.02
     keep_at_most: Annotated[float, Field(gt=0, le=1)] = 0.1
     coding: Literal["entropy", "plain"] = "entropy"
@@ -211,6 +212,12 @@ class Compression(Settings):
     def _rises(self) -> Self:
         if self.keep > self.keep_at_most:
             raise ValueError(f"keep {self.keep:g} is above keep_at_most {self.keep_at_most:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_coding(self) -> Self:
+        if self.kind == "low-rank" and self.coding == "plain":
+            raise ValueError('coding "plain" has no form for kind "low-rank": use "entropy"')
         return self
 
 
@@ -224,6 +231,9 @@ class Schedule(Settings):
         live_within_s: a member heard of within this time is live.
         participation: sync: part of the members drawn for a round, at least one.
         deadline_s: sync: a round closes at the latest then, with at least one answer.
+        pace: async: a machine whose loss has fallen to nothing begins its next round only after
+            updates of so large a part of the live members (or ``release_after_s`` later), one
+            whose loss is half of what it was does not wait, in between in proportion.
         min_members: no release and no round before so many have joined.
         max_releases: after so many the federation rests at its final model; None for no end.
         seed: of the draws.
@@ -235,9 +245,21 @@ class Schedule(Settings):
     live_within_s: Positive = 600.0
     participation: Annotated[float, Field(gt=0, le=1)] = 0.3
     deadline_s: Positive = 600.0
+    pace: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     min_members: Annotated[int, Field(ge=1)] = 1
     max_releases: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+SETTINGS = {
+    "algorithm",
+    "schedule",
+    "compression",
+    "lattice_bits",
+    "release_bits",
+    "coarsest_release_bits",
+}
+"""What may change within a federation."""
 
 
 class FederationDefinition(Settings):
@@ -259,6 +281,8 @@ class FederationDefinition(Settings):
         release_bits: released models are multiples of 2^-release_bits, so that the difference of
             two of them is short; the sums behind them stay as fine as the lattice.  None for all
             that the lattice has.
+        coarsest_release_bits: while the model moves fast, the releases of a tensor may have fewer
+            bits, down to this; None for ``release_bits`` always.
     """
 
     federation: str
@@ -274,6 +298,7 @@ class FederationDefinition(Settings):
     compression: Compression = Compression()
     lattice_bits: Annotated[int, Field(ge=4, le=MAX_BITS)] = 16
     release_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] | None = None
+    coarsest_release_bits: Annotated[int, Field(ge=1, le=MAX_BITS)] | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -297,6 +322,12 @@ class FederationDefinition(Settings):
             raise ValueError(
                 f"release_bits {self.release_bits} is finer than the lattice, which has "
                 f"{self.lattice_bits + shift} bits; lower it or leave it out"
+            )
+        coarsest = self.coarsest_release_bits
+        if coarsest is not None and (self.release_bits is None or coarsest > self.release_bits):
+            raise ValueError(
+                f"coarsest_release_bits {coarsest} needs a release_bits that is not lower; "
+                f"it is {self.release_bits}"
             )
         size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
         if size > MAX_PARAMETERS:
@@ -347,15 +378,18 @@ class FederationDefinition(Settings):
 
     def lattice(self) -> Lattice:
         """The lattice of the shared vector."""
-        sizes = tuple(p.size for p in self.parameter_specification().shared)
+        shared = self.parameter_specification().shared
         return Lattice(
-            sizes, (self.lattice_bits,) * len(sizes), self.relaxation, self._release_shift()
+            sizes=tuple(p.size for p in shared),
+            bits=(self.lattice_bits,) * len(shared),
+            relaxation=self.relaxation,
+            release_shift=self._shift_to(self.release_bits),
+            coarsest_release_shift=self._shift_to(self.coarsest_release_bits),
+            rows=tuple(p.shape[0] if len(p.shape) > 1 else 1 for p in shared),
         )
 
-    def _release_shift(self) -> int:
-        if self.release_bits is None:
-            return 0
-        return self.lattice_bits + self.relaxation.shift - self.release_bits
+    def _shift_to(self, bits: int | None) -> int:
+        return 0 if bits is None else self.lattice_bits + self.relaxation.shift - bits
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; two equal definitions give equal bytes."""
@@ -372,8 +406,7 @@ class FederationDefinition(Settings):
 
     def structure(self) -> bytes:
         """Canonical JSON of what may never change within a federation."""
-        settings = {"algorithm", "schedule", "compression", "lattice_bits", "release_bits"}
-        return self.model_dump_json(exclude=settings).encode()
+        return self.model_dump_json(exclude=SETTINGS).encode()
 
 
 def content_digest(content: bytes) -> bytes:

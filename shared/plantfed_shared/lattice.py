@@ -25,6 +25,8 @@ MAX_MAGNITUDE = 2**30
 MAX_TOTAL_WEIGHT = 2**32
 """N = sum n_i < 2^32, so that |S| = |sum n_i z_i| < 2^62 fits int64."""
 MAX_BITS = 28
+ROUNDED_PER_MOVE = 5
+"""A release is rounded to at most so many times the mean distance its elements have moved."""
 MAX_RELAXATION_SHIFT = 8
 
 
@@ -72,23 +74,40 @@ class Lattice:
         bits: b_j of each tensor, 0 to 28.
         relaxation: p/2^s.
         release_shift: released models are multiples of 2^release_shift lattice units.
+        coarsest_release_shift: a tensor that moves fast is released in multiples of up to so much.
+        rows: of each tensor seen as a matrix, 1 for a vector; () where all are vectors.
     """
 
     sizes: tuple[int, ...]
     bits: tuple[int, ...]
     relaxation: Relaxation = Relaxation()
     release_shift: int = 0
+    coarsest_release_shift: int = 0
+    rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.bits):
             raise ValueError("one number of bits for each tensor")
         if not all(0 <= b <= MAX_BITS for b in self.bits):
             raise ValueError(f"bits must be 0 to {MAX_BITS}")
+        if self.rows and any(n % r for n, r in zip(self.sizes, self.rows, strict=True)):
+            raise ValueError("a tensor's size must be a multiple of its rows")
 
     @property
     def size(self) -> int:
         """Number of elements of the whole vector."""
         return sum(self.sizes)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of each tensor."""
+        rows = self.rows or (1,) * len(self.sizes)
+        return tuple((r, n // r) for n, r in zip(self.sizes, rows, strict=True))
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether a tensor is more than a vector."""
+        return any(min(shape) > 1 for shape in self.shapes)
 
     def to_floats(self, integers: Integers) -> Floats:
         """Lattice units -> float32, same shape (size,)."""
@@ -119,21 +138,40 @@ class Lattice:
         """Relax * o: transmission units -> lattice units, exact."""
         return transmitted * self.relaxation.numerator
 
-    def released(self, integers: Integers) -> Integers:
+    def released(self, integers: Integers, before: Integers | None = None) -> Integers:
         """The nearest vector that may be released, half to even.
+
+        A tensor whose elements have moved by d on average since the release before is rounded to
+        the largest power of two up to 5 d that the two release shifts allow: what is rounded away
+        is less than what the next releases will move.
 
         Args:
             integers: lattice units, |x| < 2^30.
+            before: the release before as it was before it was rounded, or None to be as exact as a
+                release may be.
         """
-        if not self.release_shift:
-            return integers
-        rounded = divide_half_even(integers, 1 << self.release_shift)
-        # what is next to 2^30 would round up to it, and nobody could be sent that
-        highest = (MAX_MAGNITUDE >> self.release_shift) - 1
-        return np.clip(rounded, -highest, highest) << self.release_shift
+        if before is None or self.coarsest_release_shift <= self.release_shift:
+            return _rounded(integers, self.release_shift)
+        parts, begin = [], 0
+        for size in self.sizes:
+            tensor = slice(begin, begin + size)
+            moved = int(np.abs(integers[tensor] - before[tensor]).sum())
+            coarse = (ROUNDED_PER_MOVE * moved // max(1, size)).bit_length() - 1
+            shift = min(max(coarse, self.release_shift), self.coarsest_release_shift)
+            parts.append(_rounded(integers[tensor], shift))
+            begin += size
+        return np.concatenate(parts) if parts else integers
 
     def _lattice_step(self) -> NDArray[np.float64]:
         return _steps(self.sizes, tuple(b + self.relaxation.shift for b in self.bits))
+
+
+def _rounded(integers: Integers, shift: int) -> Integers:
+    if not shift:
+        return integers
+    # what is next to 2^30 would round up to it, and nobody could be sent that
+    highest = (MAX_MAGNITUDE >> shift) - 1
+    return np.clip(divide_half_even(integers, 1 << shift), -highest, highest) << shift
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plantfed_shared.topics import Kind
 
+U8 = Annotated[int, Field(ge=0, lt=2**8)]
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
 Digest16 = Annotated[bytes, Field(min_length=16, max_length=16)]
@@ -163,6 +164,7 @@ class Update(Message):
         dual_checksum: c(w_i) after this update.
         score: of the model served before this round, on the machine's own test rows.
         want: as a WANT with this window, ``have`` being the base, once it is applied; 0 is none.
+        others: of that WANT.
     """
 
     base: ModelName
@@ -173,6 +175,7 @@ class Update(Message):
     dual_checksum: U64
     score: Annotated[float, Field(allow_inf_nan=False)] | None
     want: U32
+    others: U8
 
 
 class Offer(Message):
@@ -187,10 +190,13 @@ class Want(Message):
     Attributes:
         have: the model it may be the difference from, or None for a whole one.
         window: most bytes that may be on their way at once.
+        others: not before updates of so many 256ths of the live members have come, or
+            ``release_after_s`` has passed.
     """
 
     have: ModelName | None
     window: Annotated[int, Field(ge=1, lt=2**32)]
+    others: U8
 
 
 class Need(Message):

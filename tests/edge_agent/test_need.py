@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantfed_agent.need import GROWTH, PATIENCE_ROUNDS, Need, need_after
+from plantfed_agent.need import GROWTH, PATIENCE_ROUNDS, Need, need_after, others_wanted
 from plantfed_shared.definition import Compression
 
 TOP_K = Compression(kind="top-k", keep=0.02, keep_at_most=0.1)
@@ -77,3 +77,23 @@ def test_other_bounds_are_obeyed_at_once():
     assert need_after(needs[-1], between(0.01, 0.05), None).keep == 0.05
     assert need_after(needs[-1], between(0.2, 0.5), None).keep == 0.2
     assert need_after(needs[-1], between(0.2, 0.5), 1.0).keep == 0.2
+
+
+@given(st.lists(st.none() | losses, min_size=1, max_size=40), st.floats(0, 0.9))
+def test_what_others_are_let_go_first_is_a_part_of_the_pace(rounds, pace):
+    for need in after(rounds):
+        others = others_wanted(need, pace)
+        assert 0 <= others <= 256 * pace + 0.5
+        assert others < 256
+
+
+def test_a_machine_lets_others_go_first_the_more_it_has_learnt_and_not_after_its_rows_got_hard():
+    falling = after([2.0, *[1.0] * 20, *[0.5] * 20, *[0.0] * 60])
+    waits = [others_wanted(need, 0.5) for need in falling]
+    assert waits[0] == waits[1] == 0
+    assert waits[20] == 0  # half of the highest: it waits for nobody
+    assert 50 < waits[40] < 80
+    assert waits[-1] == 128
+    harder = after([2.0, *[0.0] * 60, *[8.0] * 20])
+    assert others_wanted(harder[60], 0.5) == 128
+    assert others_wanted(harder[-1], 0.5) == 0

@@ -94,6 +94,7 @@ class Desk:
             "dual_checksum": checksum(dual),
             "score": 0.5,
             "want": 0,
+            "others": 0,
         }
         return Update(**{**values, **fields})
 

@@ -17,6 +17,7 @@ from plantfed_agent.events import (
     Train,
 )
 from plantfed_agent.machine import AgentMachine
+from plantfed_agent.need import Need as Learnt
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
@@ -51,7 +52,7 @@ from plantfed_shared.transfer import WINDOW_BYTES
 from plantfed_shared.wire import decode, encode
 
 TOPICS = Topics("toy")
-WHOLE = Want(have=None, window=WINDOW_BYTES)
+WHOLE = Want(have=None, window=WINDOW_BYTES, others=0)
 DEFINITION = small_definition(
     model={"hidden": [700, 600]}, compression={"coding": "plain"}, lattice_bits=10
 )
@@ -281,6 +282,21 @@ def test_a_late_answer_to_an_earlier_want_is_not_waited_for() -> None:
     assert line.machine.state.model_name == name_of(6)
 
 
+def test_who_lets_others_go_first_does_not_ask_again_before_they_had_time_to() -> None:
+    definition = DEFINITION.model_copy(update={"schedule": Schedule(pace=0.5)}).to_bytes()
+    held = AgentState(definition=definition, need=Learnt(0.02, 0.0, 0.0, highest=2.0))
+    line = Line(held, definition)
+    line.hear(line.welcome(5))
+    update = decode(line.first_update(5), Kind.UPDATE).message
+    assert isinstance(update, Update)
+    assert 0 < update.others <= 128
+    line.verdict()
+    sent_at = line.now
+    line.hear(Manifest(offer=line.offer(6)))
+    assert asked(line.tick()) == [Want(have=name_of(5), window=WINDOW_BYTES, others=0)]
+    assert line.now >= sent_at + Schedule().release_after_s
+
+
 def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_does_not() -> None:
     line = Line()
     line.hear(line.welcome(5))
@@ -291,7 +307,7 @@ def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_doe
     assert asked(line.verdict()) == []  # nothing newer is known: nothing to remind of
     assert line.machine.next_timer() is None
     line.hear(Manifest(offer=line.offer(6)))
-    assert asked(line.tick()) == [Want(have=name_of(5), window=WINDOW_BYTES)]
+    assert asked(line.tick()) == [Want(have=name_of(5), window=WINDOW_BYTES, others=0)]
 
 
 def test_a_difference_from_a_model_that_is_not_here_is_refused_and_the_whole_asked_for() -> None:

@@ -263,7 +263,7 @@ def test_a_welcome_overtaken_by_a_newer_manifest_does_not_put_the_agent_back() -
     actions = machine.handle(MessageArrived(topics.down("m00", Kind.WELCOME), encode(welcome)), 0.2)
     assert machine.state.newest == offer(67).name
     (want,) = [decode(a.payload, Kind.WANT) for a in actions if isinstance(a, Publish)]
-    assert want.message == Want(have=None, window=WINDOW_BYTES)
+    assert want.message == Want(have=None, window=WINDOW_BYTES, others=0)
 
 
 def test_a_fetch_is_asked_for_again_right_after_a_reconnect() -> None:

@@ -39,7 +39,7 @@ from plantfed_shared.messages import (
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import WINDOW_BYTES
 
-WANT = Want(have=None, window=WINDOW_BYTES)
+WANT = Want(have=None, window=WINDOW_BYTES, others=0)
 
 
 def ones(desk: Desk) -> np.ndarray:
@@ -263,8 +263,8 @@ def test_a_release_after_enough_arrivals_and_the_base_is_kept_while_it_is_pinned
     assert sorted(desk.state.versions) == [0, 1]
     assert code_of(desk.answer("c", late)) is Code.APPLIED
     assert desk.state.members["c"].staleness == 1
-    desk.say("c", Want(have=late.base, window=WINDOW_BYTES))
-    desk.say("c", Want(have=late.base, window=WINDOW_BYTES))
+    desk.say("c", Want(have=late.base, window=WINDOW_BYTES, others=0))
+    desk.say("c", Want(have=late.base, window=WINDOW_BYTES, others=0))
     assert desk.records.count(Served("c", 1, 0)) == 1
     assert sorted(desk.state.versions) == [0, 1]
 

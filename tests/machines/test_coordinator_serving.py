@@ -3,9 +3,7 @@
 import numpy as np
 from tests.machines.coordinator_desk import TOPICS, Desk
 
-from plantfed_coordinator.events import (
-    MessageArrived,
-)
+from plantfed_coordinator.events import MessageArrived, TimerDue
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model
 from plantfed_shared.definition import content_digest
@@ -23,7 +21,7 @@ from plantfed_shared.messages import (
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import WINDOW_BYTES
 
-WANT = Want(have=None, window=WINDOW_BYTES)
+WANT = Want(have=None, window=WINDOW_BYTES, others=0)
 
 
 def ones(desk: Desk) -> np.ndarray:
@@ -65,7 +63,7 @@ def test_a_want_stands_until_there_is_a_newer_model() -> None:
     for agent in "abc":
         desk.hello(agent)
     newest = desk.update("a").base
-    assert desk.say("c", Want(have=newest, window=WINDOW_BYTES)) == []
+    assert desk.say("c", Want(have=newest, window=WINDOW_BYTES, others=0)) == []
     desk.answer("a", desk.update("a"))
     event = MessageArrived(
         TOPICS.up("b", Kind.UPDATE), wire.encode(desk.update("b"), desk.encode(ones(desk)))
@@ -80,7 +78,7 @@ def test_a_want_from_a_model_that_is_not_ours_is_served_whole() -> None:
     desk.hello("a")
     twin = desk.update("a").base._replace(checksum=1)
     event = MessageArrived(
-        TOPICS.up("a", Kind.WANT), wire.encode(Want(have=twin, window=WINDOW_BYTES))
+        TOPICS.up("a", Kind.WANT), wire.encode(Want(have=twin, window=WINDOW_BYTES, others=0))
     )
     ((_, _, piece),) = desk.handle(event)
     assert decode_model(piece, desk.state.terms.lattice).step == ModelStep(0, None)
@@ -89,7 +87,7 @@ def test_a_want_from_a_model_that_is_not_ours_is_served_whole() -> None:
 def test_no_more_of_a_model_is_sent_than_its_window_and_the_rest_after_a_restart() -> None:
     desk = Desk()
     desk.hello("a")
-    (chunk,) = desk.say("a", Want(have=None, window=10))
+    (chunk,) = desk.say("a", Want(have=None, window=10, others=0))
     assert isinstance(chunk, Chunk)
     whole = chunk.content
     again = Desk()  # a coordinator that has encoded nothing yet
@@ -112,3 +110,48 @@ def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> Non
     (state,) = desk.say("a", Need(digest=bytes(16), ranges=(Range(0, 5),), step=None))
     assert isinstance(state, State)
     assert state.offer is not None
+
+
+# ---------------------------------------------------------------- who lets others go first
+
+
+def served(desk: Desk, agent: str, **fields: object) -> list[str]:
+    """To whom models go when this agent's update has come."""
+    event = MessageArrived(
+        TOPICS.up(agent, Kind.UPDATE),
+        wire.encode(desk.update(agent, want=WINDOW_BYTES, **fields), desk.encode(ones(desk))),
+    )
+    return [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)]
+
+
+def test_a_member_that_lets_others_go_first_gets_its_model_after_their_updates() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    for agent in "abcd":
+        desk.hello(agent)
+    assert served(desk, "a", others=128) == []  # half of four members
+    assert served(desk, "b") == ["b"]
+    assert served(desk, "c") == ["a", "c"]
+
+
+def test_it_waits_for_others_no_longer_than_for_a_release() -> None:
+    desk = Desk(schedule={"arrivals": 1, "release_after_s": 50})
+    for agent in "abcd":
+        desk.hello(agent)
+    assert served(desk, "a", others=255) == []
+    due = desk.now + 50
+    assert desk.machine.next_timer() <= due
+    desk.now = due
+    assert [to for to, m, _ in desk.handle(TimerDue()) if isinstance(m, Chunk)] == ["a"]
+
+
+def test_an_explicit_want_is_answered_at_once_although_an_update_let_others_go_first() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    for agent in "abcd":
+        desk.hello(agent)
+    base = desk.update("a").base
+    assert served(desk, "a", others=255) == []
+    event = MessageArrived(
+        TOPICS.up("a", Kind.WANT),
+        wire.encode(Want(have=base, window=WINDOW_BYTES, others=0)),
+    )
+    assert [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)] == ["a"]

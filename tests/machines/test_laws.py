@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federation_world import PullToTarget, World, small_definition
 from tests.machines.invariants import check_all, check_sums, everybody_agrees
+from tests.machines.test_under_faults import THIN
 
 from plantfed_agent.selection import memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState
@@ -280,6 +281,22 @@ def test_with_a_compression_memory_the_optimum_is_still_reached(seed: int) -> No
     targets = [PullToTarget(seed, name).target(state.model.size) for name in world.agents]
     error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
     assert error < 4 * 2**-10
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: int) -> None:
+    """Factors of 3 bits, releases that get finer as the model comes to rest, and a pace."""
+    algorithm = {**small_definition().algorithm.model_dump(), "memory": 0.5, "penalty": 1.0}
+    schedule = {**small_definition().schedule.model_dump(), "pace": 0.7}
+    definition = small_definition(algorithm=algorithm, schedule=schedule, **THIN)
+    world = World(definition, 3, seed=seed)
+    world.run(600)
+    check_all(world)
+    state = world.state()
+    targets = [PullToTarget(seed, name).target(state.model.size) for name in world.agents]
+    error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
+    assert error < 4 * 2**-12
 
 
 @given(

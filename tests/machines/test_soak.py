@@ -26,7 +26,7 @@ def world_of(seed: int) -> World:
     main = [("async", "fedapm"), ("async", "fedapm"), ("sync", "fedapm")]
     kind, mode = draw.choice(draw.choice([main, SCHEDULED_MODES]))
     return World(
-        definition_of(kind, mode),
+        definition_of(kind, mode, thin=draw.random() < 0.5),
         draw.randint(1, 6),
         seed=seed,
         faults=faults,

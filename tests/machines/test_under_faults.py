@@ -36,11 +36,23 @@ SCHEDULED_MODES = [
 ]
 
 
-def definition_of(kind: str, mode: str) -> FederationDefinition:
+THIN: dict[str, object] = {
+    "compression": {"kind": "low-rank", "bits": 3, "keep": 0.5, "keep_at_most": 0.5},
+    "release_bits": 12,
+    "coarsest_release_bits": 6,
+}
+"""All that makes messages short."""
+
+
+def definition_of(kind: str, mode: str, *, thin: bool = False) -> FederationDefinition:
     schedule = {**small_definition().schedule.model_dump(), "kind": kind, "deadline_s": 60.0}
     algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
     personal = {"fedavg": (), "fedprox": (), "local": ("*",)}.get(mode, ("layer3.*",))
-    return small_definition(schedule=schedule, algorithm=algorithm, personal=personal)
+    if thin:
+        schedule["pace"], algorithm["memory"] = 0.7, 0.5
+    return small_definition(
+        schedule=schedule, algorithm=algorithm, personal=personal, **(THIN if thin else {})
+    )
 
 
 def calm(world: World) -> None:
@@ -67,12 +79,13 @@ def recovers(world: World) -> None:
     # fedapm twice as often as all others
     scheduled=st.sampled_from([("async", "fedapm"), ("sync", "fedapm")])
     | st.sampled_from(SCHEDULED_MODES),
+    thin=st.booleans(),
 )
 def test_invariants_hold_and_nobody_is_stuck(
-    seed: int, faults: Faults, crash: float, agents: int, scheduled: tuple[str, str]
+    seed: int, faults: Faults, crash: float, agents: int, scheduled: tuple[str, str], thin: bool
 ) -> None:
     world = World(
-        definition_of(*scheduled),
+        definition_of(*scheduled, thin=thin),
         agents,
         seed=seed,
         faults=faults,

@@ -11,18 +11,18 @@ PURE = {
     "plantfed_shared": """
         bit_streams bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts
         bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec errors
-        initial lattice local_time messages parameters patience quantities subset_code terms topics
-        transfer wire wording
+        initial lattice local_time low_rank messages parameters patience quantities subset_code
+        terms topics transfer wire wording
     """,
     "plantfed_agent": """
-        agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
-        kernels.losses kernels.port lengths link_meter local_round local_update machine membership
-        need outlet pace rounds row_order samples scores selection state table token_bucket training
-        whole_model
+        agreement budget column_mapping desk downloads events factoring fetching frames kernels
+        kernels.dense kernels.losses kernels.port lengths link_meter local_round local_update
+        machine membership need outlet pace rounds row_order samples scores selection state table
+        token_bucket training whole_model
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events live liveness machine record_rows records releases
-        serving snapshot state throttle uploads
+        serving snapshot standing state throttle uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

@@ -14,6 +14,7 @@ from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     MAX_RELAXATION_SHIFT,
     MAX_TOTAL_WEIGHT,
+    ROUNDED_PER_MOVE,
     Lattice,
     Relaxation,
     SaturationError,
@@ -256,3 +257,27 @@ def test_checksum_sees_every_single_change(integers, data):
     place = data.draw(st.integers(0, integers.size - 1))
     other[place] += data.draw(st.integers(-(2**30), 2**30).filter(bool))
     assert checksum(other) != checksum(integers)
+
+
+moves = st.integers(0, 12).flatmap(lambda log: st.integers(0, 2**log))
+
+
+@given(st.lists(st.tuples(moves, st.integers(-(2**20), 2**20)), min_size=1, max_size=30))
+def test_a_tensor_that_moves_fast_is_released_coarser_within_bounds(elements):
+    before = int64([x for _, x in elements] * 2)
+    # the first tensor moves, the second stays where it is
+    after = before + int64([m for m, _ in elements] + [0] * len(elements))
+    lattice = Lattice((len(elements),) * 2, (16, 16), release_shift=2, coarsest_release_shift=6)
+    released = lattice.released(after, before)
+    mean = sum(m for m, _ in elements) / len(elements)
+    fitting = [shift for shift in range(2, 7) if 2**shift <= ROUNDED_PER_MOVE * mean]
+    shift = max(fitting, default=2)
+    moving, still = Lattice((1,), (16,), release_shift=shift), Lattice((1,), (16,), release_shift=2)
+    assert released[: len(elements)].tolist() == moving.released(after[: len(elements)]).tolist()
+    assert released[len(elements) :].tolist() == still.released(after[len(elements) :]).tolist()
+
+
+def test_without_a_release_before_it_is_as_exact_as_it_may_be():
+    lattice = Lattice((2,), (16,), release_shift=1, coarsest_release_shift=9)
+    assert lattice.released(int64([1001, -3])).tolist() == [1000, -4]
+    assert lattice.released(int64([1001, -3]), int64([0, 0])).tolist() == [1024, 0]

@@ -53,4 +53,5 @@ def test_order_on_the_wire():
         "dual_checksum",
         "score",
         "want",
+        "others",
     ]

@@ -103,7 +103,7 @@ EPOCH = [1, 2]
 NAME = [EPOCH, 3, 4]
 CONTENT = [bytes(16), 100]
 OFFER = [NAME, CONTENT, False]
-UPDATE = [NAME, 1, 1, 1, bytes(8), 5, 0.5, 0]
+UPDATE = [NAME, 1, 1, 1, bytes(8), 5, 0.5, 0, 0]
 STATE = [EPOCH, 1, 1, None, 5, [1, "applied", ""], None]
 
 
@@ -118,7 +118,7 @@ def test_what_the_cases_below_change_is_right():
         Kind.MODEL: [OFFER],
         Kind.STATUS: [True, "1"],
         Kind.START: [OFFER, 1.0],
-        Kind.WANT: [NAME, 1],
+        Kind.WANT: [NAME, 1, 0],
         Kind.NEED: [bytes(16), [[0, 1]], [3, 2]],
         Kind.CHUNK: [CONTENT, 0, [3, None]],
         Kind.OFFER: [CONTENT],
@@ -154,16 +154,17 @@ def test_what_the_cases_below_change_is_right():
             (Kind.START, [OFFER, inf], "infinite"),
             (Kind.START, [OFFER, -0.5], "negative"),
             (Kind.START, [OFFER, True], "bool for float"),
-            (Kind.WANT, [[EPOCH, 3], 1], "short tuple"),
-            (Kind.WANT, [[EPOCH, 3, 4, 5], 1], "long tuple"),
-            (Kind.WANT, [[[1, 2, 3], 3, 4], 1], "long epoch"),
-            (Kind.WANT, [[[True, 2], 3, 4], 1], "bool inside a tuple"),
-            (Kind.WANT, [[[1, -2], 3, 4], 1], "negative inside a tuple"),
-            (Kind.WANT, [[{}, 3, 4], 1], "map inside a tuple"),
-            (Kind.WANT, [["ab", 3, 4], 1], "text for a tuple"),
-            (Kind.WANT, [NAME, 0], "no window"),
-            (Kind.WANT, [NAME, 2**32], "huge window"),
-            (Kind.WANT, [NAME, None], "nothing for a window"),
+            (Kind.WANT, [[EPOCH, 3], 1, 0], "short tuple"),
+            (Kind.WANT, [[EPOCH, 3, 4, 5], 1, 0], "long tuple"),
+            (Kind.WANT, [[[1, 2, 3], 3, 4], 1, 0], "long epoch"),
+            (Kind.WANT, [[[True, 2], 3, 4], 1, 0], "bool inside a tuple"),
+            (Kind.WANT, [[[1, -2], 3, 4], 1, 0], "negative inside a tuple"),
+            (Kind.WANT, [[{}, 3, 4], 1, 0], "map inside a tuple"),
+            (Kind.WANT, [["ab", 3, 4], 1, 0], "text for a tuple"),
+            (Kind.WANT, [NAME, 0, 0], "no window"),
+            (Kind.WANT, [NAME, 2**32, 0], "huge window"),
+            (Kind.WANT, [NAME, None, 0], "nothing for a window"),
+            (Kind.WANT, [NAME, 1, 256], "more than all others"),
             (Kind.CHUNK, [[bytes(16), 0], 0], "of an empty content"),
             (Kind.CHUNK, [bytes(16), 0], "digest for a content"),
             (Kind.CHUNK, [CONTENT, -1], "negative offset"),

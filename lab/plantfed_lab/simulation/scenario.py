@@ -103,6 +103,7 @@ class FederationSection(Settings):
         compression: the same.
         lattice_bits: in the place of its own.
         release_bits: the same.
+        coarsest_release_bits: the same.
     """
 
     file: Path | None = None
@@ -111,6 +112,7 @@ class FederationSection(Settings):
     compression: dict[str, Any] = Field(default_factory=dict)
     lattice_bits: int | None = None
     release_bits: int | None = None
+    coarsest_release_bits: int | None = None
 
 
 class OfflineWindow(Settings):

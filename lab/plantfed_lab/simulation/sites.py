@@ -95,7 +95,7 @@ def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
         document["personal"] = PERSONAL_OF_MODE[mode]
     document["schedule"] |= section.schedule
     document["compression"] |= section.compression
-    for name in ("lattice_bits", "release_bits"):
+    for name in ("lattice_bits", "release_bits", "coarsest_release_bits"):
         if (value := getattr(section, name)) is not None:
             document[name] = value
     return check_settings({"federation": document}, _Overridden, str(loaded.path)).federation

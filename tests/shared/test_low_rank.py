@@ -1,0 +1,131 @@
+"""Changes as factors of matrices: every product comes back, everything else is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.shared.vectors import int64
+
+from plantfed_shared import low_rank
+from plantfed_shared.codec import decode_integers, encode_factors, largest_encoding_bytes
+from plantfed_shared.errors import PeerError
+from plantfed_shared.lattice import MAX_MAGNITUDE, Lattice
+from plantfed_shared.low_rank import MAX_FACTOR, Factors, Part, most_terms, whole
+
+shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+def lattice_of(*of_tensors: tuple[int, int]) -> Lattice:
+    sizes = tuple(rows * columns for rows, columns in of_tensors)
+    return Lattice(sizes, (16,) * len(sizes), rows=tuple(rows for rows, _ in of_tensors))
+
+
+def drawn(draw, size: int, largest: int) -> np.ndarray:
+    return int64(draw(st.lists(st.integers(-largest, largest), min_size=size, max_size=size)))
+
+
+@st.composite
+def factored_changes(draw) -> tuple[Lattice, list[Part]]:
+    """Some matrices and vectors, the products within what a lattice holds."""
+    lattice = lattice_of(*draw(st.lists(shapes, min_size=1, max_size=4)))
+    parts: list[Part] = []
+    for rows, columns in lattice.shapes:
+        most = most_terms((rows, columns))
+        if not most:
+            parts.append(drawn(draw, rows * columns, 10**6))
+            continue
+        terms = draw(st.integers(0, most))
+        shifts = tuple(draw(st.lists(st.integers(0, 12), min_size=terms, max_size=terms)))
+        largest = draw(st.sampled_from([1, 3, 7, MAX_FACTOR]))
+        left = drawn(draw, rows * terms, largest).reshape(rows, terms)
+        parts.append(
+            Factors(shifts, left, drawn(draw, terms * columns, largest).reshape(terms, columns))
+        )
+    return lattice, parts
+
+
+@given(factored_changes())
+def test_every_change_comes_back_as_the_sum_of_its_products(change):
+    lattice, parts = change
+    expected = [
+        [
+            sum(
+                int(part.left[i, r]) * 2 ** part.shifts[r] * int(part.right[r, j])
+                for r in range(len(part.shifts))
+            )
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        if isinstance(part, Factors)
+        else part.tolist()
+        for part, (rows, columns) in zip(parts, lattice.shapes, strict=True)
+    ]
+    encoded = encode_factors(parts, lattice)
+    assert len(encoded) <= largest_encoding_bytes(lattice)
+    decoded = decode_integers(encoded, lattice)
+    assert decoded.dtype == np.int64
+    assert decoded.tolist() == [x for tensor in expected for x in tensor]
+    assert whole(parts).tolist() == decoded.tolist()
+
+
+@given(factored_changes(), st.data())
+def test_damage_is_another_vector_or_one_error(change, data):
+    lattice, parts = change
+    damaged = bytearray(encode_factors(parts, lattice))
+    place = data.draw(st.integers(0, 8 * len(damaged) - 1))
+    damaged[place // 8] ^= 1 << place % 8
+    for encoded in (bytes(damaged), bytes(damaged[: data.draw(st.integers(0, len(damaged) - 1))])):
+        try:
+            decoded = decode_integers(encoded, lattice)
+        except PeerError:
+            continue
+        assert decoded.shape == (lattice.size,)
+        assert int(np.abs(decoded).max()) < MAX_MAGNITUDE
+
+
+@given(st.lists(shapes, min_size=1, max_size=4), st.binary(max_size=60))
+def test_noise_is_a_vector_or_one_error(of_tensors, noise):
+    lattice = lattice_of(*of_tensors)
+    try:
+        decoded = decode_integers(b"\x01" + noise, lattice)
+    except PeerError:
+        return
+    assert decoded.shape == (lattice.size,)
+
+
+def one_term(shift: int, left: list[int], right: list[int]) -> Factors:
+    return Factors((shift,), int64(left).reshape(-1, 1), int64(right).reshape(1, -1))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(one_term(29, [1, 0, 0], [2, 0, 0]), id="product too large"),
+        pytest.param(one_term(0, [128, 0, 0], [1, 0, 0]), id="factor too large"),
+        pytest.param(one_term(30, [1, 0, 0], [1, 0, 0]), id="shift too large"),
+        pytest.param(
+            Factors((0, 0), np.ones((3, 2), np.int64), np.ones((2, 3), np.int64)), id="many terms"
+        ),
+    ],
+)
+def test_what_no_change_can_be_is_refused(part):
+    lattice = lattice_of((3, 3))
+    with pytest.raises(PeerError):
+        decode_integers(encode_factors([part], lattice), lattice)
+
+
+def test_vectors_alone_have_no_factors():
+    lattice = lattice_of((1, 3))
+    encoded = encode_factors([int64([5, 0, -5])], lattice)
+    assert decode_integers(encoded, lattice).tolist() == [5, 0, -5]
+    with pytest.raises(PeerError):
+        decode_integers(b"\x01" + encoded[1:], lattice)
+
+
+def test_factors_are_never_more_numbers_than_the_matrix_has():
+    for rows in range(1, 40):
+        for columns in range(1, 40):
+            terms = most_terms((rows, columns))
+            assert terms * (rows + columns) <= rows * columns
+    assert most_terms((1, 10**6)) == 0
+    assert most_terms((10**4, 10**4)) == low_rank.MAX_TERMS
