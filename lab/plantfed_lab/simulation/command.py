@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from plantfed_lab.processes import signals_interrupt
 from plantfed_lab.progress import LINE_EVERY_S
-from plantfed_lab.results import write_text
+from plantfed_lab.result_files import folders, make_folder, refuse_unwritable, write_text
 from plantfed_lab.simulation.forecast import simulate_and_forecast
 from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
@@ -21,7 +21,7 @@ from plantfed_lab.simulation.scenario import MAX_POINTS, LoadedScenario, load_sc
 from plantfed_lab.simulation.sites import files_read
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
-from plantfed_shared.errors import ConfigError, PlantfedError, StorageError, TrainingError
+from plantfed_shared.errors import ConfigError, PlantfedError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,15 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
     """
     loaded = load_scenario(options.scenario)
     _refuse_overwriting(options, loaded)
-    made = _prepare(options)
+    with folders(_folders(options)):
+        for path in (*_json_files(options), *_report_files(options)):
+            refuse_unwritable(path)  # now, not after the run
+        result = _simulate(loaded, options.seed, console)
+        _write(result, options)
+    return result
+
+
+def _simulate(loaded: LoadedScenario, seed: int, console: Console) -> SimulationResult:
     shown: Moment | None = None
     try:
         with signals_interrupt(), Display(console, loaded.scenario.scenario.name) as display:
@@ -60,17 +68,11 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
                 shown = moment
                 display.show(moment)
 
-            result = simulate_and_forecast(loaded, options.seed, watch, display.forecast)
-    except PlantfedError:
-        _remove(made)
-        raise
+            return simulate_and_forecast(loaded, seed, watch, display.forecast)
     except KeyboardInterrupt:
-        _remove(made)
         reached = f" at virtual second {shown.seconds:.0f}" if shown else ""
         click.echo(f"plantfed: stopped{reached}; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
-    _write(result, options)
-    return result
 
 
 def refuse_end_without_result(result: SimulationResult) -> None:
@@ -118,31 +120,9 @@ def _refuse_overwriting(options: SimulateOptions, loaded: LoadedScenario) -> Non
                 )
 
 
-def _prepare(options: SimulateOptions) -> list[Path]:
-    """Find out now, not after the run, whether what was asked for can be written.
-
-    Returns:
-        Files that were not there before.
-    """
-    made: list[Path] = []
-    try:
-        if options.out is not None:
-            options.out.mkdir(parents=True, exist_ok=True)
-        for path in (*_json_files(options), *_report_files(options)):
-            is_new = not path.exists()
-            path.open("a", encoding="utf-8").close()
-            made += [path] if is_new else []
-    except OSError as error:
-        _remove(made)
-        where = str(error.filename)
-        raise StorageError(f"cannot be written: {error.strerror}", where=where) from None
-
-    return made
-
-
-def _remove(made: list[Path]) -> None:
-    for path in made:
-        path.unlink(missing_ok=True)
+def _folders(options: SimulateOptions) -> list[Path]:
+    files = (*_json_files(options), *_report_files(options))
+    return sorted({path.parent for path in files})
 
 
 def _json_files(options: SimulateOptions) -> list[Path]:
@@ -155,6 +135,9 @@ def _report_files(options: SimulateOptions) -> list[Path]:
 
 
 def _write(result: SimulationResult, options: SimulateOptions) -> None:
+    # another run that was stopped may have found them empty
+    for folder in _folders(options):
+        make_folder(folder)
     for path in _json_files(options):
         write_text(path, result.to_json())
     for path in _report_files(options):
