@@ -9,7 +9,7 @@ from plantfed_coordinator.records import EpochStarted
 from plantfed_lab.simulation.absences import Absences
 from plantfed_lab.simulation.draws import Law, stream
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
+from plantfed_lab.simulation.hosts import NO_LIMIT, AgentHost, CoordinatorHost
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_lab.simulation.recording import Recorder, SimulatedMachine
 from plantfed_lab.simulation.result import MachineConditions
@@ -114,7 +114,8 @@ def _machine(
     link = links[site.id] = _link(section, seed, site.id)
     simulation.at(section.start_s.draw(stream(seed, site.id, "start")), host.start)
     absences = _plan(simulation, host, section, seed, site.id)
-    return SimulatedMachine(site, host, link, absences, _conditions(compute_s, section, link))
+    conditions = _conditions(compute_s, site.rounds_until_rest(section), section, link)
+    return SimulatedMachine(site, host, link, absences, conditions)
 
 
 def _round_lengths(compute_s: float, slowdown: Law, draws: random.Random) -> Callable[[], float]:
@@ -146,7 +147,9 @@ def _plan(
     return absences
 
 
-def _conditions(compute_s: float, section: MachineSection, link: Link) -> MachineConditions:
+def _conditions(
+    compute_s: float, rounds: int, section: MachineSection, link: Link
+) -> MachineConditions:
     quality = link.quality
     return MachineConditions(
         compute_s=compute_s,
@@ -154,6 +157,7 @@ def _conditions(compute_s: float, section: MachineSection, link: Link) -> Machin
         downlink_bits_per_s=quality.downlink_bits_per_s if section.downlink_bits_per_s else None,
         latency_s=quality.latency_s,
         loss=quality.loss,
+        max_rounds_without_new_rows=None if rounds == NO_LIMIT else rounds,
     )
 
 

@@ -88,7 +88,8 @@ def refuse_end_without_result(result: SimulationResult) -> None:
             raise PlantfedError(
                 "nothing happens any more: no update in a week of virtual time",
                 where=where,
-                hint="Its machines rest, or are never all there; give duration_s to end it sooner",
+                hint="Its machines rest after machines.max_rounds_without_new_rows, or are never "
+                "all there; give duration_s to end it sooner",
             )
         case "every round is in vain":
             raise TrainingError(f"every round is in vain; {result.trouble}", where=where)

@@ -147,7 +147,9 @@ def _result(
     recorder, definition = federation.recorder, federation.definition
     section = loaded.scenario.scenario
     state = _state(federation)
-    machines = tuple(m.result(federation.simulation.now) for m in federation.machines)
+    machines = tuple(
+        m.result(federation.simulation.now, final=state.final) for m in federation.machines
+    )
     last = recorder.curve[-1]
     return SimulationResult(
         plantfed=software_version(),

@@ -6,9 +6,10 @@ from os.path import exists
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from plantfed_lab.simulation.draws import Draw, LossProbability, PositiveDraw, constant
+from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.settings_file import read_settings
@@ -29,6 +30,19 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastOneSecond = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
 
+NEVER_RESTS = "no limit"
+"""In a scenario, for :data:`NO_LIMIT`: new rows keep coming."""
+
+
+def _from_words(value: Any) -> Any:
+    if value == NEVER_RESTS:
+        return NO_LIMIT
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number, or '{NEVER_RESTS}' where new rows keep coming")
+    return value
+
+
+RoundsOnTheSameRows = Annotated[int, BeforeValidator(_from_words), Field(ge=1, le=NO_LIMIT)]
 RunSeconds = Annotated[float, Field(ge=1, le=LONGEST_S)]
 StepSeconds = Annotated[float, Field(ge=SHORTEST_STEP_S, le=LONGEST_S)]
 
@@ -174,15 +188,15 @@ class MachineSection(HostSection):
         slowdown: a round takes this many times ``compute_s``; drawn for every round.
         start_s: when its agent is started for the first time.
         min_interval_s: as in ``agent.toml``.
-        max_rounds_without_new_rows: as in ``agent.toml``; None: what the agent.toml says, else no
-            limit.
+        max_rounds_without_new_rows: as in ``agent.toml``, or "no limit" where new rows keep
+            coming; None: what the agent.toml says, else its default.
     """
 
     compute_s: Draw = constant(30.0)
     slowdown: Draw = constant(1.0)
     start_s: Draw = constant(0.0)
     min_interval_s: NonNegative | None = None
-    max_rounds_without_new_rows: AtLeastOne | None = None
+    max_rounds_without_new_rows: RoundsOnTheSameRows | None = None
 
 
 class MachinesSection(MachineSection):

@@ -21,7 +21,7 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.settings import load_definition
-from plantfed_lab.simulation.hosts import NO_LIMIT, Train
+from plantfed_lab.simulation.hosts import Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
 from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
@@ -39,6 +39,8 @@ number of a model takes."""
 PSEUDO_GROWTH = 0.2
 """By so much in a round, so that its change is no longer than the others."""
 PSEUDO_ROWS = 100
+DEFAULT_HABITS = TrainingSection()
+"""Of an agent whose agent.toml says nothing about training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,25 @@ class Site:
         id: of its agent.
         train: does a local round.
         test: test samples, or None.
-        training: as its agent.toml has it, or None.
+        training: as its agent.toml has it; by default what an agent.toml without it means.
     """
 
     id: str
     train: Train
     test: Samples | None = None
-    training: TrainingSection | None = None
+    training: TrainingSection = DEFAULT_HABITS
 
     def pace(self, machine: MachineSection) -> Callable[[], Pace]:
         """Makes the timers and limits of its agent."""
-        own = self.training
-        interval_s, rounds = machine.min_interval_s, machine.max_rounds_without_new_rows
+        interval_s, rounds = machine.min_interval_s, self.rounds_until_rest(machine)
         if interval_s is None:
-            interval_s = own.min_interval_s if own else 0.0
-        if rounds is None:
-            rounds = own.max_rounds_without_new_rows if own else NO_LIMIT
+            interval_s = self.training.min_interval_s
         return lambda: Pace(min_interval_s=interval_s, max_rounds_without_new_rows=rounds)
+
+    def rounds_until_rest(self, machine: MachineSection) -> int:
+        """After so many without new rows its agent rests."""
+        wanted = machine.max_rounds_without_new_rows
+        return self.training.max_rounds_without_new_rows if wanted is None else wanted
 
     def score(self, disk: AgentState) -> float | None:
         """Of the model its agent would serve now; None without a model or test samples."""

@@ -10,6 +10,7 @@ from itertools import count
 
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.draws import Law, constant
+from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_lab.simulation.result import MachineConditions, MachineResult, SimulationResult
 from plantfed_lab.simulation.run import run
 from plantfed_lab.simulation.scenario import LoadedScenario, MachineOverride
@@ -63,7 +64,7 @@ def machines_of(sites: Sequence[Site], results: Sequence[MachineResult]) -> list
 def run_without_training(
     loaded: LoadedScenario, machines: Sequence[Machine], seed: int, change: Change, seconds: float
 ) -> SimulationResult:
-    """Run a scenario with a change and without training, from its start.
+    """Run a scenario with a change, without training and without rest, from its start.
 
     Args:
         loaded: the scenario as it is.
@@ -105,6 +106,8 @@ def _override(
         "uplink_bits_per_s": _rate(drawn.uplink_bits_per_s, change),
         "downlink_bits_per_s": _rate(drawn.downlink_bits_per_s, change),
         "latency_s": constant(drawn.latency_s),
+        # what happens in a day is compared, not how long the rows last
+        "max_rounds_without_new_rows": NO_LIMIT,
     }
     return MachineOverride(**(common | own | {"id": name}))
 
@@ -125,5 +128,12 @@ def _varied(
         "target_score": None,
     }
     section = scenario.scenario.model_copy(update=timing)
-    changed = scenario.model_copy(update={"scenario": section, "machine": tuple(overrides)})
+    endless = {**scenario.federation.schedule, "max_releases": None}
+    changed = scenario.model_copy(
+        update={
+            "scenario": section,
+            "federation": scenario.federation.model_copy(update={"schedule": endless}),
+            "machine": tuple(overrides),
+        }
+    )
     return LoadedScenario(changed, loaded.path)

@@ -1,5 +1,7 @@
 """What a simulation found, in the words and units of its readers."""
 
+from collections.abc import Sequence
+
 from plantfed_lab.simulation.result import MachineResult, Milestone, SimulationResult
 from plantfed_shared.wording import counted
 
@@ -39,6 +41,21 @@ def milestone_name(milestone: Milestone, kind: str) -> str:
         return f"target, {score}"
     what = "of the best" if kind == "accuracy" else "as good as the best"
     return f"{PERCENT_OF_BEST} % {what}, {score}"
+
+
+def short_milestone_name(milestone: Milestone) -> str:
+    """The same where a heading has little room."""
+    return "target" if milestone.kind == "target" else f"{PERCENT_OF_BEST} % of the best"
+
+
+def rounds_until_rest(machines: Sequence[MachineResult]) -> str:
+    """After how many rounds without new rows they rest: "100 rounds", "20 to 100 rounds"."""
+    found = (m.conditions.max_rounds_without_new_rows for m in machines)
+    limits = sorted({limit for limit in found if limit is not None})
+    if not limits:
+        return "to the federation's last release"
+    least, most = limits[0], limits[-1]
+    return counted(most, "round") if least == most else f"{least:,} to {counted(most, 'round')}"
 
 
 def headline(result: SimulationResult) -> str:

@@ -127,6 +127,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "latency_s = '300 ms'",
             ("machines.latency_s = '300 ms'", "a number, or a law like { kind = 'uniform'"),
         ),
+        (
+            'rows = "no limit"',
+            'rows = "none"',
+            ("rounds_without_new_rows = 'none'", "a whole number, or 'no limit'"),
+        ),
         ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than or equal to 0.99")),
         ("count = 6", "count = 100_000_000", ("machines.count = 100000000", "100000")),
         (
@@ -254,7 +259,9 @@ def sites(folder: Path) -> str:
         head = HEAD.format(id=plant.id)
         write_agent_file(site / "agent.toml", head, write_plant(site, plant), 2)
     text = QUICK.replace('kind = "none"', 'kind = "files"\nagents = ["*/agent.toml"]')
-    text = text.replace("count = 6\n", "").replace("updates = 60", "updates = 6")
+    text = text.replace('count = 6\nmax_rounds_without_new_rows = "no limit"\n', "").replace(
+        "updates = 60", "updates = 6"
+    )
     return text + '\n[federation]\nfile = "federation.toml"\n'
 
 

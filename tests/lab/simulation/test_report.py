@@ -141,14 +141,28 @@ def test_the_forecast_is_in_the_report() -> None:
     cells = {
         row.strip("|").partition("|")[0]: [c for c in row.split("|") if c.strip()] for row in rows
     }
-    assert cells["mean"][1:] == ["6,000", "12,000", "26"]
-    assert cells["most bytes: press-0005"][1:] == ["10,000", "20,000", "30"]
+    assert cells["in a day"][1:] == ["6,000", "12,000", "26"]
+    assert cells["most bytes in a day: press-0005"][1:] == ["10,000", "20,000", "30"]
     assert cells["target, 95.0 %"][1:2] == ["not reached"]
     assert cells["97 % of the best, 87.3 %"][1:] == ["12.0 h", "9.0", "18.0", "36.0"]
-    assert cells["computers half as fast"][-2:] == ["not reached", "24.0 h"]
+    assert cells["computers half as fast"][1:3] == ["not reached", "24.0 h"]
     text = " ".join(Page(html).text.split())
     assert "The times to a score are estimates" in text
     assert "Not tried: four times as many machines (more than 2,500 machines)" in text
+
+
+def test_a_forecast_says_until_when_machines_that_rest_go_on() -> None:
+    result = made_up_simulation(5, target=0.95, rests=True)
+    text = text_of(result)
+    assert "has trained 11 to 15 rounds on the rows it has" in text
+    assert "in this run all machines came to that" in text
+    assert "until it rests, 15 min at most3,0006,00013" in text
+    told = summary(result).splitlines()
+    rest = "13 updates, 3,000 KB up, 6,000 KB down, then it rests until new rows"
+    assert f"per machine: {rest}; all do after 15 min" in told
+    assert "until it rests" not in text_of(made_up_simulation(5))
+    half = "computers half as fast: 3,000 KB up, 12,000 KB down, all rest after about 30 min"
+    assert any(line.startswith(half) for line in told)
 
 
 def test_a_result_without_a_forecast_is_told_too() -> None:
@@ -164,6 +178,7 @@ def test_the_summary_has_the_forecast_in_short() -> None:
     assert "target, 95.0 %: not reached" in told
     assert "97 % of the best, 87.3 %: after 12.0 h and 27.0 MB of all machines" in told
     assert any(line.startswith("computers half as fast: 3,000 KB up") for line in told)
+    assert "four times as many machines: not tried, more than 2,500 machines" in told
     unscored = summary(made_up_simulation(scored=False))
     assert "average" in unscored
     assert "accuracy" not in unscored

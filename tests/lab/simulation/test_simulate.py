@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.lab.simulation.scenarios import QUICK, simulated, write
 
+from plantfed_agent.settings import TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, Joined, Record, Released
 from plantfed_lab.simulation.build import build
@@ -165,11 +166,34 @@ def test_restarts_really_happen_and_the_federation_goes_on(tmp_path: Path) -> No
 def test_a_federation_that_rests_ends_by_itself(tmp_path: Path) -> None:
     rested = simulated(
         tmp_path,
-        NO_LINKS.replace("updates = 60", "updates = 999\nevaluate_every_s = 86400")
-        + "max_rounds_without_new_rows = 5\n",
+        NO_LINKS.replace("updates = 60", "updates = 999\nevaluate_every_s = 86400").replace(
+            '"no limit"', "5"
+        ),
     )
     assert rested.ended_by == "nothing happens any more"
     assert rested.updates == 6 * 5
+    assert [m.rest.since_s if m.rest else None for m in rested.machines] == [
+        m.last_update_s for m in rested.machines
+    ]
+
+
+@pytest.mark.parametrize("kind", ["none", "tennessee-eastman"])
+def test_machines_rest_when_those_of_the_product_do(kind: str, tmp_path: Path) -> None:
+    text = NO_LINKS.replace('max_rounds_without_new_rows = "no limit"\n', "")
+    loaded = load_scenario(str(write(tmp_path, text.replace('"none"', f'"{kind}"'))))
+    by_default = TrainingSection().max_rounds_without_new_rows
+    machines = build(loaded, 0).machines
+    assert {m.host.pace().max_rounds_without_new_rows for m in machines} == {by_default}
+    assert {m.conditions.max_rounds_without_new_rows for m in machines} == {by_default}
+    # and do not where new rows keep coming
+    endless = build(load_scenario(str(write(tmp_path, NO_LINKS))), 0).machines
+    assert {m.conditions.max_rounds_without_new_rows for m in endless} == {None}
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_a_shipped_scenario_says_whether_its_machines_rest(name: str) -> None:
+    machines = load_scenario(name).scenario.machines
+    assert "max_rounds_without_new_rows" in machines.model_fields_set
 
 
 def test_one_machine_whose_training_fails_ends_nothing(tmp_path: Path) -> None:
