@@ -219,7 +219,8 @@ class Schedule(Settings):
 
     Attributes:
         kind: "async" (nobody waits) or "sync" (rounds with drawn participants).
-        arrivals: async: distinct agents that must have answered; 0 is an eighth of the live ones.
+        arrivals: async: distinct agents that must have answered; 0 is an eighth of the live ones,
+            and two or more where a mean over arrivals is the model.
         release_after_s: async: at the latest this long after the first unreleased change.
         live_within_s: a member heard of within this time is live.
         participation: sync: part of the members drawn for a round, at least one.

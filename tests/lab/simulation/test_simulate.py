@@ -196,6 +196,20 @@ def test_a_shipped_scenario_says_whether_its_machines_rest(name: str) -> None:
     assert "max_rounds_without_new_rows" in machines.model_fields_set
 
 
+def test_few_machines_that_average_learn_from_each_other(tmp_path: Path) -> None:
+    """By default, asynchronously: no release is one machine's own model."""
+    text = NO_LINKS.replace("count = 6", "count = 3") + (
+        "[federation]\nalgorithm = { mode = 'fedavg' }\n"
+        "[coordinator]\nrestarts = { mean_every_s = 1e9 }\n"
+    )
+    federation = build(load_scenario(str(write(tmp_path, text))), 0)
+    federation.simulation.run(600.0)
+    groups = [g for g in _releases(federation.coordinator.journal) if g]
+    arrived = [{r.agent for r in g if isinstance(r, Applied)} for g in groups]
+    assert sum(len(agents) >= 2 for agents in arrived) > 5
+    assert not any(len(agents) == 1 for agents in arrived[:-1])
+
+
 def test_one_machine_whose_training_fails_ends_nothing(tmp_path: Path) -> None:
     loaded = load_scenario(str(write(tmp_path, QUICK.replace("updates = 60", "updates = 600"))))
     federation = build(loaded, 0)
