@@ -54,7 +54,7 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
         DataError: a machine has no rows, or they cannot be used.
     """
     definition = definition_of(loaded, seed)
-    _refuse_unreachable_target(loaded, definition)
+    _refuse_pointless_target(loaded, definition)
     if sites is None:
         sites = sites_of(loaded, definition, seed)
     topics = Topics(definition.federation)
@@ -72,13 +72,19 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
     return Federation(simulation, definition, coordinator, machines, recorder)
 
 
-def _refuse_unreachable_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
+def _refuse_pointless_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
     wanted, highest = loaded.scenario.scenario.target_score, 1 if definition.classes else 0
-    if wanted is None or wanted <= highest:
+    if wanted is None:
+        return
+    if wanted > highest:
+        trouble = f"is above {highest}, so that it can never be reached"
+    elif definition.classes and wanted < 0:
+        trouble = "is below 0, so that it is reached before anything is learnt"
+    else:
         return
     what = "an accuracy, 0.75 for 75 %" if definition.classes else "minus an RMSE, -2.5 for 2.5"
     raise ConfigError(
-        f"scenario.target_score = {wanted:g}: is above {highest}, so that it can never be reached",
+        f"scenario.target_score = {wanted:g}: {trouble}",
         where=str(loaded.path),
         hint=f"Here a score is {what}",
     )

@@ -17,7 +17,12 @@ from plantfed_lab.simulation.forecast import simulate_and_forecast
 from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import Moment
-from plantfed_lab.simulation.scenario import MAX_POINTS, LoadedScenario, load_scenario
+from plantfed_lab.simulation.scenario import (
+    MAX_POINTS,
+    LoadedScenario,
+    load_scenario,
+    scenario_file,
+)
 from plantfed_lab.simulation.sites import files_read
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
@@ -75,14 +80,18 @@ def _simulate(loaded: LoadedScenario, seed: int, console: Console) -> Simulation
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def refuse_end_without_result(result: SimulationResult) -> None:
+def refuse_end_without_result(result: SimulationResult, scenario: str) -> None:
     """Say what kept a simulation from the end that its scenario wants.
+
+    Args:
+        result: of it.
+        scenario: name of a shipped one, or a path.
 
     Raises:
         PlantfedError: no update was applied for a week; TrainingError: every round was in vain;
             ConfigError: its curve was becoming too long.
     """
-    where = result.scenario
+    where = str(scenario_file(scenario))
     match result.ended_by:
         case "nothing happens any more":
             raise PlantfedError(

@@ -13,6 +13,7 @@ from tests.lab.simulation.scenarios import QUICK, write
 
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
+from plantfed_shared.command_line import UNREAD
 
 NOTHING_HAPPENS, DATA, TRAINING, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 70, 74, 78, 130
 HEAD = """[agent]
@@ -87,10 +88,29 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             (": scenario: evaluate_every_s = 0.01", "50,000 points", "make it 2 or more"),
         ),
         (
-            "updates = 60",
+            'updates = 60\n\n[data]\nkind = "none"',
             "updates = 60\ntarget_score = 75",
             ("scenario.target_score = 75: is above 1", "0.75 for 75 %"),
         ),
+        ("latency_s = 0.3", "latency_s = -1", ("machines.latency_s = -1", "must be 0 or more")),
+        ("latency_s = 0.3", "latency_s = nan", ("machines.latency_s = nan", "finite")),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { relaxation = 1.3333 }',
+            ("federation.algorithm.relaxation = 1.3333", "nearest that is: 1.33203125"),
+        ),
+        ("updates = 60", "duration_s = nan", ("scenario.duration_s = nan", "finite")),
+        (
+            'updates = 60\n\n[data]\nkind = "none"',
+            "updates = 60\ntarget_score = -3",
+            ("scenario.target_score = -3: is below 0", "0.75 for 75 %"),
+        ),
+        (
+            "updates = 60",
+            "updates = 60\ntarget_score = 0.5",
+            ("scenario.target_score", "data.kind = 'none' nothing is scored"),
+        ),
+        ('"quick"', '"qui\\u001b[31mck"', ("scenario.name = ", "control characters")),
         ("updates = 60", "duration_s = 1e12", ("scenario.duration_s = 1", "315360000")),
         (
             "updates = 60",
@@ -100,7 +120,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         (
             "uplink_bits_per_s = 64e3",
             "uplink_bits_per_s = -5",
-            ("machines.uplink_bits_per_s.value = -5", "greater than or equal to 0"),
+            ("machines.uplink_bits_per_s = -5", "must be above 0"),
         ),
         (
             "uplink_bits_per_s = 64e3",
@@ -195,7 +215,10 @@ def test_rounds_that_never_finish_end_with_one_line_and_the_result(tmp_path: Pat
     text = QUICK.replace("updates = 60", "releases = 5\nevaluate_every_s = 86400")
     text += "start_s = 1e9\n[federation]\nschedule = { kind = 'sync' }\n"
     assert_one_line(
-        run(write(tmp_path, text), "--out", tmp_path / "o"), NOTHING_HAPPENS, "week", "quick"
+        run(write(tmp_path, text), "--out", tmp_path / "o"),
+        NOTHING_HAPPENS,
+        "week",
+        "scenario.toml: ",
     )
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["updates"], result["forecast"]) == (0, None)
@@ -226,7 +249,9 @@ def test_training_that_fails_everywhere_ends_the_run(
     text = DIVERGES.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
     path = write(tmp_path, f"{text}\n[federation]\n{section}\n")
     outcome = run(path, "--out", tmp_path / "o")
-    assert_one_line(outcome, TRAINING, "quick: every round is in vain; machine plant-0", *words)
+    assert_one_line(
+        outcome, TRAINING, "scenario.toml: every round is in vain; machine plant-0", *words
+    )
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["ended_by"], result["forecast"]) == ("every round is in vain", None)
     assert result["trouble"] in outcome.stderr
@@ -237,7 +262,7 @@ def test_training_that_fails_everywhere_ends_the_run(
 def test_a_curve_of_unknown_length_ends_a_run_that_makes_it_too_long(tmp_path: Path) -> None:
     text = QUICK.replace("updates = 60", "updates = 6000\nevaluate_every_s = 0.001")
     path = write(tmp_path, text)
-    words = ("quick: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
+    words = ("scenario.toml: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
     assert_one_line(run(path, "--json", tmp_path / "r.json"), SETTINGS, *words)
     result = json.loads((tmp_path / "r.json").read_text())
     assert (result["ended_by"], len(result["curve"])) == ("too many points of the curve", 50_001)
@@ -350,6 +375,31 @@ def test_the_result_is_not_written_where_the_report_is(tmp_path: Path) -> None:
     path, out = write(tmp_path, ENDLESS), tmp_path / "out"
     outcome = run(path, "--json", out / "report.html", "--out", out)
     assert_one_line(outcome, SETTINGS, "out/report.html", "where --out writes its report")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--seed", "-1"), "--seed"),
+        (("--json", "/tmp"), "/tmp"),
+        (("--json=",), "names no file"),
+        (("--json", "-"), "names no file"),
+        (("--out=",), "names no directory"),
+        (("--out", __file__), "--out"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words: tuple[str, ...], told: str) -> None:
+    assert_one_line(run("tep-20", *words), 2, told, "See plantfed simulate --help")
+
+
+def test_a_reader_that_goes_away_ends_it_in_silence(tmp_path: Path) -> None:
+    with started(write(tmp_path, ENDLESS), "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == UNREAD
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert not (tmp_path / "out").exists()
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
