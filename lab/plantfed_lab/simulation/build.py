@@ -21,6 +21,9 @@ from plantfed_shared.errors import ConfigError, PlantfedError
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import COORDINATOR, Topics
 
+SHORTEST_ROUND_S = 0.001
+"""Shorter ones would take a processor hour for some seconds of virtual time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Federation:
@@ -41,13 +44,19 @@ class Federation:
     recorder: Recorder
 
 
-def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None) -> Federation:
+def build(
+    loaded: LoadedScenario,
+    seed: int,
+    sites: Sequence[Site] | None = None,
+    watch: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Federation:
     """Read the rows, draw what is drawn, and enter the first events.
 
     Args:
         loaded: the scenario.
         seed: of everything that is drawn.
         sites: sorted by id; None for those that the scenario names.
+        watch: told after every machine how many of how many there are.
 
     Raises:
         ConfigError: the scenario, or a file that it names, is wrong.
@@ -65,7 +74,12 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
     links[coordinator.client_id] = _link(loaded.scenario.coordinator, seed, COORDINATOR)
     simulation.at(0.0, coordinator.start)
     _plan(simulation, coordinator, loaded.scenario.coordinator, seed, COORDINATOR)
-    machines = tuple(_machine(simulation, topics, site, loaded, seed, links) for site in sites)
+    built: list[SimulatedMachine] = []
+    for site in sites:
+        built.append(_machine(simulation, topics, site, loaded, seed, links))
+        _refuse_no_time(built[-1], loaded, definition, links[coordinator.client_id])
+        watch(len(built), len(sites))
+    machines = tuple(built)
     recorder = Recorder(simulation, machines)
     coordinator.observe = recorder.take
     coordinator.keeps_journal = loaded.scenario.coordinator.restarts is not None
@@ -88,6 +102,28 @@ def _refuse_pointless_target(loaded: LoadedScenario, definition: FederationDefin
         where=str(loaded.path),
         hint=f"Here a score is {what}",
     )
+
+
+def _refuse_no_time(
+    machine: SimulatedMachine,
+    loaded: LoadedScenario,
+    definition: FederationDefinition,
+    coordinators: Link,
+) -> None:
+    section, link = loaded.machine(machine.site.id), machine.link.quality
+    computing_s = machine.conditions.compute_s * section.slowdown.quantile(0.5)
+    latency_s = link.latency_s + coordinators.quality.latency_s
+    # a byte a number, as after many rounds, there and back
+    bits = 8 * definition.lattice().size
+    crossing_s = bits / link.uplink_bits_per_s + bits / link.downlink_bits_per_s
+    seconds = max(machine.host.pace().min_interval_s, computing_s + 2 * latency_s + crossing_s)
+    if seconds < SHORTEST_ROUND_S:
+        raise ConfigError(
+            f"machine {machine.site.id}: a round takes {seconds:.1g} s with its links, so that "
+            f"virtual time all but stands still; at least {SHORTEST_ROUND_S:g} are simulated",
+            where=str(loaded.path),
+            hint="Give machines.compute_s, or the links a latency_s",
+        )
 
 
 def _coordinator(

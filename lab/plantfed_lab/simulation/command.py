@@ -27,6 +27,10 @@ from plantfed_lab.simulation.sites import files_read
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import ConfigError, PlantfedError, TrainingError
+from plantfed_shared.wording import counted
+
+SOON_S = 1.0
+"""What is built within this is not worth a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def _simulate(loaded: LoadedScenario, seed: int, console: Console) -> Simulation
                 shown = moment
                 display.show(moment)
 
-            return simulate_and_forecast(loaded, seed, watch, display.forecast)
+            return simulate_and_forecast(loaded, seed, watch, display.forecast, display.building)
     except KeyboardInterrupt:
         reached = f" at virtual second {shown.seconds:.0f}" if shown else ""
         click.echo(f"plantfed: stopped{reached}; nothing was written", err=True)
@@ -163,6 +167,7 @@ class Display:
     """
 
     def __init__(self, console: Console, name: str) -> None:
+        self._began = monotonic()
         self._next_line_at = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -189,6 +194,11 @@ class Display:
             f"{shown_score}"
         )
         self._tell(moment.part, text)
+
+    def building(self, done: int, of: int) -> None:
+        """Show how many machines are there."""
+        if monotonic() - self._began > SOON_S:
+            self._tell(0.0, f"building: {done:,} of {counted(of, 'machine')}")
 
     def forecast(self, change: str, part: float) -> None:
         """Show which change is tried, and how much of the forecast is done."""

@@ -1,6 +1,7 @@
 """What a roll-out will cost and take, from a simulation of it, and what would change that."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.rates import heaviest, rates, until_rest, updates_per_s
@@ -38,7 +39,11 @@ WatchForecast = Callable[[str, float], None]
 
 
 def simulate_and_forecast(
-    loaded: LoadedScenario, seed: int, watch: Watch, watch_forecast: WatchForecast
+    loaded: LoadedScenario,
+    seed: int,
+    watch: Watch,
+    watch_forecast: WatchForecast,
+    watch_build: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> SimulationResult:
     """Run a scenario, then some variations of it without training.
 
@@ -47,11 +52,12 @@ def simulate_and_forecast(
         seed: of everything that is drawn.
         watch: told now and then how far the run is.
         watch_forecast: told how far the forecast is.
+        watch_build: told how many of how many machines are there.
 
     Raises:
         PlantfedError: see :func:`plantfed_lab.simulation.run.simulate`.
     """
-    federation = build(loaded, seed)
+    federation = build(loaded, seed, watch=watch_build)
     result = run(federation, loaded, seed, watch)
     if not result.updates or result.ended_by == "every round is in vain":
         return result  # nothing to forecast from, and changes would be tried for as long
@@ -72,8 +78,9 @@ def _forecast(
     done, everything = 0, sum(c.copies for c in changes)
     measured: dict[Change, Rates] = {}
     for change in changes:
-        watch(change.name, done / everything)
-        run_of_it = run_without_training(loaded, machines, result.seed, change, seconds)
+        show = partial(_show, watch, change, done, everything)
+        show(0.0)
+        run_of_it = run_without_training(loaded, machines, result.seed, change, seconds, show)
         measured[change] = rates(run_of_it)
         done += change.copies
     base = measured.pop(UNCHANGED)
@@ -91,6 +98,10 @@ def _forecast(
         ),
         left_out=left_out,
     )
+
+
+def _show(watch: WatchForecast, change: Change, done: int, everything: int, part: float) -> None:
+    watch(change.name, (done + change.copies * part) / everything)
 
 
 def compared_seconds(result: SimulationResult) -> float:

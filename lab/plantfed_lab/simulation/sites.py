@@ -31,7 +31,10 @@ from plantfed_shared.settings_file import check_settings
 from plantfed_shared.terms import terms_of
 
 PSEUDO_NOISE = 0.01
-"""Standard deviation of a pseudo-change: as long on the wire as real ones by default."""
+"""Standard deviation of a machine's first pseudo-change."""
+PSEUDO_DECAY, PSEUDO_DECAYS = 0.8, 35
+"""The n-th is n^-0.8 times that, until the 35th: so those of ``thin-link`` with training get
+shorter on the wire, which a test compares."""
 PSEUDO_NOISES = 16
 PSEUDO_LARGEST = 1.0
 """One number grows to this, as the largest of trained models do: it decides how many bytes each
@@ -237,7 +240,8 @@ def _rounds_on(sets: SampleSets, *, report_score: bool) -> Train:
 class PseudoRounds:
     """Rounds without training: x = u - w + noise, the solution for no rows at all, and noise.
 
-    Cheap, and its changes and models are as long on the wire as real ones.
+    Cheap, and its changes and models are about as long on the wire as those of a run with training:
+    the noise of a machine gets smaller from round to round.
 
     Args:
         definition: of the federation.
@@ -247,14 +251,15 @@ class PseudoRounds:
     def __init__(self, definition: FederationDefinition, seed: int) -> None:
         size = terms_of(definition.to_bytes()).lattice.size
         rng = np.random.RandomState(seed)
-        noises = rng.normal(0.0, PSEUDO_NOISE, (PSEUDO_NOISES, size))
+        noises = rng.normal(0.0, 1.0, (PSEUDO_NOISES, size))
         self._noises: Floats = noises.astype(np.float32)
         self._head = initial_head(definition)
 
     def __call__(self, task: TrainingTask) -> TrainingOutcome:
         """Do a round; the same one again gives the same."""
         which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
-        shared = task.base - task.dual + self._noises[which]
+        shrunk = np.float32(PSEUDO_NOISE * min(max(task.seq, 1), PSEUDO_DECAYS) ** -PSEUDO_DECAY)
+        shared = task.base - task.dual + shrunk * self._noises[which]
         # a slice: mode local shares nothing
         shared[:1] += np.clip(PSEUDO_LARGEST - task.base[:1], -PSEUDO_GROWTH, PSEUDO_GROWTH)
         return TrainingOutcome(shared, self._head, 0.0, None, PSEUDO_ROWS, "rows", 0.0)

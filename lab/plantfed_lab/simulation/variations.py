@@ -4,7 +4,7 @@ Every machine has the computer and the link that were drawn for it in the run wi
 have its copies: what differs between two runs comes from the change, not from other luck.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -62,7 +62,12 @@ def machines_of(sites: Sequence[Site], results: Sequence[MachineResult]) -> list
 
 
 def run_without_training(
-    loaded: LoadedScenario, machines: Sequence[Machine], seed: int, change: Change, seconds: float
+    loaded: LoadedScenario,
+    machines: Sequence[Machine],
+    seed: int,
+    change: Change,
+    seconds: float,
+    watch: Callable[[float], None] = lambda _: None,
 ) -> SimulationResult:
     """Run a scenario with a change, without training and without rest, from its start.
 
@@ -72,6 +77,7 @@ def run_without_training(
         seed: of everything that is drawn.
         change: made to it.
         seconds: virtual.
+        watch: told now and then which part is done, 0 to 1.
     """
     pseudo_round = PseudoRounds(definition_of(loaded, seed), seed)
     sites, overrides = [], []
@@ -82,7 +88,7 @@ def run_without_training(
             overrides.append(_override(loaded, machine, name, change))
     sites.sort(key=lambda site: site.id)
     varied = _varied(loaded, overrides, seconds)
-    return run(build(varied, seed, sites), varied, seed, lambda _: None)
+    return run(build(varied, seed, sites), varied, seed, lambda moment: watch(moment.part))
 
 
 def _copies(number: int, change: Change, taken: Collection[str]) -> list[str]:

@@ -203,11 +203,12 @@ def test_what_is_wrong_in_a_scenario(
 
 
 @pytest.mark.parametrize("updates", [2, 10**6])
-def test_a_scenario_in_which_no_time_passes(updates: int, tmp_path: Path) -> None:
-    machines = f"updates = {updates}\n[data]\nkind = 'none'\n[machines]\ncompute_s = 0\n"
+@pytest.mark.parametrize("takes", ["compute_s = 0", "compute_s = 0\nlatency_s = 1e-5"])
+def test_a_scenario_in_which_no_time_passes(updates: int, takes: str, tmp_path: Path) -> None:
+    machines = f"updates = {updates}\n[data]\nkind = 'none'\n[machines]\n{takes}\n"
     path = write(tmp_path, f"[scenario]\nname = 'instant'\n{machines}")
     result = tmp_path / "r.json"
-    assert_one_line(run(path, "--json", result), SETTINGS, "stands still", "compute_s")
+    assert_one_line(run(path, "--json", result), SETTINGS, "stands still", "0.001", "compute_s")
     assert not result.exists()
 
 
