@@ -6,7 +6,7 @@ from functools import partial
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.rates import heaviest, rates, until_rest, updates_per_s
 from plantfed_lab.simulation.result import (
-    CurvePoint,
+    NEAR_BEST,
     Forecast,
     Milestone,
     Rates,
@@ -14,7 +14,7 @@ from plantfed_lab.simulation.result import (
     UntilRest,
     Variation,
 )
-from plantfed_lab.simulation.run import Watch, run
+from plantfed_lab.simulation.run import Watch, first_with, run
 from plantfed_lab.simulation.scenario import LoadedScenario
 from plantfed_lab.simulation.variations import (
     CHANGES,
@@ -25,7 +25,6 @@ from plantfed_lab.simulation.variations import (
     run_without_training,
 )
 
-NEAR_BEST = 0.97
 COMPARED_UPDATES = 800
 """Of the unchanged scenario: all comparisons together cost about eight times as many, some seconds
 of processor time; and rates of twenty machines are known to a few percent then."""
@@ -135,12 +134,6 @@ def milestones(result: SimulationResult) -> tuple[Milestone, ...]:
         target = result.target
         found.insert(0, Milestone(kind="target", score=target.score, reached=target.reached))
     return tuple(found)
-
-
-def first_with(curve: Sequence[CurvePoint], score: float) -> CurvePoint | None:
-    """The first point with at least this mean score."""
-    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= score)
-    return next(reached, None)
 
 
 def variation(

@@ -24,6 +24,7 @@ from plantfed_lab.simulation.wording import (
     score_text,
     short_milestone_name,
     short_score,
+    still_rising,
     volume,
     worst_machine,
 )
@@ -49,6 +50,7 @@ def render_simulation_report(result: SimulationResult) -> str:
         volume=volume,
         score_text=lambda score: score_text(score, kind),
         short_score=lambda score: short_score(score, kind),
+        rising=still_rising(result.curve),
         short_milestone_name=short_milestone_name,
         milestone_name=lambda milestone: milestone_name(milestone, kind),
         shown=[*ordered[:SHOWN_AT_EACH_END], *ordered[-SHOWN_AT_EACH_END:]] if many else ordered,

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from plantfed_lab.results import ModelResult, Part, Traffic
 
+NEAR_BEST = 0.97
+"""Of the best mean score: a milestone of every run with scores."""
+
 End = Literal[
     "duration",
     "releases",

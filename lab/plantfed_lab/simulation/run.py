@@ -1,7 +1,7 @@
 """Runs a simulation from its scenario to its result."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -211,8 +211,11 @@ def _staleness(machines: tuple[MachineResult, ...]) -> tuple[int, ...]:
     return counts(total)
 
 
-def _target(wanted: float | None, curve: list[CurvePoint]) -> TargetResult | None:
-    if wanted is None:
-        return None
-    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= wanted)
-    return TargetResult(score=wanted, reached=next(reached, None))
+def _target(wanted: float | None, curve: Sequence[CurvePoint]) -> TargetResult | None:
+    return None if wanted is None else TargetResult(score=wanted, reached=first_with(curve, wanted))
+
+
+def first_with(curve: Sequence[CurvePoint], score: float) -> CurvePoint | None:
+    """The first point with at least this mean score."""
+    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= score)
+    return next(reached, None)

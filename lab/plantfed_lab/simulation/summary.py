@@ -13,6 +13,7 @@ from plantfed_lab.simulation.wording import (
     mean_staleness,
     milestone_name,
     short_score,
+    still_rising,
     worst_machine,
 )
 
@@ -32,7 +33,7 @@ def summary(result: SimulationResult) -> str:
         f"model {result.model.checksum}",
     ]
     if result.forecast is not None:
-        lines += ["", *_forecast(result.forecast, len(result.machines), result.score_kind)]
+        lines += ["", *_forecast(result.forecast, result)]
     return "\n".join(lines)
 
 
@@ -45,7 +46,8 @@ def _scores(result: SimulationResult) -> list[str]:
     return [f"{what} {mean} on average, {least} on {worst.id}"]
 
 
-def _forecast(forecast: Forecast, n: int, kind: str) -> list[str]:
+def _forecast(forecast: Forecast, result: SimulationResult) -> list[str]:
+    n, kind, curve = len(result.machines), result.score_kind, result.curve
     most, rest = forecast.heaviest, forecast.until_rest
     lines = []
     if rest is not None:
@@ -65,7 +67,8 @@ def _forecast(forecast: Forecast, n: int, kind: str) -> list[str]:
         if point is not None:
             megabytes = (point.bytes_up + point.bytes_down) / 1e6
             when = f"after {duration(point.seconds)} and {megabytes:.1f} MB of all machines"
-        lines.append(f"{milestone_name(milestone, kind)}: {when}")
+        rising = milestone.kind == "near best" and still_rising(curve)
+        lines.append(f"{milestone_name(milestone, kind)}: {when}{', still rising' * rising}")
     return lines + _variations(forecast)
 
 

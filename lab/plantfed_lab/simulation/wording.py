@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 
-from plantfed_lab.simulation.result import MachineResult, Milestone, SimulationResult
+from plantfed_lab.simulation.result import (
+    NEAR_BEST,
+    CurvePoint,
+    MachineResult,
+    Milestone,
+    SimulationResult,
+)
 from plantfed_shared.wording import counted
 
-PERCENT_OF_BEST = 97
+PERCENT_OF_BEST = round(100 * NEAR_BEST)
+LAST_PART = 0.1
+"""Of a run: a score whose best comes in it may go on rising."""
 
 
 def duration(seconds: float) -> str:
@@ -46,6 +54,17 @@ def milestone_name(milestone: Milestone, kind: str) -> str:
 def short_milestone_name(milestone: Milestone) -> str:
     """The same where a heading has little room."""
     return "target" if milestone.kind == "target" else f"{PERCENT_OF_BEST} % of the best"
+
+
+def still_rising(curve: Sequence[CurvePoint]) -> bool:
+    """Whether the best mean score lies in the last tenth of the curve's time."""
+    scored = [(p.mean_score, p.seconds) for p in curve if p.mean_score is not None]
+    if not scored:
+        return False
+    # of equal ones the first: a score that has stood still has not risen
+    best = max(score for score, _ in scored)
+    reached_s = next(seconds for score, seconds in scored if score == best)
+    return reached_s > (1 - LAST_PART) * curve[-1].seconds
 
 
 def rounds_until_rest(machines: Sequence[MachineResult]) -> str:
