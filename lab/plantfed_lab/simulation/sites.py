@@ -246,9 +246,14 @@ class PseudoRounds:
     Args:
         definition: of the federation.
         seed: of the noise.
+        steady: it has its last size from the start, so that runs with more and with fewer rounds
+            can be compared.
     """
 
-    def __init__(self, definition: FederationDefinition, seed: int) -> None:
+    def __init__(
+        self, definition: FederationDefinition, seed: int, *, steady: bool = False
+    ) -> None:
+        self._first = PSEUDO_DECAYS if steady else 1
         size = terms_of(definition.to_bytes()).lattice.size
         rng = np.random.RandomState(seed)
         noises = rng.normal(0.0, 1.0, (PSEUDO_NOISES, size))
@@ -258,7 +263,9 @@ class PseudoRounds:
     def __call__(self, task: TrainingTask) -> TrainingOutcome:
         """Do a round; the same one again gives the same."""
         which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
-        shrunk = np.float32(PSEUDO_NOISE * min(max(task.seq, 1), PSEUDO_DECAYS) ** -PSEUDO_DECAY)
+        shrunk = np.float32(
+            PSEUDO_NOISE * min(max(task.seq, self._first), PSEUDO_DECAYS) ** -PSEUDO_DECAY
+        )
         shared = task.base - task.dual + shrunk * self._noises[which]
         # a slice: mode local shares nothing
         shared[:1] += np.clip(PSEUDO_LARGEST - task.base[:1], -PSEUDO_GROWTH, PSEUDO_GROWTH)

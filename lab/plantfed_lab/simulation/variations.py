@@ -79,7 +79,7 @@ def run_without_training(
         seconds: virtual.
         watch: told now and then which part is done, 0 to 1.
     """
-    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed)
+    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed, steady=True)
     sites, overrides = [], []
     taken = {machine.site.id for machine in machines}
     for number, machine in enumerate(machines):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tests.lab.simulation.scenarios import QUICK, write
 
+import plantfed_lab.simulation.command as display_of_a_run
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 from plantfed_shared.command_line import UNREAD
@@ -401,6 +403,18 @@ def test_a_reader_that_goes_away_ends_it_in_silence(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_what_takes_long_to_build_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display_of_a_run, "monotonic", lambda: now[0])
+    display = display_of_a_run.Display(Console(), "quick")
+    for now[0], done in ((0.5, 10), (2.0, 40), (3.0, 60), (60.0, 99)):
+        display.building(done, 100)
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["  0%  building: 40 of 100 machines", "  0%  building: 99 of 100 machines"]
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
