@@ -24,6 +24,7 @@ compression = {{ coding = "{coding}" }}
 
 [machines]
 count = {machines}
+max_rounds_without_new_rows = "no limit"
 compute_s = {{ kind = "lognormal", median = 30, sigma = 0.6 }}
 slowdown = {{ kind = "uniform", low = 0.8, high = 1.2 }}
 """

@@ -63,11 +63,17 @@ class Consensus(Protocol):
         exact: the model in lattice units before it was rounded to what is released, int64 (n,),
             where the next one starts from it; None where it is made of the sums alone.
         counts_members: all members are in it, so that one that leaves changes the model.
+        fewest_arrivals: of fewer the next model would be made without regard to the last one.
     """
 
     total: Integers
     weight: int
     counts_members: bool
+
+    @property
+    def fewest_arrivals(self) -> int:
+        """See above."""
+        ...
 
     @property
     def exact(self) -> Integers | None:
@@ -131,6 +137,7 @@ class AllMembersMean:
     """
 
     counts_members = True
+    fewest_arrivals = 1
     exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
@@ -183,6 +190,11 @@ class ArrivalsMean:
         self.total: Integers = np.zeros(size, dtype=np.int64)
         self.weight = 0
 
+    @property
+    def fewest_arrivals(self) -> int:
+        """Two, or a model would be one machine's own; one where nothing is shared."""
+        return 2 if self.total.size else 1
+
     def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
         """Sum of n_i over the arrivals < 2^32."""
         return self.weight + weight < MAX_TOTAL_WEIGHT
@@ -223,6 +235,7 @@ class BufferedChanges:
     """
 
     counts_members = False
+    fewest_arrivals = 1
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
@@ -279,6 +292,7 @@ class StalenessMixing:
     """
 
     counts_members = False
+    fewest_arrivals = 1
     exact: Integers | None = None
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:

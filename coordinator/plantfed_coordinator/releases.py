@@ -31,14 +31,15 @@ def draw_participants(
     return tuple(members[i] for i in rng.choice(len(members), count, replace=False))
 
 
-def arrivals_wanted(wanted: int, live: int) -> int:
+def arrivals_wanted(wanted: int, live: int, fewest: int) -> int:
     """Distinct arrivals after which an asynchronous release is made.
 
     Args:
-        wanted: as configured; 0 is an eighth of the live members.
+        wanted: as configured; 0 is an eighth of the live members, but at least ``fewest``.
         live: members heard of lately.
+        fewest: that make a model of more than themselves.
     """
-    return max(1, min(wanted or max(1, live // 8), live))
+    return max(1, min(wanted or max(fewest, live // 8), live))
 
 
 class Releases:
@@ -91,7 +92,7 @@ class Releases:
             return min(deadline, self._invited_at + self._invite_again_s)
         if self._changed_since is None or not self._is_allowed():
             return None
-        return self._changed_since + schedule.release_after_s
+        return self._changed_since + self._patience_s()
 
     def settle(self, now: float) -> None:
         """Release what is due and open the round that is due."""
@@ -147,10 +148,19 @@ class Releases:
             late = now >= self._round_since + schedule.deadline_s
             return late or (bool(opened.drawn) and opened.answered >= set(opened.drawn))
         live = self._desk.live_members(now)
-        if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live):
+        fewest = state.consensus.fewest_arrivals
+        if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live, fewest):
             return True
         since = self._changed_since
-        return since is not None and now >= since + schedule.release_after_s
+        return since is not None and now >= since + self._patience_s()
+
+    def _patience_s(self) -> float:
+        """How long the first unreleased change waits for others."""
+        schedule, state = self._schedule, self._desk.state
+        if schedule.arrivals or len(state.arrived) >= state.consensus.fewest_arrivals:
+            return schedule.release_after_s
+        # as long as anybody could still answer who counts as there
+        return max(schedule.release_after_s, schedule.live_within_s)
 
     def _tend_round(self, state: FederationState, now: float) -> None:
         opened = state.round

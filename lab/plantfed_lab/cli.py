@@ -9,6 +9,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import click  # noqa: E402
 
@@ -36,14 +37,24 @@ def _imports() -> Iterator[None]:
             missing_extra("plantfed", "lab")
 
 
+class Output(click.Path):
+    """A file or folder to be written; standard output is for people."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what names none."""
+        if str(value) in ("", "-"):
+            self.fail(f"{value!r} names no {self.name}; give its path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(software_version())
 def commands() -> None:
     """Federated learning for factories, tried out on one machine.
 
     Exit codes: 0 done, 1 a process was killed or nothing happens any more, 2 wrong command line,
-    65 rows, 69 broker, 70 every round is in vain, 74 disk, 78 settings, 130 Ctrl-C; else that of a
-    process which ended early.
+    65 rows, 69 broker, 70 every round is in vain, 74 disk, 78 settings, 130 Ctrl-C, 141 who read
+    its output went away; else that of a process which ended early.
     """
 
 
@@ -73,7 +84,7 @@ def commands() -> None:
 @click.option("--broker", metavar="URL", help="Of a running broker that asks for no password.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Output(file_okay=False, path_type=Path),
     default="plantfed-demo",
     show_default=True,
     help="Folder; what an earlier demo left in it is removed.",
@@ -81,7 +92,7 @@ def commands() -> None:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(dir_okay=False, path_type=Path),
     help="Gets a copy of OUT/result.json.",
 )
 def demo(
@@ -130,12 +141,12 @@ def demo(
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Output(dir_okay=False, path_type=Path),
     help="Gets the result.",
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Output(file_okay=False, path_type=Path),
     help="Folder; gets result.json and report.html.",
 )
 def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None) -> None:
@@ -159,4 +170,4 @@ def simulate(scenario: str, seed: int, json_file: Path | None, out: Path | None)
     click.echo(summary(result))
     if out is not None:
         click.echo(f"report: {(out / 'report.html').resolve()}")
-    refuse_end_without_result(result)
+    refuse_end_without_result(result, scenario)

@@ -24,7 +24,8 @@ from plantfed_lab.evaluation import RunFacts, evaluate
 from plantfed_lab.processes import Processes, last_line
 from plantfed_lab.progress import Display, ProgressReader, display_for
 from plantfed_lab.report import render_report
-from plantfed_lab.results import DemoResult, write_text
+from plantfed_lab.result_files import refuse_unwritable, write_text
+from plantfed_lab.results import DemoResult
 from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.definition import FederationDefinition, Schedule
@@ -140,11 +141,9 @@ def _check_json(path: Path | None) -> None:
     """
     if path is not None:
         try:
-            path.open("a", encoding="utf-8").close()
-        except OSError as error:
-            raise StorageError(
-                f"cannot be written: {error.strerror}", where=f"--json {path}"
-            ) from None
+            refuse_unwritable(path)
+        except StorageError as error:
+            raise StorageError(error.what, where=f"--json {path}") from None
 
 
 def _federate(

@@ -1,12 +1,9 @@
 """What a demo found: the content of ``result.json`` and of the report."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from plantfed_shared.errors import StorageError
 
 
 class Part(BaseModel):
@@ -203,15 +200,3 @@ def mean_accuracy(agents: Sequence[AgentResult]) -> Accuracy:
         of_global=sum(a.accuracy.of_global for a in agents) / n,
         personal=sum(a.accuracy.personal for a in agents) / n,
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -12,23 +13,51 @@ from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import ConfigError, PlantfedError
 
+UNREAD = 141
+"""Exit code after output that nobody reads any more, as shells have it: 128 + SIGPIPE."""
+
 
 def run(command: click.Command, program: str) -> NoReturn:
     """Run a click command and exit.
 
-    A :class:`PlantfedError` is printed as one line on standard error and exits with its code.
+    A :class:`PlantfedError` is printed as one line on standard error and exits with its code, a
+    wrong command line with 2.  Who stops reading our output ends it in silence.
     """
+    output = sys.stdout
     try:
         code = command.main(prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
     except PlantfedError as error:
         click.echo(f"{program}: {error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"{program}: {_one_line(error)}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        _end_unread(output)
+    except SystemExit:
+        # click wraps it where nobody reads any more, and ends with 1
+        if sys.stdout is not output:
+            _end_unread(output)
+        raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    said = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{said} See {context.command_path} --help" if context else said
+
+
+def _end_unread(output: TextIO) -> NoReturn:
+    # or the interpreter would complain that it can't write what is left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    sys.exit(UNREAD)
 
 
 def missing_extra(program: str, extra: str) -> NoReturn:

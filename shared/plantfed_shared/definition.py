@@ -11,9 +11,9 @@ from itertools import pairwise
 from math import inf
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from plantfed_shared.lattice import MAX_BITS, Lattice, Relaxation
+from plantfed_shared.lattice import MAX_BITS, MAX_RELAXATION_SHIFT, Lattice, Relaxation
 from plantfed_shared.parameters import ParameterSpecification
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -28,6 +28,15 @@ PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {"fedavg": (), "fedprox": (), "lo
 
 MAX_PARAMETERS = 2**25
 """Of the whole model: its bytes must stay well below what is transferred in chunks."""
+
+
+def _exact_on_the_lattice(relaxation: float) -> float:
+    try:
+        return Relaxation.from_float(relaxation).value
+    except ValueError as error:
+        finest = 2**MAX_RELAXATION_SHIFT
+        nearest = max(1, round(relaxation * finest)) / finest
+        raise ValueError(f"{error}; the nearest that is: {nearest!r}") from None
 
 
 class Settings(BaseModel):
@@ -150,14 +159,13 @@ class Algorithm(Settings):
     staleness_exponent: Annotated[float, Field(ge=0, le=10)] = 0.5
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     batch: Annotated[int, Field(ge=1, le=2**20)] = 50
-    relaxation: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    relaxation: Annotated[float, Field(gt=0, le=1000), AfterValidator(_exact_on_the_lattice)] = 1.0
     memory: Annotated[float, Field(ge=0, le=1)] = 0.0
     weighting: Literal["equal", "rows"] = "equal"
     max_norm: Positive | None = None
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
-        Relaxation.from_float(self.relaxation)
         if self.has_duals and self.relaxation > 2 * (1 - self.memory):
             gain = self.relaxation / (1 - self.memory) if self.memory < 1 else inf
             raise ValueError(
@@ -226,7 +234,8 @@ class Schedule(Settings):
 
     Attributes:
         kind: "async" (nobody waits) or "sync" (rounds with drawn participants).
-        arrivals: async: distinct agents that must have answered; 0 is an eighth of the live ones.
+        arrivals: async: distinct agents that must have answered; 0 is an eighth of the live ones,
+            and two or more where a mean over arrivals is the model.
         release_after_s: async: at the latest this long after the first unreleased change.
         live_within_s: a member heard of within this time is live.
         participation: sync: part of the members drawn for a round, at least one.

@@ -10,7 +10,8 @@
         PeerError         the other side sent something that breaks the protocol       (never exits)
 
 Each message is one line: what is wrong, where, and what to do about it.  Exit codes are those of
-``sysexits.h``; a wrong command line exits 2.
+``sysexits.h``; a wrong command line exits 2, output that nobody
+reads any more 141.
 """
 
 from typing import ClassVar

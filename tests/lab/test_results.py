@@ -1,11 +1,9 @@
 import json
-from pathlib import Path
 
 import pytest
 from tests.lab.synthetic import made_up_agent, made_up_result
 
-from plantfed_lab.results import DemoResult, mean_accuracy, write_text
-from plantfed_shared.errors import StorageError
+from plantfed_lab.results import DemoResult, mean_accuracy
 
 
 def test_the_json_has_what_others_rely_on() -> None:
@@ -30,8 +28,3 @@ def test_the_mean_counts_every_agent_the_same() -> None:
     mean = mean_accuracy([made_up_agent(1, gain=0.1), made_up_agent(2, gain=0.3)])
     assert mean.personal == pytest.approx(0.7)
     assert mean.local == pytest.approx(0.5)
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="missing/result"):
-        write_text(tmp_path / "missing" / "result.json", "{}")

@@ -297,6 +297,57 @@ def test_without_enough_arrivals_a_release_comes_after_a_while() -> None:
     assert sum(isinstance(r, Released) for r in desk.records) == 1
 
 
+@pytest.mark.parametrize("mode", ["fedalt", "fedsim", "fedavg", "fedprox"])
+def test_a_mean_over_arrivals_is_of_two_where_two_are_live(mode: str) -> None:
+    """Of a lone arrival it would be that machine's own model: local training with an echo."""
+    personal = {"personal": ()} if mode in ("fedavg", "fedprox") else {}
+    desk = Desk(algorithm={"mode": mode}, schedule={}, **personal)
+    for agent in "abc":
+        desk.hello(agent)
+    no_dual = np.zeros(desk.size, dtype=np.int64)
+    up, down = no_dual + 8, no_dual - 2
+    assert code_of(desk.answer("a", desk.update("a", no_dual), desk.encode(up))) is Code.APPLIED
+    desk.now = desk.definition.schedule.release_after_s
+    desk.handle(TimerDue())
+    assert desk.state.k == 0
+    before = desk.state.model
+    desk.answer("b", desk.update("b", no_dual), desk.encode(down))
+    assert desk.state.k == 1
+    assert np.array_equal(desk.state.model - before, (up + down) // 2)
+
+
+def test_a_lone_arrival_is_released_once_nobody_else_counts_as_live() -> None:
+    desk = Desk(algorithm={"mode": "fedalt"}, schedule={})
+    desk.hello("a")
+    desk.hello("b")
+    desk.answer("a", desk.update("a", np.zeros(desk.size, dtype=np.int64)))
+    desk.now = desk.definition.schedule.live_within_s
+    assert desk.machine.next_timer() <= desk.now
+    desk.handle(TimerDue())
+    assert desk.state.k == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "members", "arrivals"),
+    [
+        ({"mode": "fedalt"}, "a", 0),
+        ({"mode": "fedalt"}, "ab", 1),
+        ({"mode": "fedapm"}, "ab", 0),
+        ({"mode": "fedbuff"}, "ab", 0),
+        ({"mode": "fedasync"}, "ab", 0),
+    ],
+)
+def test_elsewhere_one_arrival_is_enough(
+    algorithm: dict[str, str], members: str, arrivals: int
+) -> None:
+    desk = Desk(algorithm=algorithm, schedule={"arrivals": arrivals})
+    for agent in members:
+        desk.hello(agent)
+    dual = np.full(desk.size, int(desk.definition.algorithm.has_duals))
+    assert code_of(desk.answer("a", desk.update("a", dual))) is Code.APPLIED
+    assert desk.state.k == 1
+
+
 def test_the_time_to_a_release_counts_from_the_first_change() -> None:
     desk = Desk(schedule={"arrivals": 4})
     for agent in "abcd":

@@ -212,6 +212,8 @@ def test_settings_are_no_part_of_the_structure():
         ({"window": {"rows": 0}}, "rows"),
         ({"algorithm": {"learning_rate": float("inf")}}, "learning_rate"),
         ({"algorithm": {"relaxation": 1.6}}, "1.6 is not p/2"),
+        ({"algorithm": {"relaxation": 1.3333}}, "nearest that is: 1.33203125"),
+        ({"algorithm": {"relaxation": 1e-9}}, "nearest that is: 0.00390625"),
         ({"algorithm": {"memory": 1}}, "memory"),
         # 2^30 transmission units times this would wrap
         ({"algorithm": {"mode": "fedalt", "relaxation": 2.0**40}}, "relaxation"),

@@ -9,7 +9,7 @@ from plantfed_coordinator.records import EpochStarted
 from plantfed_lab.simulation.absences import Absences
 from plantfed_lab.simulation.draws import Law, stream
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
+from plantfed_lab.simulation.hosts import NO_LIMIT, AgentHost, CoordinatorHost
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_lab.simulation.recording import Recorder, SimulatedMachine
 from plantfed_lab.simulation.result import MachineConditions
@@ -20,6 +20,9 @@ from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, PlantfedError
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import COORDINATOR, Topics
+
+SHORTEST_ROUND_S = 0.001
+"""Shorter ones would take a processor hour for some seconds of virtual time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +44,26 @@ class Federation:
     recorder: Recorder
 
 
-def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None) -> Federation:
+def build(
+    loaded: LoadedScenario,
+    seed: int,
+    sites: Sequence[Site] | None = None,
+    watch: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Federation:
     """Read the rows, draw what is drawn, and enter the first events.
 
     Args:
         loaded: the scenario.
         seed: of everything that is drawn.
         sites: sorted by id; None for those that the scenario names.
+        watch: told after every machine how many of how many there are.
 
     Raises:
         ConfigError: the scenario, or a file that it names, is wrong.
         DataError: a machine has no rows, or they cannot be used.
     """
     definition = definition_of(loaded, seed)
-    _refuse_unreachable_target(loaded, definition)
+    _refuse_pointless_target(loaded, definition)
     if sites is None:
         sites = sites_of(loaded, definition, seed)
     topics = Topics(definition.federation)
@@ -65,23 +74,56 @@ def build(loaded: LoadedScenario, seed: int, sites: Sequence[Site] | None = None
     links[coordinator.client_id] = _link(loaded.scenario.coordinator, seed, COORDINATOR)
     simulation.at(0.0, coordinator.start)
     _plan(simulation, coordinator, loaded.scenario.coordinator, seed, COORDINATOR)
-    machines = tuple(_machine(simulation, topics, site, loaded, seed, links) for site in sites)
+    built: list[SimulatedMachine] = []
+    for site in sites:
+        built.append(_machine(simulation, topics, site, loaded, seed, links))
+        _refuse_no_time(built[-1], loaded, definition, links[coordinator.client_id])
+        watch(len(built), len(sites))
+    machines = tuple(built)
     recorder = Recorder(simulation, machines)
     coordinator.observe = recorder.take
     coordinator.keeps_journal = loaded.scenario.coordinator.restarts is not None
     return Federation(simulation, definition, coordinator, machines, recorder)
 
 
-def _refuse_unreachable_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
+def _refuse_pointless_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
     wanted, highest = loaded.scenario.scenario.target_score, 1 if definition.classes else 0
-    if wanted is None or wanted <= highest:
+    if wanted is None:
+        return
+    if wanted > highest:
+        trouble = f"is above {highest}, so that it can never be reached"
+    elif definition.classes and wanted < 0:
+        trouble = "is below 0, so that it is reached before anything is learnt"
+    else:
         return
     what = "an accuracy, 0.75 for 75 %" if definition.classes else "minus an RMSE, -2.5 for 2.5"
     raise ConfigError(
-        f"scenario.target_score = {wanted:g}: is above {highest}, so that it can never be reached",
+        f"scenario.target_score = {wanted:g}: {trouble}",
         where=str(loaded.path),
         hint=f"Here a score is {what}",
     )
+
+
+def _refuse_no_time(
+    machine: SimulatedMachine,
+    loaded: LoadedScenario,
+    definition: FederationDefinition,
+    coordinators: Link,
+) -> None:
+    section, link = loaded.machine(machine.site.id), machine.link.quality
+    computing_s = machine.conditions.compute_s * section.slowdown.quantile(0.5)
+    latency_s = link.latency_s + coordinators.quality.latency_s
+    # a byte a number, as after many rounds, there and back
+    bits = 8 * definition.lattice().size
+    crossing_s = bits / link.uplink_bits_per_s + bits / link.downlink_bits_per_s
+    seconds = max(machine.host.pace().min_interval_s, computing_s + 2 * latency_s + crossing_s)
+    if seconds < SHORTEST_ROUND_S:
+        raise ConfigError(
+            f"machine {machine.site.id}: a round takes {seconds:.1g} s with its links, so that "
+            f"virtual time all but stands still; at least {SHORTEST_ROUND_S:g} are simulated",
+            where=str(loaded.path),
+            hint="Give machines.compute_s, or the links a latency_s",
+        )
 
 
 def _coordinator(
@@ -114,7 +156,8 @@ def _machine(
     link = links[site.id] = _link(section, seed, site.id)
     simulation.at(section.start_s.draw(stream(seed, site.id, "start")), host.start)
     absences = _plan(simulation, host, section, seed, site.id)
-    return SimulatedMachine(site, host, link, absences, _conditions(compute_s, section, link))
+    conditions = _conditions(compute_s, site.rounds_until_rest(section), section, link)
+    return SimulatedMachine(site, host, link, absences, conditions)
 
 
 def _round_lengths(compute_s: float, slowdown: Law, draws: random.Random) -> Callable[[], float]:
@@ -146,7 +189,9 @@ def _plan(
     return absences
 
 
-def _conditions(compute_s: float, section: MachineSection, link: Link) -> MachineConditions:
+def _conditions(
+    compute_s: float, rounds: int, section: MachineSection, link: Link
+) -> MachineConditions:
     quality = link.quality
     return MachineConditions(
         compute_s=compute_s,
@@ -154,6 +199,7 @@ def _conditions(compute_s: float, section: MachineSection, link: Link) -> Machin
         downlink_bits_per_s=quality.downlink_bits_per_s if section.downlink_bits_per_s else None,
         latency_s=quality.latency_s,
         loss=quality.loss,
+        max_rounds_without_new_rows=None if rounds == NO_LIMIT else rounds,
     )
 
 

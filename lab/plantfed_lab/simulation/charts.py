@@ -23,6 +23,9 @@ from plantfed_lab.simulation.result import CurvePoint, MachineResult, Simulation
 UNITS = ((600.0, 1.0, "s"), (9_000.0, 60.0, "min"), (172_800.0, 3600.0, "h"), (inf, 86_400.0, "d"))
 """Up to so many virtual seconds an axis of time is in units of so many seconds, called so."""
 
+MARGIN = 0.04
+"""Of the largest staleness, left of 0."""
+
 
 def score_over_time(result: SimulationResult) -> str:
     """Mean and worst score against virtual time."""
@@ -95,7 +98,8 @@ def score_by_lateness(result: SimulationResult) -> str:
         at = [nan if x is None else x for x in late]
         axes.scatter(at, scores, s=size, color=PERSONAL, linewidths=0)
         _score_axis(axes, result)
-        axes.set_xlim(0, None)
+        # a dot at 0 must not be cut in half
+        axes.set_xlim(-MARGIN * max((x for x in late if x), default=1.0), None)
         axes.set_xlabel("mean staleness, releases")
         return svg(axes, "price", "Score of each machine against its mean staleness")
 

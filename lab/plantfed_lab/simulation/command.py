@@ -12,16 +12,25 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from plantfed_lab.processes import signals_interrupt
 from plantfed_lab.progress import LINE_EVERY_S
-from plantfed_lab.results import write_text
+from plantfed_lab.result_files import folders, make_folder, refuse_unwritable, write_text
 from plantfed_lab.simulation.forecast import simulate_and_forecast
 from plantfed_lab.simulation.report import render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import Moment
-from plantfed_lab.simulation.scenario import MAX_POINTS, LoadedScenario, load_scenario
+from plantfed_lab.simulation.scenario import (
+    MAX_POINTS,
+    LoadedScenario,
+    load_scenario,
+    scenario_file,
+)
 from plantfed_lab.simulation.sites import files_read
 from plantfed_lab.simulation.wording import duration
 from plantfed_shared.entry_point import INTERRUPTED
-from plantfed_shared.errors import ConfigError, PlantfedError, StorageError, TrainingError
+from plantfed_shared.errors import ConfigError, PlantfedError, TrainingError
+from plantfed_shared.wording import counted
+
+SOON_S = 1.0
+"""What is built within this is not worth a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,15 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
     """
     loaded = load_scenario(options.scenario)
     _refuse_overwriting(options, loaded)
-    made = _prepare(options)
+    with folders(_folders(options)):
+        for path in (*_json_files(options), *_report_files(options)):
+            refuse_unwritable(path)  # now, not after the run
+        result = _simulate(loaded, options.seed, console)
+        _write(result, options)
+    return result
+
+
+def _simulate(loaded: LoadedScenario, seed: int, console: Console) -> SimulationResult:
     shown: Moment | None = None
     try:
         with signals_interrupt(), Display(console, loaded.scenario.scenario.name) as display:
@@ -60,33 +77,32 @@ def run_simulate(options: SimulateOptions, console: Console) -> SimulationResult
                 shown = moment
                 display.show(moment)
 
-            result = simulate_and_forecast(loaded, options.seed, watch, display.forecast)
-    except PlantfedError:
-        _remove(made)
-        raise
+            return simulate_and_forecast(loaded, seed, watch, display.forecast, display.building)
     except KeyboardInterrupt:
-        _remove(made)
         reached = f" at virtual second {shown.seconds:.0f}" if shown else ""
         click.echo(f"plantfed: stopped{reached}; nothing was written", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
-    _write(result, options)
-    return result
 
 
-def refuse_end_without_result(result: SimulationResult) -> None:
+def refuse_end_without_result(result: SimulationResult, scenario: str) -> None:
     """Say what kept a simulation from the end that its scenario wants.
+
+    Args:
+        result: of it.
+        scenario: name of a shipped one, or a path.
 
     Raises:
         PlantfedError: no update was applied for a week; TrainingError: every round was in vain;
             ConfigError: its curve was becoming too long.
     """
-    where = result.scenario
+    where = str(scenario_file(scenario))
     match result.ended_by:
         case "nothing happens any more":
             raise PlantfedError(
                 "nothing happens any more: no update in a week of virtual time",
                 where=where,
-                hint="Its machines rest, or are never all there; give duration_s to end it sooner",
+                hint="Its machines rest after machines.max_rounds_without_new_rows, or are never "
+                "all there; give duration_s to end it sooner",
             )
         case "every round is in vain":
             raise TrainingError(f"every round is in vain; {result.trouble}", where=where)
@@ -118,31 +134,9 @@ def _refuse_overwriting(options: SimulateOptions, loaded: LoadedScenario) -> Non
                 )
 
 
-def _prepare(options: SimulateOptions) -> list[Path]:
-    """Find out now, not after the run, whether what was asked for can be written.
-
-    Returns:
-        Files that were not there before.
-    """
-    made: list[Path] = []
-    try:
-        if options.out is not None:
-            options.out.mkdir(parents=True, exist_ok=True)
-        for path in (*_json_files(options), *_report_files(options)):
-            is_new = not path.exists()
-            path.open("a", encoding="utf-8").close()
-            made += [path] if is_new else []
-    except OSError as error:
-        _remove(made)
-        where = str(error.filename)
-        raise StorageError(f"cannot be written: {error.strerror}", where=where) from None
-
-    return made
-
-
-def _remove(made: list[Path]) -> None:
-    for path in made:
-        path.unlink(missing_ok=True)
+def _folders(options: SimulateOptions) -> list[Path]:
+    files = (*_json_files(options), *_report_files(options))
+    return sorted({path.parent for path in files})
 
 
 def _json_files(options: SimulateOptions) -> list[Path]:
@@ -155,6 +149,9 @@ def _report_files(options: SimulateOptions) -> list[Path]:
 
 
 def _write(result: SimulationResult, options: SimulateOptions) -> None:
+    # another run that was stopped may have found them empty
+    for folder in _folders(options):
+        make_folder(folder)
     for path in _json_files(options):
         write_text(path, result.to_json())
     for path in _report_files(options):
@@ -170,6 +167,7 @@ class Display:
     """
 
     def __init__(self, console: Console, name: str) -> None:
+        self._began = monotonic()
         self._next_line_at = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -196,6 +194,11 @@ class Display:
             f"{shown_score}"
         )
         self._tell(moment.part, text)
+
+    def building(self, done: int, of: int) -> None:
+        """Show how many machines are there."""
+        if monotonic() - self._began > SOON_S:
+            self._tell(0.0, f"building: {done:,} of {counted(of, 'machine')}")
 
     def forecast(self, change: str, part: float) -> None:
         """Show which change is tried, and how much of the forecast is done."""

@@ -7,7 +7,7 @@ law at one uniform draw; Python's Mersenne Twister is the same everywhere.
 
 import random
 from hashlib import blake2b
-from math import exp, log
+from math import exp, inf, log
 from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
@@ -112,15 +112,29 @@ def _from_number(value: Any) -> Any:
     return value
 
 
+def _never_negative(value: Any) -> Any:
+    # said of the number itself: the reader has written no law
+    if isinstance(value, int | float) and not 0 <= value < inf:
+        raise ValueError("must be 0 or more, and finite")
+    return value
+
+
+def _above_zero(value: Any) -> Any:
+    if isinstance(value, int | float) and not 0 < value < inf:
+        raise ValueError("must be above 0, and finite")
+    return value
+
+
 def _never_zero(law: Law) -> Law:
     if law.can_be_zero:
         raise ValueError("must be above 0")
     return law
 
 
-Draw = Annotated[Law, BeforeValidator(_from_number)]
+# of validators before, the last one is asked first
+Draw = Annotated[Law, BeforeValidator(_from_number), BeforeValidator(_never_negative)]
 """A law, or a plain number for a constant."""
-PositiveDraw = Annotated[Draw, AfterValidator(_never_zero)]
+PositiveDraw = Annotated[Draw, BeforeValidator(_above_zero), AfterValidator(_never_zero)]
 """The same, never zero."""
 LossProbability = Annotated[float, Field(ge=0, le=0.99)]
 """Nearly 1 would never let a packet through."""

@@ -77,6 +77,7 @@ class Simulation:
         now: virtual seconds since the start.
         hosts: by client id; a host enters itself when it is started.
         chance_of_crash: asked at every boundary between two actions of a host; True kills it there.
+        on_event: called after every event, however little time it takes.
         downtime_s: draws how long a host that was killed at a boundary stays down, seconds.
     """
 
@@ -86,6 +87,7 @@ class Simulation:
         self.hosts: dict[str, Host] = {}
         self.chance_of_crash: Callable[[Host, Boundary], bool] = lambda _host, _boundary: False
         self.downtime_s: Callable[[], float] = lambda: 1.0
+        self.on_event: Callable[[], None] = lambda: None
         self._jobs: list[tuple[float, int, Job]] = []
         self._count = count()
         self._wakes: dict[Host, float] = {}
@@ -162,6 +164,7 @@ class Simulation:
                 self.hosts[delivery.client_id].receive(delivery.event)
             else:
                 return
+            self.on_event()
             self._events_now += 1
             if self._events_now > SPINS_PER_HOST * (1 + len(self.hosts)):
                 raise SpinningError(f"the machines spin at {self.now} s")

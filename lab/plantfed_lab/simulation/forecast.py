@@ -1,19 +1,20 @@
 """What a roll-out will cost and take, from a simulation of it, and what would change that."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from plantfed_lab.simulation.build import build
+from plantfed_lab.simulation.rates import heaviest, rates, until_rest, updates_per_s
 from plantfed_lab.simulation.result import (
-    CurvePoint,
+    NEAR_BEST,
     Forecast,
-    HeaviestTraffic,
-    MachineResult,
     Milestone,
     Rates,
     SimulationResult,
+    UntilRest,
     Variation,
 )
-from plantfed_lab.simulation.run import Watch, run
+from plantfed_lab.simulation.run import Watch, first_with, run
 from plantfed_lab.simulation.scenario import LoadedScenario
 from plantfed_lab.simulation.variations import (
     CHANGES,
@@ -24,8 +25,6 @@ from plantfed_lab.simulation.variations import (
     run_without_training,
 )
 
-DAY_S = 86_400.0
-NEAR_BEST = 0.97
 COMPARED_UPDATES = 800
 """Of the unchanged scenario: all comparisons together cost about eight times as many, some seconds
 of processor time; and rates of twenty machines are known to a few percent then."""
@@ -39,7 +38,11 @@ WatchForecast = Callable[[str, float], None]
 
 
 def simulate_and_forecast(
-    loaded: LoadedScenario, seed: int, watch: Watch, watch_forecast: WatchForecast
+    loaded: LoadedScenario,
+    seed: int,
+    watch: Watch,
+    watch_forecast: WatchForecast,
+    watch_build: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> SimulationResult:
     """Run a scenario, then some variations of it without training.
 
@@ -48,11 +51,12 @@ def simulate_and_forecast(
         seed: of everything that is drawn.
         watch: told now and then how far the run is.
         watch_forecast: told how far the forecast is.
+        watch_build: told how many of how many machines are there.
 
     Raises:
         PlantfedError: see :func:`plantfed_lab.simulation.run.simulate`.
     """
-    federation = build(loaded, seed)
+    federation = build(loaded, seed, watch=watch_build)
     result = run(federation, loaded, seed, watch)
     if not result.updates or result.ended_by == "every round is in vain":
         return result  # nothing to forecast from, and changes would be tried for as long
@@ -73,36 +77,36 @@ def _forecast(
     done, everything = 0, sum(c.copies for c in changes)
     measured: dict[Change, Rates] = {}
     for change in changes:
-        watch(change.name, done / everything)
-        run_of_it = run_without_training(loaded, machines, result.seed, change, seconds)
+        show = partial(_show, watch, change, done, everything)
+        show(0.0)
+        run_of_it = run_without_training(loaded, machines, result.seed, change, seconds, show)
         measured[change] = rates(run_of_it)
         done += change.copies
     base = measured.pop(UNCHANGED)
-    found, reached = rates(result), milestones(result)
+    found, rest, reached = rates(result), until_rest(result), milestones(result)
     return Forecast(
         rates=found,
+        until_rest=rest,
         heaviest=heaviest(result),
         milestones=reached,
         compared_s=seconds,
         compared_with=base,
         variations=tuple(
-            variation(change.name, found, base, changed, reached)
+            variation(change.name, found, rest, base, changed, reached)
             for change, changed in measured.items()
         ),
         left_out=left_out,
     )
 
 
-def compared_seconds(result: SimulationResult) -> float:
-    """Virtual seconds that are enough to compare by; never beyond the last update.
+def _show(watch: WatchForecast, change: Change, done: int, everything: int, part: float) -> None:
+    watch(change.name, (done + change.copies * part) / everything)
 
-    After that the machines have seen enough of their rows and rest, whatever their speed.
-    """
-    last_s = max((m.last_update_s for m in result.machines if m.last_update_s), default=None)
-    if last_s is None:
-        return result.seconds
+
+def compared_seconds(result: SimulationResult) -> float:
+    """Virtual seconds that are enough to compare by; never more than those of the run."""
     wanted = max(COMPARED_UPDATES, COMPARED_UPDATES_EACH * len(result.machines))
-    return last_s * min(1.0, wanted / result.updates)
+    return min(result.seconds, wanted / updates_per_s(result))
 
 
 def changes_left_out(result: SimulationResult) -> dict[str, str]:
@@ -116,34 +120,6 @@ def changes_left_out(result: SimulationResult) -> dict[str, str]:
         elif change.copies > 1 and change.copies * len(conditions) > MOST_MACHINES:
             left_out[change.name] = f"more than {MOST_MACHINES:,} machines"
     return left_out
-
-
-def rates(result: SimulationResult) -> Rates:
-    """What every machine did in a day, on average."""
-    n, seconds = len(result.machines), result.seconds
-    machine_days = n * seconds / DAY_S
-    stale = sum(releases * count for releases, count in enumerate(result.staleness_counts))
-    return Rates(
-        machines=n,
-        updates=result.updates / machine_days,
-        bytes_up=result.bytes.up / machine_days,
-        bytes_down=result.bytes.down / machine_days,
-        release_interval_s=seconds / result.releases if result.releases else None,
-        mean_staleness=stale / result.updates if result.updates else None,
-    )
-
-
-def heaviest(result: SimulationResult) -> HeaviestTraffic:
-    """The machine with the most bytes, both ways; of equal ones the first."""
-    most = max(result.machines, key=_bytes)
-    days = result.seconds / DAY_S
-    return HeaviestTraffic(
-        id=most.id, bytes_up=most.bytes_up / days, bytes_down=most.bytes_down / days
-    )
-
-
-def _bytes(machine: MachineResult) -> int:
-    return machine.bytes_up + machine.bytes_down
 
 
 def milestones(result: SimulationResult) -> tuple[Milestone, ...]:
@@ -160,20 +136,20 @@ def milestones(result: SimulationResult) -> tuple[Milestone, ...]:
     return tuple(found)
 
 
-def first_with(curve: Sequence[CurvePoint], score: float) -> CurvePoint | None:
-    """The first point with at least this mean score."""
-    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= score)
-    return next(reached, None)
-
-
 def variation(
-    change: str, found: Rates, base: Rates, changed: Rates, reached: Sequence[Milestone]
+    change: str,
+    found: Rates,
+    rest: UntilRest | None,
+    base: Rates,
+    changed: Rates,
+    reached: Sequence[Milestone],
 ) -> Variation:
     """Carry over what a change did without training to the run with it.
 
     Args:
         change: its name.
         found: in the run with training.
+        rest: of the run with training.
         base: without training.
         changed: without training, with the change.
         reached: milestones of the run with training.
@@ -190,7 +166,29 @@ def variation(
     )
     slower = _ratio(base.updates, changed.updates)
     seconds = tuple(_times(m.reached.seconds if m.reached else None, slower) for m in reached)
-    return Variation(change=change, measured=changed, expected=expected, milestone_s=seconds)
+    return Variation(
+        change=change,
+        measured=changed,
+        expected=expected,
+        milestone_s=seconds,
+        until_rest=_changed_rest(rest, found, expected),
+    )
+
+
+def _changed_rest(rest: UntilRest | None, found: Rates, expected: Rates) -> UntilRest | None:
+    """As many updates as before, each with the bytes and the time that are to be expected."""
+    slower = _ratio(found.updates, expected.updates)
+    if rest is None or slower is None:
+        return None
+    return UntilRest(
+        updates=rest.updates,
+        bytes_up=rest.bytes_up * slower * (_ratio(expected.bytes_up, found.bytes_up) or 0.0),
+        bytes_down=rest.bytes_down
+        * slower
+        * (_ratio(expected.bytes_down, found.bytes_down) or 0.0),
+        seconds=rest.seconds * slower,
+        rested=0,
+    )
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -14,7 +14,7 @@ from plantfed_lab.simulation.absences import Absences
 from plantfed_lab.simulation.engine import Simulation
 from plantfed_lab.simulation.hosts import AgentHost
 from plantfed_lab.simulation.links import Link
-from plantfed_lab.simulation.result import CurvePoint, MachineConditions, MachineResult
+from plantfed_lab.simulation.result import CurvePoint, MachineConditions, MachineResult, Rest
 from plantfed_lab.simulation.sites import Site
 
 ROUNDS_IN_VAIN = 20
@@ -33,7 +33,7 @@ class SimulatedMachine:
         absences: of it.
         conditions: drawn for it.
         staleness: its applied updates by staleness.
-        last_update_s: virtual second of its last applied update.
+        last_update: when it was applied, and the bytes until then.
         rounds_in_vain: finished since anybody's last update or release.
     """
 
@@ -43,7 +43,7 @@ class SimulatedMachine:
     absences: Absences
     conditions: MachineConditions
     staleness: Counter[int] = field(default_factory=Counter)
-    last_update_s: float | None = None
+    last_update: Rest | None = None
     rounds_in_vain: int = 0
     _scored: AgentState | None = None
     _score: float | None = None
@@ -53,6 +53,12 @@ class SimulatedMachine:
         """Whether its agent runs and has a link."""
         return not self.host.is_down and not self.absences.offline.is_running
 
+    def take_update(self, staleness: int, now: float) -> None:
+        """An update of it was applied."""
+        use = self.link.use
+        self.staleness[staleness] += 1
+        self.last_update = Rest(since_s=now, bytes_up=use.bytes_up, bytes_down=use.bytes_down)
+
     def score(self) -> float | None:
         """Of the model its agent would serve now, on its own test rows."""
         disk, scored = self.host.disk, self._scored
@@ -60,8 +66,15 @@ class SimulatedMachine:
             self._score, self._scored = self.site.score(disk), disk
         return self._score
 
-    def result(self, now: float) -> MachineResult:
-        """All that happened to it."""
+    def result(self, now: float, *, final: bool) -> MachineResult:
+        """All that happened to it.
+
+        Args:
+            now: virtual second.
+            final: the federation has made its last release.
+        """
+        limit = self.conditions.max_rounds_without_new_rows
+        worn_out = limit is not None and self.host.disk.rounds_on_these_rows >= limit
         disk, use = self.host.disk, self.link.use
         updates = self.staleness.total()
         return MachineResult(
@@ -74,7 +87,8 @@ class SimulatedMachine:
             if updates
             else None,
             staleness_counts=counts(self.staleness),
-            last_update_s=self.last_update_s,
+            last_update_s=self.last_update.since_s if self.last_update else None,
+            rest=self.last_update if worn_out or final else None,
             bytes_up=use.bytes_up,
             bytes_down=use.bytes_down,
             bytes_again=use.bytes_again,
@@ -124,9 +138,8 @@ class Recorder:
         """Something was persisted by the coordinator."""
         match record:
             case Applied(agent=agent, base_k=base_k):
-                machine = self._by_id[agent]
-                machine.staleness[self.k - base_k] += 1
-                machine.last_update_s = self.last_update_s = self._simulation.now
+                self.last_update_s = self._simulation.now
+                self._by_id[agent].take_update(self.k - base_k, self.last_update_s)
                 self.updates += 1
                 self._begin_anew(all_released=False)
             case Released(k=k):

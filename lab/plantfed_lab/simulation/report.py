@@ -13,14 +13,18 @@ from plantfed_lab.simulation.charts import (
     score_over_bytes,
     score_over_time,
 )
+from plantfed_lab.simulation.rates import DAY_S, training_s
 from plantfed_lab.simulation.result import MachineResult, SimulationResult
 from plantfed_lab.simulation.wording import (
     duration,
     headline,
     mean_staleness,
     milestone_name,
+    rounds_until_rest,
     score_text,
+    short_milestone_name,
     short_score,
+    still_rising,
     volume,
     worst_machine,
 )
@@ -28,7 +32,6 @@ from plantfed_lab.templating import fill
 
 SHOWN_AT_EACH_END = 10
 """Of many machines the table shows so many of the worst and of the best."""
-DAY_S = 86_400.0
 
 
 def render_simulation_report(result: SimulationResult) -> str:
@@ -47,11 +50,14 @@ def render_simulation_report(result: SimulationResult) -> str:
         volume=volume,
         score_text=lambda score: score_text(score, kind),
         short_score=lambda score: short_score(score, kind),
+        rising=still_rising(result.curve),
+        short_milestone_name=short_milestone_name,
         milestone_name=lambda milestone: milestone_name(milestone, kind),
         shown=[*ordered[:SHOWN_AT_EACH_END], *ordered[-SHOWN_AT_EACH_END:]] if many else ordered,
         n_hidden=len(ordered) - 2 * SHOWN_AT_EACH_END if many else 0,
         shown_at_each_end=SHOWN_AT_EACH_END,
-        days=result.seconds / DAY_S,
+        daily_updates=lambda m: m.updates / training_s(m, result) * DAY_S,
+        rounds_until_rest=rounds_until_rest(result.machines),
         silent=sum(m.updates == 0 for m in result.machines),
         times_found=_times_found(result),
         charts=_charts(result),

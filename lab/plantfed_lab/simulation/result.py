@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from plantfed_lab.results import ModelResult, Part, Traffic
 
+NEAR_BEST = 0.97
+"""Of the best mean score: a milestone of every run with scores."""
+
 End = Literal[
     "duration",
     "releases",
@@ -67,6 +70,7 @@ class MachineConditions(Part):
         downlink_bits_per_s: None for no limit.
         latency_s: one way.
         loss: probability that a packet is lost.
+        max_rounds_without_new_rows: then it rests; None for no limit.
     """
 
     compute_s: float
@@ -74,6 +78,21 @@ class MachineConditions(Part):
     downlink_bits_per_s: float | None
     latency_s: float
     loss: float
+    max_rounds_without_new_rows: int | None
+
+
+class Rest(Part):
+    """A machine that has trained enough on the rows it has.
+
+    Attributes:
+        since_s: virtual second of its last applied update.
+        bytes_up: MQTT bytes it had sent by then.
+        bytes_down: it had received.
+    """
+
+    since_s: float
+    bytes_up: int
+    bytes_down: int
 
 
 class MachineResult(Part):
@@ -88,6 +107,7 @@ class MachineResult(Part):
         mean_staleness: over its updates: releases made between base and arrival; None without any.
         staleness_counts: its updates by staleness: 0, 1, 2, ... releases.
         last_update_s: virtual second of its last applied update; None without any.
+        rest: at the end; None while it goes on.
         bytes_up: MQTT bytes it sent, acknowledgements included.
         bytes_down: it received.
         bytes_again: sent again after a loss, both ways; in none of the other two.
@@ -109,6 +129,7 @@ class MachineResult(Part):
     mean_staleness: float | None
     staleness_counts: tuple[int, ...]
     last_update_s: float | None
+    rest: Rest | None
     bytes_up: int
     bytes_down: int
     bytes_again: int
@@ -123,7 +144,7 @@ class MachineResult(Part):
 
 
 class Rates(Part):
-    """What a federation does in a day, by what it did in a run.
+    """What a federation does in a day in which no machine rests, by what it did in a run.
 
     Attributes:
         machines: in it.
@@ -142,12 +163,33 @@ class Rates(Part):
     mean_staleness: float | None
 
 
+class UntilRest(Part):
+    """What a machine does before it rests until there are new rows; means over machines.
+
+    Of a machine that did not come to rest in the run it is what its rounds there make of all it
+    would do; machines without a round are left out.
+
+    Attributes:
+        updates: applied.
+        bytes_up: MQTT bytes, those at rest included where there were any.
+        bytes_down: the same.
+        seconds: virtual, until the last machine rests.
+        rested: machines that came to rest in the run.
+    """
+
+    updates: float
+    bytes_up: float
+    bytes_down: float
+    seconds: float
+    rested: int
+
+
 class HeaviestTraffic(Part):
     """The machine with the most bytes.
 
     Attributes:
         id: of its agent.
-        bytes_up: MQTT bytes per day.
+        bytes_up: MQTT bytes per day in which it does not rest.
         bytes_down: the same.
     """
 
@@ -182,11 +224,13 @@ class Variation(Part):
         milestone_s: virtual seconds to each of :attr:`Forecast.milestones`, estimated: as many
             updates per machine as in the main run, at the rate that is expected.  None where it
             was not reached there, or there are no updates.
+        until_rest: the main run's, changed in the same way; None where it has none.
     """
 
     change: str
     measured: Rates
     expected: Rates
+    until_rest: UntilRest | None
     milestone_s: tuple[float | None, ...]
 
 
@@ -195,6 +239,7 @@ class Forecast(Part):
 
     Attributes:
         rates: of the main run.
+        until_rest: of the main run; None where some machine never rests.
         heaviest: machine of the main run.
         milestones: of the main run; none where nothing is scored.
         compared_s: virtual seconds of each run without training.
@@ -204,6 +249,7 @@ class Forecast(Part):
     """
 
     rates: Rates
+    until_rest: UntilRest | None
     heaviest: HeaviestTraffic
     milestones: tuple[Milestone, ...]
     compared_s: float

@@ -1,8 +1,9 @@
 """Runs a simulation from its scenario to its result."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.results import ModelResult, Traffic
@@ -23,7 +24,9 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.version import software_version
 
 STEPS_PER_POINT = 10
-"""How often progress is shown between two points of the curve."""
+"""How often progress is told at least between two points of the curve."""
+EVENTS_PER_MOMENT = 500
+"""So often it is told besides: events may take long on the wall's clock and no virtual time."""
 PATIENCE_S = 7 * 86_400.0
 """Without a virtual end, a federation that has applied no update for a week will not go on."""
 
@@ -35,7 +38,6 @@ class Moment:
     Attributes:
         seconds: virtual.
         part: of the whole, 0 to 1.
-        machines: in it.
         latest: point of the curve.
         releases: made.
         updates: applied.
@@ -43,7 +45,6 @@ class Moment:
 
     seconds: float
     part: float
-    machines: int
     latest: CurvePoint
     releases: int
     updates: int
@@ -90,12 +91,22 @@ def _no_time_passes(loaded: LoadedScenario) -> ConfigError:
 
 def _run(federation: Federation, section: ScenarioSection, watch: Watch) -> End:
     simulation, recorder = federation.simulation, federation.recorder
-    n_machines = len(federation.machines)
+    events = count(1)
+
+    def show() -> None:
+        part = _part(section, recorder, simulation.now)
+        watch(Moment(simulation.now, part, latest, recorder.releases, recorder.updates))
+
+    def show_sometimes() -> None:
+        if next(events) % EVENTS_PER_MOMENT == 0:
+            show()
 
     def finished() -> bool:
         return _end(section, recorder, simulation.now) is not None
 
     points = 0
+    latest = recorder.add_point()
+    simulation.on_event = show_sometimes
     while True:
         latest = recorder.add_point()
         end = _end(section, recorder, simulation.now)
@@ -109,12 +120,7 @@ def _run(federation: Federation, section: ScenarioSection, watch: Watch) -> End:
             if section.duration_s is not None:
                 stop_s = min(stop_s, section.duration_s)
             simulation.run(max(0.0, stop_s - simulation.now), until=finished)
-            part = _part(section, recorder, simulation.now)
-            watch(
-                Moment(
-                    simulation.now, part, n_machines, latest, recorder.releases, recorder.updates
-                )
-            )
+            show()
             if finished():
                 break
 
@@ -147,7 +153,9 @@ def _result(
     recorder, definition = federation.recorder, federation.definition
     section = loaded.scenario.scenario
     state = _state(federation)
-    machines = tuple(m.result(federation.simulation.now) for m in federation.machines)
+    machines = tuple(
+        m.result(federation.simulation.now, final=state.final) for m in federation.machines
+    )
     last = recorder.curve[-1]
     return SimulationResult(
         plantfed=software_version(),
@@ -203,8 +211,11 @@ def _staleness(machines: tuple[MachineResult, ...]) -> tuple[int, ...]:
     return counts(total)
 
 
-def _target(wanted: float | None, curve: list[CurvePoint]) -> TargetResult | None:
-    if wanted is None:
-        return None
-    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= wanted)
-    return TargetResult(score=wanted, reached=next(reached, None))
+def _target(wanted: float | None, curve: Sequence[CurvePoint]) -> TargetResult | None:
+    return None if wanted is None else TargetResult(score=wanted, reached=first_with(curve, wanted))
+
+
+def first_with(curve: Sequence[CurvePoint], score: float) -> CurvePoint | None:
+    """The first point with at least this mean score."""
+    reached = (p for p in curve if p.mean_score is not None and p.mean_score >= score)
+    return next(reached, None)

@@ -6,9 +6,10 @@ from os.path import exists
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from plantfed_lab.simulation.draws import Draw, LossProbability, PositiveDraw, constant
+from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.settings_file import read_settings
@@ -29,8 +30,31 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastOneSecond = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
 
-RunSeconds = Annotated[float, Field(ge=1, le=LONGEST_S)]
-StepSeconds = Annotated[float, Field(ge=SHORTEST_STEP_S, le=LONGEST_S)]
+NEVER_RESTS = "no limit"
+"""In a scenario, for :data:`NO_LIMIT`: new rows keep coming."""
+
+
+def _from_words(value: Any) -> Any:
+    if value == NEVER_RESTS:
+        return NO_LIMIT
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number, or '{NEVER_RESTS}' where new rows keep coming")
+    return value
+
+
+RoundsOnTheSameRows = Annotated[int, BeforeValidator(_from_words), Field(ge=1, le=NO_LIMIT)]
+RunSeconds = Annotated[float, Field(ge=1, le=LONGEST_S, allow_inf_nan=False)]
+StepSeconds = Annotated[float, Field(ge=SHORTEST_STEP_S, le=LONGEST_S, allow_inf_nan=False)]
+
+
+def _on_one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line without control characters")
+    return text
+
+
+Title = Annotated[Name, AfterValidator(_on_one_line)]
+Line = Annotated[str, AfterValidator(_on_one_line)]
 
 
 class ScenarioSection(Settings):
@@ -47,8 +71,8 @@ class ScenarioSection(Settings):
         target_score: the mean score whose time is wanted.
     """
 
-    name: Name
-    description: str = ""
+    name: Title
+    description: Line = ""
     duration_s: RunSeconds | None = None
     releases: AtLeastOne | None = None
     updates: AtLeastOne | None = None
@@ -176,15 +200,15 @@ class MachineSection(HostSection):
         slowdown: a round takes this many times ``compute_s``; drawn for every round.
         start_s: when its agent is started for the first time.
         min_interval_s: as in ``agent.toml``.
-        max_rounds_without_new_rows: as in ``agent.toml``; None: what the agent.toml says, else no
-            limit.
+        max_rounds_without_new_rows: as in ``agent.toml``, or "no limit" where new rows keep
+            coming; None: what the agent.toml says, else its default.
     """
 
     compute_s: Draw = constant(30.0)
     slowdown: Draw = constant(1.0)
     start_s: Draw = constant(0.0)
     min_interval_s: NonNegative | None = None
-    max_rounds_without_new_rows: AtLeastOne | None = None
+    max_rounds_without_new_rows: RoundsOnTheSameRows | None = None
 
 
 class MachinesSection(MachineSection):
@@ -223,6 +247,8 @@ class Scenario(Settings):
         twice = next((i for i in ids if ids.count(i) > 1), None)
         if twice is not None:
             raise ValueError(f"machine: {twice!r} appears twice")
+        if self.data.kind == "none" and self.scenario.target_score is not None:
+            raise ValueError("scenario.target_score: with data.kind = 'none' nothing is scored")
         if self.data.kind == "files" and self.machines.count is not None:
             raise ValueError("machines.count: with kind = 'files' there is one for each file")
         return self
@@ -281,6 +307,11 @@ def shipped_scenarios() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
+def scenario_file(name: str) -> Path:
+    """The file of a shipped scenario, or the path that was given instead of a name."""
+    return SHIPPED / f"{name}.toml" if name in shipped_scenarios() else Path(name)
+
+
 def load_scenario(name: str) -> LoadedScenario:
     """Read a scenario.
 
@@ -291,11 +322,10 @@ def load_scenario(name: str) -> LoadedScenario:
         ConfigError: there is none of this name, or see
             :func:`plantfed_shared.settings_file.read_settings`.
     """
-    shipped = shipped_scenarios()
-    path = SHIPPED / f"{name}.toml" if name in shipped else Path(name)
+    path = scenario_file(name)
     if path.suffix != ".toml" and not exists(path):  # noqa: PTH110 - names may be too long
         raise ConfigError(
             f"there is no scenario {name!r}",
-            hint=f"Give the path of a TOML file, or one of: {', '.join(shipped)}",
+            hint=f"Give the path of a TOML file, or one of: {', '.join(shipped_scenarios())}",
         )
     return LoadedScenario(read_settings(path, Scenario), path)

@@ -21,7 +21,7 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.settings import load_definition
-from plantfed_lab.simulation.hosts import NO_LIMIT, Train
+from plantfed_lab.simulation.hosts import Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
 from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
@@ -31,7 +31,10 @@ from plantfed_shared.settings_file import check_settings
 from plantfed_shared.terms import terms_of
 
 PSEUDO_NOISE = 0.01
-"""Standard deviation of a pseudo-change: as long on the wire as real ones by default."""
+"""Standard deviation of a machine's first pseudo-change."""
+PSEUDO_DECAY, PSEUDO_DECAYS = 0.8, 35
+"""The n-th is n^-0.8 times that, until the 35th: so those of ``thin-link`` with training get
+shorter on the wire, which a test compares."""
 PSEUDO_NOISES = 16
 PSEUDO_LARGEST = 1.0
 """One number grows to this, as the largest of trained models do: it decides how many bytes each
@@ -39,6 +42,8 @@ number of a model takes."""
 PSEUDO_GROWTH = 0.2
 """By so much in a round, so that its change is no longer than the others."""
 PSEUDO_ROWS = 100
+DEFAULT_HABITS = TrainingSection()
+"""Of an agent whose agent.toml says nothing about training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +54,25 @@ class Site:
         id: of its agent.
         train: does a local round.
         test: test samples, or None.
-        training: as its agent.toml has it, or None.
+        training: as its agent.toml has it; by default what an agent.toml without it means.
     """
 
     id: str
     train: Train
     test: Samples | None = None
-    training: TrainingSection | None = None
+    training: TrainingSection = DEFAULT_HABITS
 
     def pace(self, machine: MachineSection) -> Callable[[], Pace]:
         """Makes the timers and limits of its agent."""
-        own = self.training
-        interval_s, rounds = machine.min_interval_s, machine.max_rounds_without_new_rows
+        interval_s, rounds = machine.min_interval_s, self.rounds_until_rest(machine)
         if interval_s is None:
-            interval_s = own.min_interval_s if own else 0.0
-        if rounds is None:
-            rounds = own.max_rounds_without_new_rows if own else NO_LIMIT
+            interval_s = self.training.min_interval_s
         return lambda: Pace(min_interval_s=interval_s, max_rounds_without_new_rows=rounds)
+
+    def rounds_until_rest(self, machine: MachineSection) -> int:
+        """After so many without new rows its agent rests."""
+        wanted = machine.max_rounds_without_new_rows
+        return self.training.max_rounds_without_new_rows if wanted is None else wanted
 
     def score(self, disk: AgentState) -> float | None:
         """Of the model its agent would serve now; None without a model or test samples."""
@@ -233,24 +240,33 @@ def _rounds_on(sets: SampleSets, *, report_score: bool) -> Train:
 class PseudoRounds:
     """Rounds without training: x = u - w + noise, the solution for no rows at all, and noise.
 
-    Cheap, and its changes and models are as long on the wire as real ones.
+    Cheap, and its changes and models are about as long on the wire as those of a run with training:
+    the noise of a machine gets smaller from round to round.
 
     Args:
         definition: of the federation.
         seed: of the noise.
+        steady: it has its last size from the start, so that runs with more and with fewer rounds
+            can be compared.
     """
 
-    def __init__(self, definition: FederationDefinition, seed: int) -> None:
+    def __init__(
+        self, definition: FederationDefinition, seed: int, *, steady: bool = False
+    ) -> None:
+        self._first = PSEUDO_DECAYS if steady else 1
         size = terms_of(definition.to_bytes()).lattice.size
         rng = np.random.RandomState(seed)
-        noises = rng.normal(0.0, PSEUDO_NOISE, (PSEUDO_NOISES, size))
+        noises = rng.normal(0.0, 1.0, (PSEUDO_NOISES, size))
         self._noises: Floats = noises.astype(np.float32)
         self._head = initial_head(definition)
 
     def __call__(self, task: TrainingTask) -> TrainingOutcome:
         """Do a round; the same one again gives the same."""
         which = crc32(f"{task.agent} {task.seq}".encode()) % PSEUDO_NOISES
-        shared = task.base - task.dual + self._noises[which]
+        shrunk = np.float32(
+            PSEUDO_NOISE * min(max(task.seq, self._first), PSEUDO_DECAYS) ** -PSEUDO_DECAY
+        )
+        shared = task.base - task.dual + shrunk * self._noises[which]
         # a slice: mode local shares nothing
         shared[:1] += np.clip(PSEUDO_LARGEST - task.base[:1], -PSEUDO_GROWTH, PSEUDO_GROWTH)
         return TrainingOutcome(shared, self._head, 0.0, None, PSEUDO_ROWS, "rows", 0.0)

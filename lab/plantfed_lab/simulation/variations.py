@@ -4,12 +4,13 @@ Every machine has the computer and the link that were drawn for it in the run wi
 have its copies: what differs between two runs comes from the change, not from other luck.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.draws import Law, constant
+from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_lab.simulation.result import MachineConditions, MachineResult, SimulationResult
 from plantfed_lab.simulation.run import run
 from plantfed_lab.simulation.scenario import LoadedScenario, MachineOverride
@@ -61,9 +62,14 @@ def machines_of(sites: Sequence[Site], results: Sequence[MachineResult]) -> list
 
 
 def run_without_training(
-    loaded: LoadedScenario, machines: Sequence[Machine], seed: int, change: Change, seconds: float
+    loaded: LoadedScenario,
+    machines: Sequence[Machine],
+    seed: int,
+    change: Change,
+    seconds: float,
+    watch: Callable[[float], None] = lambda _: None,
 ) -> SimulationResult:
-    """Run a scenario with a change and without training, from its start.
+    """Run a scenario with a change, without training and without rest, from its start.
 
     Args:
         loaded: the scenario as it is.
@@ -71,8 +77,9 @@ def run_without_training(
         seed: of everything that is drawn.
         change: made to it.
         seconds: virtual.
+        watch: told now and then which part is done, 0 to 1.
     """
-    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed)
+    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed, steady=True)
     sites, overrides = [], []
     taken = {machine.site.id for machine in machines}
     for number, machine in enumerate(machines):
@@ -81,7 +88,7 @@ def run_without_training(
             overrides.append(_override(loaded, machine, name, change))
     sites.sort(key=lambda site: site.id)
     varied = _varied(loaded, overrides, seconds)
-    return run(build(varied, seed, sites), varied, seed, lambda _: None)
+    return run(build(varied, seed, sites), varied, seed, lambda moment: watch(moment.part))
 
 
 def _copies(number: int, change: Change, taken: Collection[str]) -> list[str]:
@@ -105,6 +112,8 @@ def _override(
         "uplink_bits_per_s": _rate(drawn.uplink_bits_per_s, change),
         "downlink_bits_per_s": _rate(drawn.downlink_bits_per_s, change),
         "latency_s": constant(drawn.latency_s),
+        # what happens in a day is compared, not how long the rows last
+        "max_rounds_without_new_rows": NO_LIMIT,
     }
     return MachineOverride(**(common | own | {"id": name}))
 
@@ -125,5 +134,12 @@ def _varied(
         "target_score": None,
     }
     section = scenario.scenario.model_copy(update=timing)
-    changed = scenario.model_copy(update={"scenario": section, "machine": tuple(overrides)})
+    endless = {**scenario.federation.schedule, "max_releases": None}
+    changed = scenario.model_copy(
+        update={
+            "scenario": section,
+            "federation": scenario.federation.model_copy(update={"schedule": endless}),
+            "machine": tuple(overrides),
+        }
+    )
     return LoadedScenario(changed, loaded.path)

@@ -1,9 +1,19 @@
 """What a simulation found, in the words and units of its readers."""
 
-from plantfed_lab.simulation.result import MachineResult, Milestone, SimulationResult
+from collections.abc import Sequence
+
+from plantfed_lab.simulation.result import (
+    NEAR_BEST,
+    CurvePoint,
+    MachineResult,
+    Milestone,
+    SimulationResult,
+)
 from plantfed_shared.wording import counted
 
-PERCENT_OF_BEST = 97
+PERCENT_OF_BEST = round(100 * NEAR_BEST)
+LAST_PART = 0.1
+"""Of a run: a score whose best comes in it may go on rising."""
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +49,32 @@ def milestone_name(milestone: Milestone, kind: str) -> str:
         return f"target, {score}"
     what = "of the best" if kind == "accuracy" else "as good as the best"
     return f"{PERCENT_OF_BEST} % {what}, {score}"
+
+
+def short_milestone_name(milestone: Milestone) -> str:
+    """The same where a heading has little room."""
+    return "target" if milestone.kind == "target" else f"{PERCENT_OF_BEST} % of the best"
+
+
+def still_rising(curve: Sequence[CurvePoint]) -> bool:
+    """Whether the best mean score lies in the last tenth of the curve's time."""
+    scored = [(p.mean_score, p.seconds) for p in curve if p.mean_score is not None]
+    if not scored:
+        return False
+    # of equal ones the first: a score that has stood still has not risen
+    best = max(score for score, _ in scored)
+    reached_s = next(seconds for score, seconds in scored if score == best)
+    return reached_s > (1 - LAST_PART) * curve[-1].seconds
+
+
+def rounds_until_rest(machines: Sequence[MachineResult]) -> str:
+    """After how many rounds without new rows they rest: "100 rounds", "20 to 100 rounds"."""
+    found = (m.conditions.max_rounds_without_new_rows for m in machines)
+    limits = sorted({limit for limit in found if limit is not None})
+    if not limits:
+        return "to the federation's last release"
+    least, most = limits[0], limits[-1]
+    return counted(most, "round") if least == most else f"{least:,} to {counted(most, 'round')}"
 
 
 def headline(result: SimulationResult) -> str:

@@ -16,6 +16,7 @@ kind = "none"
 
 [machines]
 count = 6
+max_rounds_without_new_rows = "no limit"
 compute_s = { kind = "lognormal", median = 30, sigma = 0.6 }
 slowdown = { kind = "pareto", minimum = 1, shape = 1.5 }
 uplink_bits_per_s = 64e3

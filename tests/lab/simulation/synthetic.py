@@ -3,12 +3,14 @@
 from typing import Literal
 
 from plantfed_lab.results import ModelResult, Traffic
-from plantfed_lab.simulation.forecast import heaviest, milestones, rates, variation
+from plantfed_lab.simulation.forecast import milestones, variation
+from plantfed_lab.simulation.rates import heaviest, rates, until_rest
 from plantfed_lab.simulation.result import (
     CurvePoint,
     Forecast,
     MachineConditions,
     MachineResult,
+    Rest,
     SimulationResult,
     TargetResult,
 )
@@ -24,9 +26,10 @@ def made_up_simulation(
     target: float | None = 0.5,
     scored: bool = True,
     seconds: float = DAY_S / 2,
+    rests: bool = False,
 ) -> SimulationResult:
     """Ten points of a curve whose score rises by 0.1 each, to 0.9 (or to -1 from -10)."""
-    machines = tuple(machine(n, n_machines, kind, scored) for n in range(1, n_machines + 1))
+    machines = tuple(machine(n, n_machines, kind, scored, rests) for n in range(1, n_machines + 1))
     curve = tuple(point(n, n_machines, seconds, kind, scored) for n in range(10))
     reached = (p for p in curve if target is not None and (p.mean_score or -99) >= target)
     result = SimulationResult(
@@ -64,15 +67,17 @@ def made_up_simulation(
 
 def made_up_forecast(result: SimulationResult) -> Forecast:
     base = rates(result)
+    rest = until_rest(result)
     half = base.model_copy(update={"updates": base.updates / 2, "bytes_up": base.bytes_up / 2})
     reached = milestones(result)
     return Forecast(
         rates=base,
+        until_rest=rest,
         heaviest=heaviest(result),
         milestones=reached,
         compared_s=600.0,
         compared_with=base,
-        variations=(variation("computers half as fast", base, base, half, reached),),
+        variations=(variation("computers half as fast", base, rest, base, half, reached),),
         left_out={"four times as many machines": "more than 2,500 machines"},
     )
 
@@ -94,7 +99,7 @@ def point(n: int, n_machines: int, seconds: float, kind: Kind, scored: bool) -> 
     )
 
 
-def machine(n: int, n_machines: int, kind: Kind, scored: bool) -> MachineResult:
+def machine(n: int, n_machines: int, kind: Kind, scored: bool, rests: bool) -> MachineResult:
     """The first has the lowest score, and is the latest."""
     share = n / n_machines
     score = share if kind == "accuracy" else share - 2
@@ -106,6 +111,7 @@ def machine(n: int, n_machines: int, kind: Kind, scored: bool) -> MachineResult:
             downlink_bits_per_s=128e3,
             latency_s=0.3,
             loss=0.02,
+            max_rounds_without_new_rows=10 + n if rests else None,
         ),
         updates=10 + n,
         rounds=10 + n,
@@ -113,6 +119,8 @@ def machine(n: int, n_machines: int, kind: Kind, scored: bool) -> MachineResult:
         mean_staleness=5 - 4 * share,
         staleness_counts=(0, 10 + n),
         last_update_s=100.0 + n,
+        # half of the bytes came in the first quarter of an hour, then it rested
+        rest=Rest(since_s=900.0, bytes_up=500_000 * n, bytes_down=1_000_000 * n) if rests else None,
         bytes_up=1_000_000 * n,
         bytes_down=2_000_000 * n,
         bytes_again=0,

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tests.lab.simulation.scenarios import QUICK, write
 
+import plantfed_lab.simulation.command as display_of_a_run
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.tennessee_eastman import federation_definition, plants
+from plantfed_shared.command_line import UNREAD
 
 NOTHING_HAPPENS, DATA, TRAINING, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 70, 74, 78, 130
 HEAD = """[agent]
@@ -87,10 +90,29 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             (": scenario: evaluate_every_s = 0.01", "50,000 points", "make it 2 or more"),
         ),
         (
-            "updates = 60",
+            'updates = 60\n\n[data]\nkind = "none"',
             "updates = 60\ntarget_score = 75",
             ("scenario.target_score = 75: is above 1", "0.75 for 75 %"),
         ),
+        ("latency_s = 0.3", "latency_s = -1", ("machines.latency_s = -1", "must be 0 or more")),
+        ("latency_s = 0.3", "latency_s = nan", ("machines.latency_s = nan", "finite")),
+        (
+            'kind = "none"',
+            'kind = "none"\n[federation]\nalgorithm = { relaxation = 1.3333 }',
+            ("federation.algorithm.relaxation = 1.3333", "nearest that is: 1.33203125"),
+        ),
+        ("updates = 60", "duration_s = nan", ("scenario.duration_s = nan", "finite")),
+        (
+            'updates = 60\n\n[data]\nkind = "none"',
+            "updates = 60\ntarget_score = -3",
+            ("scenario.target_score = -3: is below 0", "0.75 for 75 %"),
+        ),
+        (
+            "updates = 60",
+            "updates = 60\ntarget_score = 0.5",
+            ("scenario.target_score", "data.kind = 'none' nothing is scored"),
+        ),
+        ('"quick"', '"qui\\u001b[31mck"', ("scenario.name = ", "control characters")),
         ("updates = 60", "duration_s = 1e12", ("scenario.duration_s = 1", "315360000")),
         (
             "updates = 60",
@@ -100,7 +122,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         (
             "uplink_bits_per_s = 64e3",
             "uplink_bits_per_s = -5",
-            ("machines.uplink_bits_per_s.value = -5", "greater than or equal to 0"),
+            ("machines.uplink_bits_per_s = -5", "must be above 0"),
         ),
         (
             "uplink_bits_per_s = 64e3",
@@ -126,6 +148,11 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             "latency_s = 0.3",
             "latency_s = '300 ms'",
             ("machines.latency_s = '300 ms'", "a number, or a law like { kind = 'uniform'"),
+        ),
+        (
+            'rows = "no limit"',
+            'rows = "none"',
+            ("rounds_without_new_rows = 'none'", "a whole number, or 'no limit'"),
         ),
         ("loss = 0.02", "loss = 1.5", ("machines.loss = 1.5", "less than or equal to 0.99")),
         ("count = 6", "count = 100_000_000", ("machines.count = 100000000", "100000")),
@@ -178,11 +205,12 @@ def test_what_is_wrong_in_a_scenario(
 
 
 @pytest.mark.parametrize("updates", [2, 10**6])
-def test_a_scenario_in_which_no_time_passes(updates: int, tmp_path: Path) -> None:
-    machines = f"updates = {updates}\n[data]\nkind = 'none'\n[machines]\ncompute_s = 0\n"
+@pytest.mark.parametrize("takes", ["compute_s = 0", "compute_s = 0\nlatency_s = 1e-5"])
+def test_a_scenario_in_which_no_time_passes(updates: int, takes: str, tmp_path: Path) -> None:
+    machines = f"updates = {updates}\n[data]\nkind = 'none'\n[machines]\n{takes}\n"
     path = write(tmp_path, f"[scenario]\nname = 'instant'\n{machines}")
     result = tmp_path / "r.json"
-    assert_one_line(run(path, "--json", result), SETTINGS, "stands still", "compute_s")
+    assert_one_line(run(path, "--json", result), SETTINGS, "stands still", "0.001", "compute_s")
     assert not result.exists()
 
 
@@ -190,7 +218,10 @@ def test_rounds_that_never_finish_end_with_one_line_and_the_result(tmp_path: Pat
     text = QUICK.replace("updates = 60", "releases = 5\nevaluate_every_s = 86400")
     text += "start_s = 1e9\n[federation]\nschedule = { kind = 'sync' }\n"
     assert_one_line(
-        run(write(tmp_path, text), "--out", tmp_path / "o"), NOTHING_HAPPENS, "week", "quick"
+        run(write(tmp_path, text), "--out", tmp_path / "o"),
+        NOTHING_HAPPENS,
+        "week",
+        "scenario.toml: ",
     )
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["updates"], result["forecast"]) == (0, None)
@@ -221,7 +252,9 @@ def test_training_that_fails_everywhere_ends_the_run(
     text = DIVERGES.replace("updates = 60", "duration_s = 3e8\nevaluate_every_s = 1e4")
     path = write(tmp_path, f"{text}\n[federation]\n{section}\n")
     outcome = run(path, "--out", tmp_path / "o")
-    assert_one_line(outcome, TRAINING, "quick: every round is in vain; machine plant-0", *words)
+    assert_one_line(
+        outcome, TRAINING, "scenario.toml: every round is in vain; machine plant-0", *words
+    )
     result = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (result["ended_by"], result["forecast"]) == ("every round is in vain", None)
     assert result["trouble"] in outcome.stderr
@@ -232,7 +265,7 @@ def test_training_that_fails_everywhere_ends_the_run(
 def test_a_curve_of_unknown_length_ends_a_run_that_makes_it_too_long(tmp_path: Path) -> None:
     text = QUICK.replace("updates = 60", "updates = 6000\nevaluate_every_s = 0.001")
     path = write(tmp_path, text)
-    words = ("quick: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
+    words = ("scenario.toml: ended after 50 s", "50,000 points", "evaluate_every_s", "duration_s")
     assert_one_line(run(path, "--json", tmp_path / "r.json"), SETTINGS, *words)
     result = json.loads((tmp_path / "r.json").read_text())
     assert (result["ended_by"], len(result["curve"])) == ("too many points of the curve", 50_001)
@@ -254,7 +287,9 @@ def sites(folder: Path) -> str:
         head = HEAD.format(id=plant.id)
         write_agent_file(site / "agent.toml", head, write_plant(site, plant), 2)
     text = QUICK.replace('kind = "none"', 'kind = "files"\nagents = ["*/agent.toml"]')
-    text = text.replace("count = 6\n", "").replace("updates = 60", "updates = 6")
+    text = text.replace('count = 6\nmax_rounds_without_new_rows = "no limit"\n', "").replace(
+        "updates = 60", "updates = 6"
+    )
     return text + '\n[federation]\nfile = "federation.toml"\n'
 
 
@@ -315,7 +350,10 @@ def test_a_mode_brings_what_is_personal_in_it(mode: str, shared: int, tmp_path: 
 
 def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
     path = write(tmp_path, ENDLESS)
-    assert_one_line(run(path, "--json", tmp_path / "no" / "r.json"), STORAGE, "no/r.json")
+    (tmp_path / "file").touch()
+    assert_one_line(
+        run(path, "--json", tmp_path / "file" / "r.json"), STORAGE, "file: ", "no folder"
+    )
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     assert_one_line(run(path, "--out", tmp_path / "out"), STORAGE, "out/report.html")
 
@@ -342,20 +380,96 @@ def test_the_result_is_not_written_where_the_report_is(tmp_path: Path) -> None:
     assert_one_line(outcome, SETTINGS, "out/report.html", "where --out writes its report")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command(write(tmp_path, ENDLESS), "--out", tmp_path / "out"),
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--seed", "-1"), "--seed"),
+        (("--json", "/tmp"), "/tmp"),
+        (("--json=",), "names no file"),
+        (("--json", "-"), "names no file"),
+        (("--out=",), "names no directory"),
+        (("--out", __file__), "--out"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words: tuple[str, ...], told: str) -> None:
+    assert_one_line(run("tep-20", *words), 2, told, "See plantfed simulate --help")
+
+
+def test_a_reader_that_goes_away_ends_it_in_silence(tmp_path: Path) -> None:
+    with started(write(tmp_path, ENDLESS), "--out", tmp_path / "out") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == UNREAD
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_takes_long_to_build_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display_of_a_run, "monotonic", lambda: now[0])
+    display = display_of_a_run.Display(Console(), "quick")
+    for now[0], done in ((0.5, 10), (2.0, 40), (3.0, 60), (60.0, 99)):
+        display.building(done, 100)
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["  0%  building: 40 of 100 machines", "  0%  building: 99 of 100 machines"]
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """A run that has shown that it is going on."""
+    process = subprocess.Popen(
+        command(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("  0%")
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("  0%")
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_with_one_line(number: signal.Signals, tmp_path: Path) -> None:
+    with started(write(tmp_path, ENDLESS), "--out", tmp_path / "out") as process:
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
     assert errors.startswith("plantfed: stopped at virtual second")
     assert len(errors.splitlines()) == 1
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_the_result_of_another(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with started(write(tmp_path, ENDLESS), "--out", out) as process:
+        assert run(write(tmp_path), "--out", out).returncode == 0
+        found = {path: path.read_bytes() for path in out.iterdir()}
+        assert {path.name for path in found} == {"report.html", "result.json"}
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert {path: path.read_bytes() for path in out.iterdir()} == found
+
+
+def test_a_run_that_is_killed_leaves_no_empty_result(tmp_path: Path) -> None:
+    with started(
+        write(tmp_path, ENDLESS), "--out", tmp_path / "out", "--json", tmp_path / "r.json"
+    ) as process:
+        process.kill()
+        process.communicate(timeout=60)
+    assert not [path for path in tmp_path.rglob("*.*") if path.stat().st_size == 0]
+
+
+def test_a_folder_that_another_run_has_tidied_away_is_made_again(tmp_path: Path) -> None:
+    text = QUICK.replace("updates = 60", "updates = 1000")
+    text += '[federation]\ncompression = { coding = "plain" }\n'
+    with started(write(tmp_path, text), "--json", tmp_path / "out" / "r.json") as process:
+        (tmp_path / "out").rmdir()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "out" / "r.json").read_text())["updates"] == 1000

@@ -7,7 +7,12 @@ from tests.lab.pages import Page
 from tests.lab.simulation.synthetic import made_up_simulation
 
 from plantfed_lab.plots import MANY_MACHINES
-from plantfed_lab.simulation.charts import by_lateness, lateness_chart, score_over_time
+from plantfed_lab.simulation.charts import (
+    by_lateness,
+    lateness_chart,
+    score_by_lateness,
+    score_over_time,
+)
 from plantfed_lab.simulation.report import SHOWN_AT_EACH_END, by_score, render_simulation_report
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.summary import summary
@@ -141,14 +146,64 @@ def test_the_forecast_is_in_the_report() -> None:
     cells = {
         row.strip("|").partition("|")[0]: [c for c in row.split("|") if c.strip()] for row in rows
     }
-    assert cells["mean"][1:] == ["6,000", "12,000", "26"]
+    assert cells["in a day"][1:] == ["6,000", "12,000", "26"]
     assert cells["most bytes: press-0005"][1:] == ["10,000", "20,000", "30"]
     assert cells["target, 95.0 %"][1:2] == ["not reached"]
-    assert cells["97 % of the best, 87.3 %"][1:] == ["12.0 h", "9.0", "18.0", "36.0"]
-    assert cells["computers half as fast"][-2:] == ["not reached", "24.0 h"]
+    assert cells["97 % of the best, 87.3 % (still rising)"][1:] == ["12.0 h", "9.0", "18.0", "36.0"]
+    assert cells["computers half as fast"][1:3] == ["not reached", "24.0 h"]
     text = " ".join(Page(html).text.split())
     assert "The times to a score are estimates" in text
     assert "Not tried: four times as many machines (more than 2,500 machines)" in text
+
+
+def test_a_forecast_says_until_when_machines_that_rest_go_on() -> None:
+    result = made_up_simulation(5, target=0.95, rests=True)
+    text = text_of(result)
+    assert "has trained 11 to 15 rounds on the rows it has" in text
+    assert "in this run all machines came to that" in text
+    assert "until it rests, 15 min at most3,0006,00013" in text
+    told = summary(result).splitlines()
+    rest = "13 updates, 3,000 KB up, 6,000 KB down, then it rests until new rows"
+    assert f"per machine: {rest}; all do after 15 min" in told
+    assert "until it rests" not in text_of(made_up_simulation(5))
+    half = "computers half as fast: 3,000 KB up, 12,000 KB down, all rest after about 30 min"
+    assert any(line.startswith(half) for line in told)
+
+
+def test_a_best_at_the_very_end_is_no_convergence() -> None:
+    rising = made_up_simulation(5)
+    assert "97 % of the best, 87.3 % (still rising)" in text_of(rising)
+    assert "still rising" in summary(rising)
+    flat = [p.model_copy(update={"mean_score": min(p.mean_score or 0, 0.7)}) for p in rising.curve]
+    level = rising.model_copy(update={"curve": tuple(flat)})
+    assert "still rising" not in text_of(level)
+    assert "still rising" not in summary(level)
+
+
+def test_a_dot_without_lateness_is_whole() -> None:
+    result = made_up_simulation(3)
+    fresh = [m.model_copy(update={"mean_staleness": 0.0}) for m in result.machines[:1]]
+    chart = score_by_lateness(
+        result.model_copy(update={"machines": (*fresh, *result.machines[1:])})
+    )
+    dots = re.findall(r'id="price-PathCollection_1".*?</g>\s*</g>', chart, re.DOTALL)[0]
+    left = min(float(x) for x in re.findall(r' x="([\d.]+)"', dots))
+    spine = float(re.findall(r'id="price-patch_3".*?d="M ([\d.]+)', chart, re.DOTALL)[0])
+    assert left > spine + 2
+
+
+def test_the_name_of_the_worst_machine_keeps_its_full_stop() -> None:
+    html = render_simulation_report(made_up_simulation(3))
+    assert '<span class="id">press-0001.</span>' in html
+
+
+def test_times_to_a_score_come_first_among_the_changes() -> None:
+    heads = re.findall(
+        r"<thead>.*?</thead>", render_simulation_report(made_up_simulation()), re.DOTALL
+    )
+    (head,) = [h for h in heads if "a release every" in h]
+    columns = re.findall(r"<th[^>]*>([^<]*)</th>", head)
+    assert columns[1:3] == ["to target", "to 97 % of the best"]
 
 
 def test_a_result_without_a_forecast_is_told_too() -> None:
@@ -162,8 +217,11 @@ def test_the_summary_has_the_forecast_in_short() -> None:
     assert "accuracy 90.0 % on average, 20.0 % on press-0001" in told
     assert "per machine and day: 6,000 KB up, 12,000 KB down, 26 updates" in told
     assert "target, 95.0 %: not reached" in told
-    assert "97 % of the best, 87.3 %: after 12.0 h and 27.0 MB of all machines" in told
+    assert (
+        "97 % of the best, 87.3 %: after 12.0 h and 27.0 MB of all machines, still rising" in told
+    )
     assert any(line.startswith("computers half as fast: 3,000 KB up") for line in told)
+    assert "four times as many machines: not tried, more than 2,500 machines" in told
     unscored = summary(made_up_simulation(scored=False))
     assert "average" in unscored
     assert "accuracy" not in unscored
