@@ -41,7 +41,9 @@ def test_a_federation_survives_the_death_of_each_of_its_processes(
         victim = plant.agents[0]
         write_csv(victim.rows_file, rows(24_000, seed=1))
         for agent in plant.agents:
-            agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6, "nice": 0})
+            agent.configure(
+                training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6, "nice": 0}
+            )
         start_broker(plant, broker)
         plant.start_coordinator().says("connected")
         for agent in plant.agents:

@@ -9,10 +9,10 @@ from tests.rules.sources import PACKAGES, Source, product
 
 PURE = {
     "plantfed_shared": """
-        bit_streams bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts
-        bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec errors
-        initial lattice local_time messages parameters patience quantities subset_code terms topics
-        transfer wire wording
+        bit_streams bus.address bus.connection_state bus.faults bus.filters bus.memory bus.port
+        bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec
+        errors initial lattice local_time messages parameters patience quantities subset_code terms
+        topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
