@@ -11,6 +11,7 @@ What each kind of message leads to:
     offer    an update too long for one message: NEED until it is complete, then as update
     want     CHUNKs of the newest model, or standing until there is a newer one
     need     CHUNKs of a kept model, the definition or the member's own dual
+    part     CHUNKs of a kept model on a lane, for all who listen to it
     bye      Left -> STATE(left)
     model    retained: our own, or one that shows a newer past -> EpochStarted
 """
@@ -55,6 +56,7 @@ from plantfed_shared.messages import (
     Manifest,
     Need,
     Offer,
+    Part,
     Status,
     Update,
     Verdict,
@@ -120,12 +122,13 @@ class FederationMachine:
                 pass
         self._uploads.settle(now)
         self._releases.settle(now)
-        self._serving.settle()
+        self._serving.settle(now)
         return self._desk.take_actions()
 
     def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
-        return min(self._releases.next_timer(), self._uploads.next_timer())
+        timers = self._releases, self._uploads, self._serving
+        return min(part.next_timer() for part in timers)
 
     # ------------------------------------------------------------------ messages
 
@@ -162,6 +165,8 @@ class FederationMachine:
                 self._serving.take_want(agent, message, envelope.digest)
             case Need():
                 self._serving.take_need(agent, message, envelope.digest, now)
+            case Part():
+                self._serving.take_part(agent, message, envelope.digest, now)
             case Bye():
                 self._take_bye(agent, message, envelope.digest)
         if agent not in self._desk.state.members:

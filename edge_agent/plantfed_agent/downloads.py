@@ -4,18 +4,22 @@ A definition and a dual have names, in an offer or a WELCOME.  A model is asked 
 the update that leads to it, and comes as the difference from the one that is here.  Then the
 request *stands*: the coordinator sends the next model by itself, and is only reminded where a newer
 one is known to exist.
+
+A long model that others want too comes in parts on lanes (GROUP): to a lane we listen from before
+the part is asked for until it is here, and to no others.
 """
 
 from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
+from plantfed_agent.events import Listen, StopListening
 from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Chunk, Content, Epoch, ModelName
+from plantfed_shared.messages import Chunk, Content, Epoch, Group, ModelName, Part
 from plantfed_shared.patience import LONGEST_PATIENCE_S, Patience
 
 
@@ -38,7 +42,7 @@ class _Want(NamedTuple):
 
 
 class Downloads:
-    """The agent's side of WANT, NEED and CHUNK.
+    """The agent's side of WANT, NEED, GROUP, PART and CHUNK.
 
     Args:
         desk: of the agent.
@@ -54,6 +58,7 @@ class Downloads:
         self._membership = membership
         self._named: Fetch | None = None
         self._model: ModelFetch | None = None
+        self._heard: set[str] = set()
 
     @property
     def busy(self) -> bool:
@@ -89,6 +94,7 @@ class Downloads:
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
+        self._heard.clear()
         if self._named is not None:
             self._named.wait(now)
         if self._model is not None and self._model.has_begun:
@@ -125,6 +131,8 @@ class Downloads:
         if pull.window_bytes:
             # less may be on its way than before, the less of the day's budget is left
             if pull.window_bytes > fetch.bytes_on_their_way:
+                if isinstance(fetch, ModelFetch) and fetch.takes_lanes(pull, now):
+                    return  # PARTs follow when the broker has answered
                 self._desk.send(fetch.request(pull, now))
             return
         fetch.wait(pull.not_before)
@@ -171,6 +179,42 @@ class Downloads:
     ) -> ModelFetch:
         window, ahead = self._desk.window_bytes, self._desk.link.asks_ahead
         return ModelFetch(epoch, have, patience, window, ahead)
+
+    # ------------------------------------------------------------------ together with others
+
+    def take_group(self, group: Group, now: float) -> None:
+        """Others want the model too: from now on it comes in parts.
+
+        Raises:
+            PeerError: it is longer than any model.
+        """
+        if self._model is not None and self._model.join(group, self._desk.lattice()):
+            self._ask(self._model, now)
+
+    def take_lane(self, topic: str, now: float, *, allowed: bool) -> None:
+        """The broker has answered that we want to hear of a lane: ask for what is to come on it."""
+        if topic not in self._heard or self._model is None:
+            return
+        if not allowed:
+            self._model.leave_group()
+            self._ask(self._model, now)
+            return
+        for part, group in self._model.lanes.items():
+            step = self._model.step
+            if self._desk.topics.lane(group, part) == topic and step is not None:
+                digest = self._model.content.digest
+                self._desk.send(Part(digest=digest, step=step, group=group, part=part))
+
+    def tidy_lanes(self) -> None:
+        """Listen to the lanes on which something is to come, and to no others."""
+        lanes = {} if self._model is None else self._model.lanes
+        wanted = {self._desk.topics.lane(group, part): None for part, group in lanes.items()}
+        for topic in sorted(self._heard - wanted.keys()):
+            self._desk.ask(StopListening(topic))
+        for topic in wanted:
+            if topic not in self._heard:
+                self._desk.ask(Listen(topic))
+        self._heard = set(wanted)
 
     # ------------------------------------------------------------------ what comes
 

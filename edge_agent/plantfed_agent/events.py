@@ -41,6 +41,19 @@ class MessageArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneAnswered:
+    """The broker has answered :class:`Listen`.
+
+    Attributes:
+        topic: of the lane.
+        allowed: whether anything can come on it.
+    """
+
+    topic: str
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimerDue:
     """The time asked for with ``next_timer`` has come."""
 
@@ -94,6 +107,7 @@ Event = (
     BusConnected
     | BusDisconnected
     | MessageArrived
+    | LaneAnswered
     | TimerDue
     | RoundDone
     | RoundFailed
@@ -126,6 +140,20 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Hear what comes on this lane from now on."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening:
+    """Hear no more of it."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """Do a local round in the background; its result comes back under this ticket."""
 
@@ -148,4 +176,4 @@ class Stop:
     error: PlantfedError | None
 
 
-Action = Persist | Publish | Train | Note | Stop
+Action = Persist | Publish | Listen | StopListening | Train | Note | Stop

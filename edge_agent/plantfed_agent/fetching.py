@@ -7,7 +7,7 @@ from plantfed_agent.budget import Pull
 from plantfed_shared.codec import largest_encoding_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
-from plantfed_shared.messages import Chunk, Content, Epoch, ModelName, ModelStep, Need, Want
+from plantfed_shared.messages import Chunk, Content, Epoch, Group, ModelName, ModelStep, Need, Want
 from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
@@ -98,6 +98,8 @@ class ModelFetch:
         window_bytes: how much of it was asked for at first, if it was asked for.
         asks_ahead: whether more is asked for before all of that is here.
         asked: whether an answer is awaited.
+        group: in which it is fetched together with others, if it is.
+        lanes: the group of each part that is to come on a lane.
     """
 
     epoch: Epoch | None
@@ -106,6 +108,9 @@ class ModelFetch:
     window_bytes: int = WINDOW_BYTES
     asks_ahead: bool = True
     asked: bool = True
+    group: int | None = field(init=False, default=None)
+    lanes: dict[int, int] = field(init=False, default_factory=dict)
+    _alone: bool = field(init=False, default=False)
     _assembly: Assembly | None = field(init=False, default=None)
     _step: ModelStep | None = field(init=False, default=None)
 
@@ -132,21 +137,32 @@ class ModelFetch:
         """What is on its way will not come; if it was awaited, be more patient with the next."""
         if self.asked:
             self.patience.lose()
+        if self.asked and self.lanes:
+            self.leave_group()
+        self.lanes.clear()
         if self._assembly is not None:
             self._assembly.lost()
+
+    def leave_group(self) -> None:
+        """Nothing comes on lanes: the rest is asked for alone."""
+        self.group, self._alone = None, True
+        for part in self.lanes:
+            self._part_is_lost(part)
+        self.lanes.clear()
 
     def request(self, pull: Pull, now: float) -> Want | Need:
         """What to ask for now, where less is on its way than the link allows."""
         self.patience.begin(now)
         self.asked = True
         if self._assembly is not None:
-            return _next_need(self._assembly, pull, self._step)
+            return _next_need(self._assembly, pull, self._step, one_part=self.group is not None)
         self.window_bytes, self.asks_ahead = pull.window_bytes, pull.asks_ahead
         return Want(have=self.have, window=pull.window_bytes)
 
     def begin_anew(self) -> None:
         """The coordinator does not have the rest of it any more."""
-        self._assembly = None
+        self._assembly, self.group = None, None
+        self.lanes.clear()
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float, lattice: Lattice) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -157,15 +173,73 @@ class ModelFetch:
         if self._assembly is None:
             if not self._is_wanted(chunk.step):
                 return False
-            limit = STEP_BYTES + largest_encoding_bytes(lattice)
-            if chunk.content.size > limit:
-                raise PeerError(f"a model of {chunk.content.size} bytes; it has at most {limit}")
-            self._assembly = Assembly(chunk.content, self.window_bytes, self.asks_ahead)
-            self._assembly.opened()
-            self._step = chunk.step
+            self._begin(chunk.content, chunk.step, lattice).opened()
         elif self._assembly.content != chunk.content:
             return False
-        return _accept(self._assembly, chunk, piece, self.patience if self.asked else None, now)
+        assert self._assembly is not None
+        patience = self.patience if self.asked else None
+        more = _accept(self._assembly, chunk, piece, patience, now)
+        for part in [part for part in self.lanes if self._assembly.part_is_here(part)]:
+            del self.lanes[part]
+        return more
+
+    def join(self, group: Group, lattice: Lattice) -> bool:
+        """Several fetch this model; returns whether it is time to ask for more.
+
+        Raises:
+            PeerError: it is longer than any model.
+        """
+        if self._alone:
+            return False
+        if self._assembly is None:
+            if not self._is_wanted(group.step):
+                return False
+            self._begin(group.content, group.step, lattice)
+        elif self._assembly.content != group.content:
+            return False
+        self.group = group.number
+        if group.missed is not None and self.lanes.get(group.missed) not in (None, group.number):
+            # what was on that lane is either here by now or will not come
+            self._part_is_lost(group.missed)
+            del self.lanes[group.missed]
+        return True
+
+    def takes_lanes(self, pull: Pull, now: float) -> bool:
+        """Whether what comes next comes on lanes; their parts are then on their way."""
+        if self._assembly is None or self.group is None:
+            return False
+        _adapt(self._assembly, pull)
+        parts = self._assembly.next_parts()
+        if parts is None:
+            return False
+        self.lanes |= dict.fromkeys(parts, self.group)
+        if parts:
+            self.patience.begin(now)
+            self.asked = True
+        return True
+
+    @property
+    def content(self) -> Content:
+        """Of the model that has begun."""
+        assert self._assembly is not None
+        return self._assembly.content
+
+    @property
+    def step(self) -> ModelStep | None:
+        """What its content is, once it has begun."""
+        return self._step
+
+    def _begin(self, content: Content, step: ModelStep | None, lattice: Lattice) -> Assembly:
+        limit = STEP_BYTES + largest_encoding_bytes(lattice)
+        if content.size > limit:
+            raise PeerError(f"a model of {content.size} bytes; it has at most {limit}")
+        self._assembly = Assembly(content, self.window_bytes, self.asks_ahead)
+        self._step = step
+        return self._assembly
+
+    def _part_is_lost(self, part: int) -> None:
+        if self._assembly is not None:
+            self._assembly.part_is_lost(part)
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.
@@ -184,9 +258,15 @@ class ModelFetch:
         return step.k > self.have.k and step.base_k in (None, self.have.k)
 
 
-def _next_need(assembly: Assembly, pull: Pull, step: ModelStep | None = None) -> Need:
+def _next_need(
+    assembly: Assembly, pull: Pull, step: ModelStep | None = None, *, one_part: bool = False
+) -> Need:
+    _adapt(assembly, pull)
+    return assembly.next_need(step, pull.range_bytes, one_part=one_part)
+
+
+def _adapt(assembly: Assembly, pull: Pull) -> None:
     assembly.window_bytes, assembly.asks_ahead = pull.window_bytes, pull.asks_ahead
-    return assembly.next_need(step, pull.range_bytes)
 
 
 def _accept(

@@ -12,6 +12,7 @@ from plantfed_agent.events import (
     BusConnected,
     BusDisconnected,
     Event,
+    LaneAnswered,
     LeaveRequested,
     LinkRead,
     MessageArrived,
@@ -26,7 +27,7 @@ from plantfed_agent.rounds import Rounds, Work
 from plantfed_agent.state import AgentState
 from plantfed_shared import wire
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import Chunk, Manifest, Need, Start, State, Welcome
+from plantfed_shared.messages import Chunk, Group, Manifest, Need, Start, State, Welcome
 from plantfed_shared.topics import EVERYBODY, Topics
 
 
@@ -95,6 +96,8 @@ class AgentMachine:
                 self._membership.disconnected()
             case MessageArrived():
                 self._take(event, now)
+            case LaneAnswered(topic, allowed):
+                self._rounds.take_lane(topic, now, allowed=allowed)
             case RoundDone(ticket, outcome):
                 self._rounds.take_outcome(ticket, outcome, now)
             case RoundFailed(ticket, error):
@@ -109,6 +112,7 @@ class AgentMachine:
                 self._membership.take_timers(now)
                 self._rounds.take_timers(now)
         self._rounds.advance(now)
+        self._rounds.tidy_lanes()
         return self._desk.take_actions()
 
     def next_timer(self) -> float | None:
@@ -146,6 +150,8 @@ class AgentMachine:
                 self._membership.take_welcome(message, now)
             case Start() as message:
                 self._rounds.take_invitation(message, now)
+            case Group() as message:
+                self._rounds.take_group(message, now)
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:

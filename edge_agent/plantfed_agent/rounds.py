@@ -25,7 +25,7 @@ from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
-from plantfed_shared.messages import Chunk, Code, ModelName, Need, Offer, Start
+from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
 from plantfed_shared.patience import Answered
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import COORDINATOR, Kind
@@ -208,6 +208,18 @@ class Rounds:
                 self._downloads.take_over()
             case FetchedModel(name, model):
                 self._take_model(name, model, now)
+
+    def take_group(self, group: Group, now: float) -> None:
+        """See :meth:`Downloads.take_group`."""
+        self._downloads.take_group(group, now)
+
+    def take_lane(self, topic: str, now: float, *, allowed: bool) -> None:
+        """See :meth:`Downloads.take_lane`."""
+        self._downloads.take_lane(topic, now, allowed=allowed)
+
+    def tidy_lanes(self) -> None:
+        """See :meth:`Downloads.tidy_lanes`."""
+        self._downloads.tidy_lanes()
 
     def _take_definition(self, encoded: bytes) -> None:
         try:

@@ -17,7 +17,9 @@ from plantfed_agent.events import (
     BusConnected,
     BusDisconnected,
     Event,
+    LaneAnswered,
     LeaveRequested,
+    Listen,
     MessageArrived,
     Note,
     Persist,
@@ -26,6 +28,7 @@ from plantfed_agent.events import (
     RoundFailed,
     RowsChanged,
     Stop,
+    StopListening,
     TimerDue,
     Train,
 )
@@ -39,6 +42,7 @@ from plantfed_shared.bus.port import (
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     Refused,
 )
@@ -180,6 +184,10 @@ class AgentService:
         match action:
             case Publish():
                 self._meter.outlet.add(action)
+            case Listen(topic):
+                self._bus.listen(topic)
+            case StopListening(topic):
+                self._bus.stop_listening(topic)
             case Train(ticket, task):
                 self._begin(self._train(ticket, task))
             case Note(text, warning):
@@ -204,6 +212,8 @@ class AgentService:
                     self._put(BusDisconnected())
                 case Received(topic, payload, token, retained):
                     self._put(MessageArrived(topic, payload, retained), token)
+                case Listening(topic, allowed):
+                    self._put(LaneAnswered(topic, allowed))
 
     def _begin_connection(self) -> None:
         """What was said on the way to it has crossed without waiting for its turn."""

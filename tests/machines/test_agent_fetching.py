@@ -32,6 +32,7 @@ from plantfed_shared.messages import (
     Code,
     Content,
     Epoch,
+    Group,
     Manifest,
     Message,
     ModelName,
@@ -65,6 +66,7 @@ KINDS: dict[type[Message], Kind] = {
     Chunk: Kind.CHUNK,
     Start: Kind.START,
     Need: Kind.NEED,
+    Group: Kind.GROUP,
 }
 
 

@@ -10,9 +10,9 @@ from tests.rules.sources import PACKAGES, Source, product
 PURE = {
     "plantfed_shared": """
         bit_streams bus.address bus.connection_state bus.faults bus.filters bus.memory bus.port
-        bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec
-        errors initial lattice local_time messages parameters patience quantities subset_code terms
-        topics transfer wire wording
+        bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition
+        entropy_codec errors initial lattice local_time messages parameters patience quantities
+        subset_code terms topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
@@ -21,8 +21,8 @@ PURE = {
         whole_model
     """,
     "plantfed_coordinator": """
-        admission consensus contents desk events live liveness machine record_rows records releases
-        serving snapshot state throttle uploads
+        admission consensus contents desk events groups live liveness machine record_rows records
+        releases serving snapshot state throttle uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

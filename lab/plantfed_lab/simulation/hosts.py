@@ -26,6 +26,7 @@ from plantfed_shared.bus.port import (
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     SessionSettings,
     Will,
@@ -146,6 +147,8 @@ class AgentHost:
                 done = self.handle(agent_events.MessageArrived(topic, payload, retained))
                 if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
                     self._simulation.broker.acknowledge(self.client_id, token)
+            case Listening(topic, allowed):
+                self.handle(agent_events.LaneAnswered(topic, allowed))
             case Disconnected():
                 self.handle(agent_events.BusDisconnected())
 
@@ -186,6 +189,10 @@ class AgentHost:
                     self._simulation.broker.publish(
                         self.client_id, topic, payload, self._simulation.now, retain=retain
                     )
+            case agent_events.Listen(topic):
+                self._simulation.broker.listen(self.client_id, topic, self._simulation.now)
+            case agent_events.StopListening(topic):
+                self._simulation.broker.stop_listening(self.client_id, topic, self._simulation.now)
             case agent_events.Train(ticket, task):
                 self._begin_round(ticket, task)
             case agent_events.Note(text, warning):
