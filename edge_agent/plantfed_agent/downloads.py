@@ -13,9 +13,10 @@ from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
-from plantfed_agent.events import Listen, StopListening
+from plantfed_agent.events import HalfFetched, Listen, StopListening
 from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
+from plantfed_agent.shelf import Shelf
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
@@ -47,18 +48,20 @@ class Downloads:
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+        half: fetched before the start.
 
     Attributes:
         last_step_bytes: of the last model that came as a difference.
     """
 
-    def __init__(self, desk: Desk, membership: Membership) -> None:
+    def __init__(self, desk: Desk, membership: Membership, half: HalfFetched | None = None) -> None:
         self.last_step_bytes: int | None = None
         self._desk = desk
         self._membership = membership
         self._named: Fetch | None = None
         self._model: ModelFetch | None = None
         self._heard: set[str] = set()
+        self._shelf = Shelf(desk, half)
 
     @property
     def busy(self) -> bool:
@@ -68,7 +71,9 @@ class Downloads:
     @property
     def model_has_begun(self) -> bool:
         """Whether a part of a model is here: it is finished, when the link allows."""
-        return self._model is not None and self._model.has_begun
+        if self._model is None:
+            return self._shelf.has_model
+        return self._model.has_begun
 
     @property
     def _is_heard(self) -> bool:
@@ -118,6 +123,9 @@ class Downloads:
             self._named = None
         elif self._named is None or (self._named.purpose, self._named.content) != want:
             self._named = Fetch(*want, Patience(now))
+            half = self._shelf.take(self._named.content)
+            if half is not None:
+                self._named.resume(half)
             self._ask(self._named, now)
         if self._model is not None and self._model.epoch != self._desk.state.epoch:
             self._model = None
@@ -127,6 +135,8 @@ class Downloads:
 
     def _ask(self, fetch: Fetch | ModelFetch, now: float) -> None:
         """Ask for what is missing, as much of it as the link allows now."""
+        if fetch.assembly is not None:
+            self._shelf.keep(fetch.assembly, fetch.step)
         pull = self._desk.link.pull(fetch.missing_bytes, now)
         if pull.window_bytes:
             # less may be on its way than before, the less of the day's budget is left
@@ -164,6 +174,9 @@ class Downloads:
     def _want_model(self, now: float) -> None:
         if self._model is None:
             self._model = self._model_fetch(now)
+            half = self._shelf.take_model()
+            if half is not None:
+                self._model.resume(half)
             self._ask(self._model, now)
         elif self._model.patience.due == inf:
             self._model.patience.begin(now)
@@ -199,14 +212,16 @@ class Downloads:
             self._model.leave_group()
             self._ask(self._model, now)
             return
+        assembly, step = self._model.assembly, self._model.step
         for part, group in self._model.lanes.items():
-            step = self._model.step
-            if self._desk.topics.lane(group, part) == topic and step is not None:
-                digest = self._model.content.digest
+            if self._desk.topics.lane(group, part) == topic and assembly and step:
+                digest = assembly.content.digest
                 self._desk.send(Part(digest=digest, step=step, group=group, part=part))
 
-    def tidy_lanes(self) -> None:
-        """Listen to the lanes on which something is to come, and to no others."""
+    def tidy(self) -> None:
+        """Drop what was kept of other contents; listen where something is to come, nowhere else."""
+        fetches = [fetch for fetch in (self._named, self._model) if fetch is not None]
+        self._shelf.tidy([f.assembly for f in fetches if f.assembly is not None])
         lanes = {} if self._model is None else self._model.lanes
         wanted = {self._desk.topics.lane(group, part): None for part, group in lanes.items()}
         for topic in sorted(self._heard - wanted.keys()):

@@ -7,6 +7,7 @@ from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.day_ledger import Spent
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.local_time import LocalTime
+from plantfed_shared.messages import Content, Epoch, ModelStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,35 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfFetched:
+    """Some of a long content.
+
+    Attributes:
+        epoch: it is of use in no other.
+        content: what is fetched.
+        step: what it is, where it is a model.
+        pieces: offsets and bytes.
+    """
+
+    epoch: Epoch | None
+    content: Content
+    step: ModelStep | None
+    pieces: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPieces:
+    """Write these pieces too, before anything that follows; those of another content go."""
+
+    half: HalfFetched
+
+
+@dataclass(frozen=True, slots=True)
+class DropPieces:
+    """No pieces are of use any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Send this message."""
 
@@ -176,4 +206,4 @@ class Stop:
     error: PlantfedError | None
 
 
-Action = Persist | Publish | Listen | StopListening | Train | Note | Stop
+Action = Persist | KeepPieces | DropPieces | Publish | Listen | StopListening | Train | Note | Stop

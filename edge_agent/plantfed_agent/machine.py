@@ -7,11 +7,13 @@ with the coordinator, :class:`Rounds` what it works on; both write to one :class
 
 from plantfed_agent.budget import LinkBudget, LinkLimits
 from plantfed_agent.desk import Desk
+from plantfed_agent.downloads import Downloads
 from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
     Event,
+    HalfFetched,
     LaneAnswered,
     LeaveRequested,
     LinkRead,
@@ -42,6 +44,7 @@ class AgentMachine:
         software: version, told to the coordinator.
         report_score: whether updates carry the score of the machine's own model.
         limits: of its link.
+        half: fetched before the start.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class AgentMachine:
         *,
         report_score: bool = True,
         limits: LinkLimits | None = None,
+        half: HalfFetched | None = None,
     ) -> None:
         self._desk = Desk(agent, topics, state, pace, limits)
         self._membership = Membership(self._desk, software)
-        self._rounds = Rounds(self._desk, self._membership, report_score=report_score)
+        downloads = Downloads(self._desk, self._membership, half)
+        self._rounds = Rounds(self._desk, self._membership, downloads, report_score=report_score)
 
     @property
     def state(self) -> AgentState:
@@ -112,7 +117,7 @@ class AgentMachine:
                 self._membership.take_timers(now)
                 self._rounds.take_timers(now)
         self._rounds.advance(now)
-        self._rounds.tidy_lanes()
+        self._rounds.tidy()
         return self._desk.take_actions()
 
     def next_timer(self) -> float | None:

@@ -54,15 +54,18 @@ class Rounds:
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+        downloads: of the agent.
         report_score: whether updates carry the score of the machine's own model.
     """
 
-    def __init__(self, desk: Desk, membership: Membership, *, report_score: bool) -> None:
+    def __init__(
+        self, desk: Desk, membership: Membership, downloads: Downloads, *, report_score: bool
+    ) -> None:
         self.invitation: Start | None = None
         self._desk = desk
         self._membership = membership
         self._report_score = report_score
-        self._downloads = Downloads(desk, membership)
+        self._downloads = downloads
         self._job: _Job | None = None
         self._begun: bytes | None = None
         self._head_trained_on: ModelName | None = None
@@ -217,9 +220,9 @@ class Rounds:
         """See :meth:`Downloads.take_lane`."""
         self._downloads.take_lane(topic, now, allowed=allowed)
 
-    def tidy_lanes(self) -> None:
-        """See :meth:`Downloads.tidy_lanes`."""
-        self._downloads.tidy_lanes()
+    def tidy(self) -> None:
+        """See :meth:`Downloads.tidy`."""
+        self._downloads.tidy()
 
     def _take_definition(self, encoded: bytes) -> None:
         try:

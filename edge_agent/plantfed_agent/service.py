@@ -16,7 +16,9 @@ from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
+    DropPieces,
     Event,
+    KeepPieces,
     LaneAnswered,
     LeaveRequested,
     Listen,
@@ -175,10 +177,18 @@ class AgentService:
     def _tell(self, event: Event) -> None:
         actions = self._machine.handle(event, self._clock())
         for action in actions:
-            if isinstance(action, Persist):
-                self._store.persist(action.state, action.changed, self._counters())
+            self._write(action)
         for action in actions:
             self._carry_out(action)
+
+    def _write(self, action: Action) -> None:
+        match action:
+            case Persist(state, changed):
+                self._store.persist(state, changed, self._counters())
+            case KeepPieces(half):
+                self._store.keep_pieces(half)
+            case DropPieces():
+                self._store.drop_pieces()
 
     def _carry_out(self, action: Action) -> None:
         match action:

@@ -97,6 +97,15 @@ class Assembly:
         self.on_their_way = []
 
     @property
+    def here(self) -> list[Range]:
+        """What has been received."""
+        return difference([Range(0, self.content.size)], self._missing)
+
+    def piece(self, part: Range) -> bytes:
+        """Some bytes that have been received."""
+        return bytes(memoryview(self._buffer)[part.start : part.stop])
+
+    @property
     def missing_bytes(self) -> int:
         """Bytes not yet received."""
         return _length(self._missing)
@@ -200,10 +209,14 @@ class Assembly:
         return whole
 
     def _not_asked_for(self) -> list[Range]:
-        rest = self._missing
-        for asked in self.on_their_way:
-            rest = _without(rest, asked)
-        return rest
+        return difference(self._missing, self.on_their_way)
+
+
+def difference(ranges: list[Range], taken: list[Range]) -> list[Range]:
+    """What some ranges cover and others don't."""
+    for other in taken:
+        ranges = _without(ranges, other)
+    return ranges
 
 
 def _length(ranges: list[Range]) -> int:

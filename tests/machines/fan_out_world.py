@@ -57,7 +57,8 @@ class FanOut(World):
     Attributes:
         model_bytes: of the whole model.
         ingress: MQTT bytes of models that the coordinator has given to the broker, by topic.
-        ranges: bytes of models by (topic, offset).
+        content_bytes: the same without what is around them.
+        ranges: chunks of models by (topic, offset).
         queues: at the broker.
         loses: whether the broker takes a message on a topic and gives it to nobody.
     """
@@ -77,6 +78,7 @@ class FanOut(World):
         self.queues = Queues(Links(links))
         self.ingress: Counter[str] = Counter()
         self.ranges: Counter[tuple[str, int]] = Counter()
+        self.content_bytes: Counter[str] = Counter()
         self.model_bytes = 0
         self.loses: Callable[[str], bool] = lambda _topic: False
         super().__init__(
@@ -94,12 +96,14 @@ class FanOut(World):
         self, client_id: str, topic: str, payload: bytes, now: float, *, retain: bool = False
     ) -> bool:
         if client_id == self.coordinator.client_id and "/chunk" in topic:
-            message = decode(payload, Kind.CHUNK).message
+            envelope = decode(payload, Kind.CHUNK)
+            message = envelope.message
             assert isinstance(message, Chunk)
             if isinstance(message.step, ModelStep):
                 self.model_bytes = message.content.size
                 self.ingress[topic] += publish_bytes(topic, len(payload), mqtt5=True)
                 self.ranges[topic, message.offset] += 1
+                self.content_bytes[topic] += len(envelope.tail)
         if self.loses(topic):
             return True
         return self._publish(client_id, topic, payload, now, retain=retain)

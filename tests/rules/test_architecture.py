@@ -17,8 +17,8 @@ PURE = {
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events fetching frames kernels kernels.dense
         kernels.losses kernels.port lengths link_meter local_round local_update machine membership
-        need outlet pace rounds row_order samples scores selection state table token_bucket training
-        whole_model
+        need outlet pace rounds row_order samples scores selection shelf state table token_bucket
+        training whole_model
     """,
     "plantfed_coordinator": """
         admission consensus contents desk events groups live liveness machine record_rows records
