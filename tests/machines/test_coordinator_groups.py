@@ -229,3 +229,19 @@ def test_after_a_hello_what_was_asked_before_does_not_count() -> None:
     desk.hello("a", epoch=desk.state.epoch, incarnation=1)
     ((to, other, _),) = desk.part("a", group, 0)
     assert (to, isinstance(other, Group)) == ("a", True)
+
+
+def test_who_is_far_ahead_does_not_join_those_that_are_late() -> None:
+    """They would come to what it had used up, and be late once more."""
+    desk = Many()
+    group = desk.form()
+    for part in range(4):
+        for agent in "ab":
+            desk.part(agent, group, part)
+        desk.tick(WAIT_S)
+    ((_, behind, _),) = desk.part("c", group, 0)
+    ((_, ahead, _),) = desk.part("d", group, 3)
+    assert isinstance(behind, Group)
+    assert isinstance(ahead, Group)
+    assert (behind.missed, ahead.missed) == (0, 3)
+    assert len({group.number, behind.number, ahead.number}) == 3
