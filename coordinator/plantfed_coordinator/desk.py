@@ -1,6 +1,6 @@
 """What the parts of the federation machine work on together: the state, and what they ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from plantfed_coordinator.contents import Contents
@@ -119,9 +119,12 @@ class Desk:
         """Send a message to an agent."""
         self.publish(self.topics.down(agent, KIND_OF_MESSAGE[type(message)]), message, tail)
 
-    def publish(self, topic: str, message: Message, tail: bytes = b"") -> None:
+    def publish(
+        self, topic: str, message: Message, tail: bytes = b"", heard_by: Iterable[str] = ()
+    ) -> None:
         """Send a message to all who listen to a topic."""
-        self._actions.append(Publish(topic, wire.encode(message, tail)))
+        payload = wire.encode(message, tail)
+        self._actions.append(Publish(topic, payload, heard_by=tuple(sorted(heard_by))))
 
     def note(self, text: str, agent: str | None = None, *, warning: bool = False) -> None:
         """Tell the reader of the log."""

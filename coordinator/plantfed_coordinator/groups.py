@@ -253,7 +253,7 @@ class Groups:
             return
         lane = self._desk.topics.lane(group.number, part)
         for chunk, piece in self._chunks(found[1], part_range(part, group.content.size)):
-            self._desk.publish(lane, chunk, piece)
+            self._desk.publish(lane, chunk, piece, asked.by)
         asked.sent_at = now
 
     def _chunks(self, blob: Blob, piece: Range) -> Iterator[tuple[Chunk, bytes]]:

@@ -67,7 +67,7 @@ class Desk:
             match action:
                 case Persist(record):
                     self.records.append(record)
-                case Publish(topic, payload, _):
+                case Publish(topic=topic, payload=payload):
                     address = TOPICS.parse(topic)
                     envelope = wire.decode(payload, address.kind)
                     sent.append((address.agent, envelope.message, bytes(envelope.tail)))
