@@ -246,7 +246,7 @@ class Groups:
     def _send_part(self, group: _Group, part: int, now: float) -> None:
         asked = group.parts[part]
         found = self._desk.contents.step_with(self._desk.state, group.content.digest, group.step)
-        if found is None:
+        if found is None or not asked.by:
             for agent in sorted(asked.by):
                 self._desk.reply(agent, None, offer=True)
             del group.parts[part]

@@ -180,6 +180,17 @@ def test_who_leaves_is_not_waited_for() -> None:
     assert lanes(sent)
 
 
+def test_for_nobody_nothing_is_published() -> None:
+    desk = Many()
+    group = desk.form()
+    desk.part("a", group, 0)
+    desk.handle(OperatorOrder(Order.REMOVE, "a"))
+    assert lanes(desk.tick(WAIT_S)) == []
+    for agent in "bc":
+        desk.part(agent, group, 0)
+    assert lanes(desk.part("d", group, 0))
+
+
 def test_a_group_of_before_a_restart_is_followed_by_another() -> None:
     first = Many()
     group = first.form()
