@@ -5,7 +5,7 @@ does is timed.
 """
 
 import tempfile
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,7 +19,14 @@ from plantfed_agent.machine import AgentMachine
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_coordinator.events import Action, BusConnected, MessageArrived, Persist, Publish
+from plantfed_coordinator.events import (
+    Action,
+    BusConnected,
+    MessageArrived,
+    Persist,
+    Publish,
+    TimerDue,
+)
 from plantfed_coordinator.founding import found_or_continue
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.records import Applied
@@ -30,6 +37,7 @@ from plantfed_shared.topics import EVERYBODY, Topics
 FEDERATION = "load"
 CHANGE_SCALE = 0.005
 TICK_S = 1e-5
+MOST_WAITS = 100
 ENOUGH_ROUNDS = 10**9
 N_INPUTS = 52
 N_CLASSES = 22
@@ -85,6 +93,7 @@ class Load:
         specification = definition.parameter_specification()
         self._head = np.zeros(sum(p.size for p in specification.personal), dtype=np.float32)
         self._inbox: deque[agent_events.Publish] = deque()
+        self._lanes: dict[str, dict[str, None]] = defaultdict(dict)
         pace = [Pace(max_rounds_without_new_rows=ENOUGH_ROUNDS) for _ in range(members)]
         self._agents = {
             f"m{i:03d}": AgentMachine(f"m{i:03d}", self._topics, AgentState(), pace[i], "load")
@@ -99,10 +108,24 @@ class Load:
         before = Spent(*(getattr(self.spent, f.name) for f in fields(Spent)))
         while self.spent.updates < before.updates + updates:
             if not self._inbox:
-                raise RuntimeError("nobody has anything to say")
+                self._wait()
+                continue
             size = min(self._group, len(self._inbox))
             self._step([self._inbox.popleft() for _ in range(size)])
         return self.spent - before
+
+    def _wait(self) -> None:
+        """Let time pass until the coordinator has something to say: it gathers equal requests."""
+        for _ in range(MOST_WAITS):
+            self._now = max(self._now, self._machine.next_timer())
+            begin = process_time()
+            actions = self._machine.handle(TimerDue(), self._now)
+            self.spent.handling += process_time() - begin
+            self._commit(actions)
+            self._carry_out(actions)
+            if self._inbox:
+                return
+        raise RuntimeError("nobody has anything to say")
 
     def _step(self, messages: Sequence[agent_events.Publish]) -> None:
         actions: list[Action] = []
@@ -132,7 +155,8 @@ class Load:
             if isinstance(action, Publish):
                 to = self._topics.parse(action.topic).agent
                 arrived = agent_events.MessageArrived(action.topic, action.payload)
-                for name in self._agents if to == EVERYBODY else (to,):
+                everybody = self._lanes.get(action.topic, self._agents)
+                for name in list(everybody) if to == EVERYBODY else (to,):
                     self._tell(name, arrived)
 
     def _tell(self, name: str, event: agent_events.Event) -> None:
@@ -142,6 +166,11 @@ class Load:
                 match action:
                     case agent_events.Publish():
                         self._inbox.append(action)
+                    case agent_events.Listen(topic):
+                        self._lanes[topic][name] = None
+                        waiting.append(agent_events.LaneAnswered(topic, allowed=True))
+                    case agent_events.StopListening(topic):
+                        self._lanes[topic].pop(name, None)
                     case agent_events.Train(ticket, task):
                         waiting.append(agent_events.RoundDone(ticket, self._outcome(task)))
 

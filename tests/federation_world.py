@@ -13,7 +13,8 @@ from plantfed_coordinator.records import Applied, EpochStarted
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Simulation
 from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost, Train
-from plantfed_shared.bus.memory import Faults, MemoryBroker
+from plantfed_shared.bus.faults import Faults
+from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.bus.transit import Transit
 from plantfed_shared.definition import (
     Algorithm,

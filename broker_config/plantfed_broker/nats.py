@@ -5,7 +5,7 @@ sessions, queues and retained messages in JetStream, on disk.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plantfed_broker.mosquitto import MAX_PACKET_BYTES
@@ -38,11 +38,7 @@ def configuration(
     """
     permissions = {COORDINATOR: settings.topics.coordinator_permissions()}
     permissions |= {agent: settings.topics.permissions(agent) for agent in settings.agents}
-    filters = {COORDINATOR: settings.topics.coordinator_subscriptions()}
-    filters |= {agent: settings.topics.agent_subscriptions(agent) for agent in settings.agents}
-    users = [
-        _user(user, passwords.get(user), permissions[user], filters[user]) for user in permissions
-    ]
+    users = [_user(user, passwords.get(user), lines) for user, lines in permissions.items()]
     return "\n".join(
         [
             # The port for NATS's own protocol cannot be switched off; no user may use it.
@@ -86,15 +82,10 @@ def _tls(settings: BrokerSettings, folder: Path, pins: Sequence[str]) -> list[st
     ]
 
 
-def _user(
-    user: str, password: str | None, permissions: Iterable[Permission], filters: Iterable[str]
-) -> str:
-    """One entry of the user list.
-
-    NATS grants a subscription only as a whole, so what may be read is the filters the client
-    subscribes to rather than the single topics mosquitto's list has.
-    """
+def _user(user: str, password: str | None, permissions: Sequence[Permission]) -> str:
+    """One entry of the user list; NATS grants a filter only if one line covers all of it."""
     publish = [_subject(p.topic) for p in permissions if p.access in ("write", "readwrite")]
+    subscribe = [_subject(p.topic) for p in permissions if p.access in ("read", "readwrite")]
     entry: dict[str, object] = {"user": user, "password": password}
     if password is None:
         entry = {"user": f"CN={user}"}
@@ -102,7 +93,7 @@ def _user(
         "allowed_connection_types": ["MQTT"],
         "permissions": {
             "publish": {"allow": publish},
-            "subscribe": {"allow": [_subject(topic) for topic in filters]},
+            "subscribe": {"allow": subscribe},
         },
     }
     # NATS reads JSON too.

@@ -1,6 +1,6 @@
 """What the parts of the federation machine work on together: the state, and what they ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from plantfed_coordinator.contents import Contents
@@ -52,6 +52,7 @@ class Desk:
         presence: of every agent heard of since the start.
         contents: what agents can fetch.
         max_payload_bytes: what the broker grants.
+        new_bits: draws 64 random bits.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Desk:
         self.contents = Contents()
         self.max_payload_bytes = MAX_MESSAGE_BYTES
         self._live_count = LiveCount()
-        self._new_bits = new_bits
+        self.new_bits = new_bits
         self._started = now
         self._actions: list[Action] = []
 
@@ -84,7 +85,7 @@ class Desk:
         counter = max(self.state.epoch.counter, seen.counter) + 1
         self.record(
             EpochStarted(
-                epoch=Epoch(counter, self._new_bits()),
+                epoch=Epoch(counter, self.new_bits()),
                 k=self.state.k + 1,
                 definition=definition or self.state.terms.encoded,
                 reason=reason,
@@ -116,8 +117,14 @@ class Desk:
 
     def send(self, agent: str, message: Message, tail: bytes = b"") -> None:
         """Send a message to an agent."""
-        topic = self.topics.down(agent, KIND_OF_MESSAGE[type(message)])
-        self._actions.append(Publish(topic, wire.encode(message, tail)))
+        self.publish(self.topics.down(agent, KIND_OF_MESSAGE[type(message)]), message, tail)
+
+    def publish(
+        self, topic: str, message: Message, tail: bytes = b"", heard_by: Iterable[str] = ()
+    ) -> None:
+        """Send a message to all who listen to a topic."""
+        payload = wire.encode(message, tail)
+        self._actions.append(Publish(topic, payload, heard_by=tuple(sorted(heard_by))))
 
     def note(self, text: str, agent: str | None = None, *, warning: bool = False) -> None:
         """Tell the reader of the log."""

@@ -64,11 +64,19 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send this message."""
+    """Send this message.
+
+    Attributes:
+        topic: of the message.
+        payload: of it.
+        retain: whether the broker keeps it.
+        heard_by: the agents it comes to besides the one in the topic, as far as is known.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
+    heard_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the coordinator sees of each agent besides the journal: presence and bytes."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +57,14 @@ class LiveCounters:
             self._count(counters, publish_bytes(topic, len(payload), mqtt5=True), PUBACK_BYTES)
             counters.messages_up += 1
 
-    def sent(self, topic: str, payload: bytes) -> None:
-        """Count a message to an agent, with the PUBACK from it."""
-        counters = self._of(topic)
-        if counters is not None:
-            self._count(counters, PUBACK_BYTES, publish_bytes(topic, len(payload), mqtt5=True))
-            counters.messages_down += 1
+    def sent(self, topic: str, payload: bytes, heard_by: Iterable[str] = ()) -> None:
+        """Count a message to an agent, or to each of several, with the PUBACK from it."""
+        n_bytes = publish_bytes(topic, len(payload), mqtt5=True)
+        to = [self._of(topic), *(self._of_member(agent) for agent in heard_by)]
+        for counters in to:
+            if counters is not None:
+                self._count(counters, PUBACK_BYTES, n_bytes)
+                counters.messages_down += 1
 
     def take_changes(self, presence: dict[str, Presence], now: float) -> dict[str, dict[str, Any]]:
         """What differs from what was taken before, per agent, as JSON can hold it."""
@@ -86,9 +88,11 @@ class LiveCounters:
 
     def _of(self, topic: str) -> _Counters | None:
         try:
-            agent = self._topics.parse(topic).agent
+            return self._of_member(self._topics.parse(topic).agent)
         except PeerError:
             return None
+
+    def _of_member(self, agent: str) -> _Counters | None:
         if agent not in self._members():
             return None
         counters = self._counters.get(agent)

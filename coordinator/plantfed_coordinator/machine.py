@@ -11,6 +11,7 @@ What each kind of message leads to:
     offer    an update too long for one message: NEED until it is complete, then as update
     want     CHUNKs of the newest model, or standing until there is a newer one
     need     CHUNKs of a kept model, the definition or the member's own dual
+    part     CHUNKs of a kept model on a lane, for all who listen to it
     bye      Left -> STATE(left)
     model    retained: our own, or one that shows a newer past -> EpochStarted
 """
@@ -55,6 +56,7 @@ from plantfed_shared.messages import (
     Manifest,
     Need,
     Offer,
+    Part,
     Status,
     Update,
     Verdict,
@@ -125,7 +127,7 @@ class FederationMachine:
 
     def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
-        timers = (self._releases, self._uploads, self._serving)
+        timers = self._releases, self._uploads, self._serving
         return min(part.next_timer() for part in timers)
 
     # ------------------------------------------------------------------ messages
@@ -163,6 +165,8 @@ class FederationMachine:
                 self._serving.take_want(agent, message, envelope.digest, now)
             case Need():
                 self._serving.take_need(agent, message, envelope.digest, now)
+            case Part():
+                self._serving.take_part(agent, message, envelope.digest, now)
             case Bye():
                 self._take_bye(agent, message, envelope.digest)
         if agent not in self._desk.state.members:

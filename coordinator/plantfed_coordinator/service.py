@@ -144,10 +144,10 @@ class CoordinatorService:
         newest = {a.topic: a for a in batch.actions if isinstance(a, Publish) and a.retain}
         for action in batch.actions:
             match action:
-                case Publish(topic, payload, retain):
+                case Publish(topic, payload, retain, heard_by):
                     # of several retained messages on a topic only the last will ever matter
                     if not retain or newest[topic] is action:
-                        self._live.sent(topic, payload)
+                        self._live.sent(topic, payload, heard_by)
                         self._bus.publish(topic, payload, retain=retain)
                 case Note(text, agent, warning):
                     level = logging.WARNING if warning else logging.INFO

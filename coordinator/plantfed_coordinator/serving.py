@@ -1,23 +1,25 @@
 """What agents fetch: the newest model as a step from the one they have, definition and dual.
 
 A WANT is answered at once, or stands until there is a newer model than its sender has and others
-have sent as much as it wants to wait for.  A model
-that is served is kept for that member (``Served``) until it asks for another one or sends an update
-that started from it, and so is the one it has: a slow agent is late, never excluded.
+have sent as much as it wants to wait for.  A model that is served is kept for that member
+(``Served``) until it asks for another one or sends an update that started from it, and so is the
+one it has: a slow agent is late, never excluded.  A long model that others may want at once is
+served together with them (:mod:`groups`).
 """
 
 from plantfed_coordinator.contents import can_step
 from plantfed_coordinator.desk import Desk
+from plantfed_coordinator.groups import Groups
 from plantfed_coordinator.records import Served
 from plantfed_coordinator.standing import Standing, StandingWants
 from plantfed_coordinator.state import Member
-from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Range, Verdict, Want
+from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Part, Range, Verdict, Want
 from plantfed_shared.patience import Answered
 from plantfed_shared.transfer import Blob, chunks
 
 
 class Serving:
-    """The coordinator's side of WANT and NEED.
+    """The coordinator's side of WANT, NEED and PART.
 
     Args:
         desk: of the federation.
@@ -25,6 +27,7 @@ class Serving:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._groups = Groups(desk)
         self._standing = StandingWants()
         self._answered = Answered()
         self._settled_at: ModelName | None = None
@@ -56,12 +59,31 @@ class Serving:
         else:
             self._send(agent, other, need.ranges)
 
-    def next_timer(self) -> float:
-        """When somebody has waited long enough for others."""
-        return self._standing.next_at
+    def take_part(self, agent: str, part: Part, digest: int, now: float) -> None:
+        """Serve a part of a model together with others; as with a NEED, a STATE where it's gone.
+
+        Raises:
+            PeerError: the model has no such part.
+        """
+        if self._member(agent, digest) is None or self._answered.is_copy(agent, digest, now):
+            return
+        found = self._desk.contents.step_with(self._desk.state, part.digest, part.step)
+        if found is None:
+            self._desk.reply(agent, None, offer=True)
+            return
+        self._keep_for(agent, found[0])
+        self._groups.take_part(agent, part, found[1], now)
 
     def settle(self, now: float) -> None:
         """Serve all who wait and can be served."""
+        self._serve_standing(now)
+        self._groups.settle(now)
+
+    def next_timer(self) -> float:
+        """When something is due by time alone; infinite for never."""
+        return min(self._groups.next_timer(), self._standing.next_at)
+
+    def _serve_standing(self, now: float) -> None:
         state = self._desk.state
         newest = self._desk.contents.name(state, state.k)
         turned_up = self._standing.somebody_has_turned_up(state.updates, now)
@@ -70,17 +92,19 @@ class Serving:
         self._settled_at = newest
         for agent in self._standing.agents:
             if self._standing.get(agent).has_its_turn(state.updates, now):
-                self._serve(agent)
+                self._serve(agent, now)
         self._standing.look_ahead(state.updates, now)
 
     def forget(self, agent: str | None = None) -> None:
         """It has left, or, without a name, a new epoch has begun."""
         self._answered.forget(agent)
+        self._groups.forget(agent)
         self._standing.discard(agent)
 
     def begins_anew(self, agent: str) -> None:
         """What was sent to it before its HELLO may be lost."""
         self._answered.forget(agent)
+        self._groups.forget(agent)
 
     def _member(self, agent: str, digest: int) -> Member | None:
         member = self._desk.state.members.get(agent)
@@ -88,7 +112,7 @@ class Serving:
             self._desk.reply(agent, Verdict(digest, Code.UNKNOWN_MEMBER, "say hello"))
         return member
 
-    def _serve(self, agent: str) -> None:
+    def _serve(self, agent: str, now: float) -> None:
         state, want = self._desk.state, self._standing.get(agent).want
         if want.have is not None and want.have == self._desk.contents.name(state, state.k):
             return
@@ -96,7 +120,8 @@ class Serving:
         step = ModelStep(state.k, self._base_of(want.have))
         blob = self._desk.contents.step(state, step)
         self._keep_for(agent, step)
-        self._send(agent, blob, [Range(0, want.window)])
+        if not self._groups.gather(agent, blob, want.window, now):
+            self._send(agent, blob, [Range(0, want.window)])
 
     def _base_of(self, have: ModelName | None) -> int | None:
         """The model an agent has, where it is kept and really the same."""

@@ -3,19 +3,23 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
 
+from plantfed_agent.events import HalfFetched
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.store import Database, reading
+from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
+from plantfed_shared.store import Database, Row, reading
 
 FILE_NAME = "agent.db"
 OWNER = "owner"
+HALF_KEPT_S = 2 * 86400.0
+"""A half-fetched content of which nothing came for so long is not gone on with."""
 _MIGRATIONS = (
     """
     CREATE TABLE field (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -23,6 +27,14 @@ _MIGRATIONS = (
     """,
     """
     CREATE TABLE connection (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE half (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch TEXT, digest BLOB NOT NULL, size INTEGER NOT NULL, k INTEGER, base_k INTEGER,
+        written_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE piece (start INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
     """,
 )
 
@@ -73,11 +85,16 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 class AgentStore:
     """The store of one running agent.
 
+    Args:
+        state_dir: folder of the file.
+        wall_clock: Unix time in seconds.
+
     Raises:
         StorageError: see :class:`plantfed_shared.store.Database`.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, wall_clock: Callable[[], float] = time) -> None:
+        self._wall_clock = wall_clock
         self._database = Database(state_dir / FILE_NAME, _MIGRATIONS, "plantfed-agent")
 
     def claim(self, federation: str, agent: str) -> None:
@@ -120,6 +137,54 @@ class AgentStore:
             database.execute_many("INSERT OR REPLACE INTO field VALUES (?, ?)", rows)
             database.execute_many("INSERT OR REPLACE INTO counter VALUES (?, ?)", counters.items())
 
+    def keep_pieces(self, half: HalfFetched) -> None:
+        """Write pieces of a content, in place of those of another.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        content, step = half.content, half.step
+        epoch = None if half.epoch is None else _epoch_to_text(half.epoch)
+        k, base_k = (None, None) if step is None else step
+        row = (1, epoch, content.digest, content.size, k, base_k, self._wall_clock())
+        with self._database.transaction() as database:
+            if database.execute("SELECT 1 FROM half WHERE digest != ?", (content.digest,)):
+                database.execute("DELETE FROM piece")
+            database.execute("INSERT OR REPLACE INTO half VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute_many("INSERT OR REPLACE INTO piece VALUES (?, ?)", half.pieces)
+
+    def drop_pieces(self) -> None:
+        """No content is half here any more.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM piece")
+            database.execute("DELETE FROM half")
+
+    def load_half(self) -> HalfFetched | None:
+        """What is half here of a content; what is older than two days is dropped.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        rows = self._database.execute("SELECT epoch, digest, size, k, base_k, written_at FROM half")
+        if not rows:
+            return None
+        epoch, digest, size, k, base_k, written_at = rows[0]
+        pieces = tuple(self._database.execute("SELECT start, bytes FROM piece ORDER BY start"))
+        # a clock that was put back says nothing about age
+        if self._wall_clock() - written_at >= HALF_KEPT_S or not _fit(pieces, size):
+            self.drop_pieces()
+            return None
+        return HalfFetched(
+            None if epoch is None else _text_to_epoch(epoch),
+            Content(digest, size),
+            None if k is None else ModelStep(k, base_k),
+            pieces,
+        )
+
     def persist_connection(self, state: ConnectionState) -> None:
         """Write how it stands with the broker, for those who look at a running agent.
 
@@ -159,6 +224,10 @@ def _load(database: Database) -> AgentState:
     rows = database.execute("SELECT name, value FROM field")
     kept: dict[str, Any] = {n: _restored(n, v) for n, v in rows if n in FIELD_NAMES}
     return AgentState(**kept)
+
+
+def _fit(pieces: tuple[Row, ...], size: int) -> bool:
+    return all(piece and 0 <= start <= size - len(piece) for start, piece in pieces)
 
 
 def _load_counters(database: Database) -> dict[str, int]:

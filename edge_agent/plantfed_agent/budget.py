@@ -17,6 +17,7 @@ from plantfed_agent.events import LinkRead
 from plantfed_agent.token_bucket import TokenBucket
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES, publish_bytes
 from plantfed_shared.local_time import DAY_S, LocalTime
+from plantfed_shared.messages import MAX_PARTS
 from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.transfer import WINDOW_BYTES
 from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
@@ -102,6 +103,7 @@ class LinkBudget:
         self._chunk_overhead = CHUNK_ENVELOPE_BYTES + max(
             publish_bytes(topics.up(agent, Kind.UPDATE), 0, mqtt5=True) + 2,
             publish_bytes(topics.down(agent, Kind.CHUNK), 0, mqtt5=True) + 2,
+            publish_bytes(topics.lane(2**32 - 1, MAX_PARTS - 1), 0, mqtt5=True) + 2,
         )
         rate = limits.bytes_per_s
         self._incoming = None if rate is None else TokenBucket(rate)

@@ -189,6 +189,7 @@ def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
         software_version(),
         report_score=training.report_score,
         limits=limits,
+        half=store.load_half(),
     )
     ledger = DayLedger.from_counters(store.load_counters())
     return AgentService(

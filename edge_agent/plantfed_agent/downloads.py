@@ -4,18 +4,23 @@ A definition and a dual have names, in an offer or a WELCOME.  A model is asked 
 the update that leads to it, and comes as the difference from the one that is here.  Then the
 request *stands*: the coordinator sends the next model by itself, and is only reminded where a newer
 one is known to exist.
+
+A long model that others want too comes in parts on lanes (GROUP): to a lane we listen from before
+the part is asked for until it is here, and to no others.
 """
 
 from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
+from plantfed_agent.events import HalfFetched, Listen, StopListening
 from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
+from plantfed_agent.shelf import Shelf
 from plantfed_shared.codec import decode_integers, decode_model
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Chunk, Content, Epoch, ModelName
+from plantfed_shared.messages import Chunk, Content, Epoch, Group, ModelName, Part
 from plantfed_shared.patience import LONGEST_PATIENCE_S, Patience
 
 
@@ -38,22 +43,25 @@ class _Want(NamedTuple):
 
 
 class Downloads:
-    """The agent's side of WANT, NEED and CHUNK.
+    """The agent's side of WANT, NEED, GROUP, PART and CHUNK.
 
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+        half: fetched before the start.
 
     Attributes:
         last_step_bytes: of the last model that came as a difference.
     """
 
-    def __init__(self, desk: Desk, membership: Membership) -> None:
+    def __init__(self, desk: Desk, membership: Membership, half: HalfFetched | None = None) -> None:
         self.last_step_bytes: int | None = None
         self._desk = desk
         self._membership = membership
         self._named: Fetch | None = None
         self._model: ModelFetch | None = None
+        self._heard: set[str] = set()
+        self._shelf = Shelf(desk, half)
 
     @property
     def busy(self) -> bool:
@@ -63,7 +71,9 @@ class Downloads:
     @property
     def model_has_begun(self) -> bool:
         """Whether a part of a model is here: it is finished, when the link allows."""
-        return self._model is not None and self._model.has_begun
+        if self._model is None:
+            return self._shelf.has_model
+        return self._model.has_begun
 
     @property
     def _is_heard(self) -> bool:
@@ -89,6 +99,7 @@ class Downloads:
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
+        self._heard.clear()
         if self._named is not None:
             self._named.wait(now)
         if self._model is not None and self._model.has_begun:
@@ -112,6 +123,9 @@ class Downloads:
             self._named = None
         elif self._named is None or (self._named.purpose, self._named.content) != want:
             self._named = Fetch(*want, Patience(now))
+            half = self._shelf.take(self._named.content)
+            if half is not None:
+                self._named.resume(half)
             self._ask(self._named, now)
         if self._model is not None and self._model.epoch != self._desk.state.epoch:
             self._model = None
@@ -121,10 +135,14 @@ class Downloads:
 
     def _ask(self, fetch: Fetch | ModelFetch, now: float) -> None:
         """Ask for what is missing, as much of it as the link allows now."""
+        if fetch.assembly is not None:
+            self._shelf.keep(fetch.assembly, fetch.step)
         pull = self._desk.link.pull(fetch.missing_bytes, now)
         if pull.window_bytes:
             # less may be on its way than before, the less of the day's budget is left
             if pull.window_bytes > fetch.bytes_on_their_way:
+                if isinstance(fetch, ModelFetch) and fetch.takes_lanes(pull, now):
+                    return  # PARTs follow when the broker has answered
                 self._desk.send(fetch.request(pull, now))
             return
         fetch.wait(pull.not_before)
@@ -161,6 +179,9 @@ class Downloads:
     def _want_model(self, now: float) -> None:
         if self._model is None:
             self._model = self._model_fetch(now)
+            half = self._shelf.take_model()
+            if half is not None:
+                self._model.resume(half)
             self._ask(self._model, now)
         elif self._model.patience.due == inf:
             self._model.patience.begin(max(now, self._model.stands_until))
@@ -176,6 +197,44 @@ class Downloads:
     ) -> ModelFetch:
         window, ahead = self._desk.window_bytes, self._desk.link.asks_ahead
         return ModelFetch(epoch, have, patience, window, ahead)
+
+    # ------------------------------------------------------------------ together with others
+
+    def take_group(self, group: Group, now: float) -> None:
+        """Others want the model too: from now on it comes in parts.
+
+        Raises:
+            PeerError: it is longer than any model.
+        """
+        if self._model is not None and self._model.join(group, self._desk.lattice()):
+            self._ask(self._model, now)
+
+    def take_lane(self, topic: str, now: float, *, allowed: bool) -> None:
+        """The broker has answered that we want to hear of a lane: ask for what is to come on it."""
+        if topic not in self._heard or self._model is None:
+            return
+        if not allowed:
+            self._model.leave_group()
+            self._ask(self._model, now)
+            return
+        assembly, step = self._model.assembly, self._model.step
+        for part, group in self._model.lanes.items():
+            if self._desk.topics.lane(group, part) == topic and assembly and step:
+                digest = assembly.content.digest
+                self._desk.send(Part(digest=digest, step=step, group=group, part=part))
+
+    def tidy(self) -> None:
+        """Drop what was kept of other contents; listen where something is to come, nowhere else."""
+        fetches = [fetch for fetch in (self._named, self._model) if fetch is not None]
+        self._shelf.tidy([f.assembly for f in fetches if f.assembly is not None])
+        lanes = {} if self._model is None else self._model.lanes
+        wanted = {self._desk.topics.lane(group, part): None for part, group in lanes.items()}
+        for topic in sorted(self._heard - wanted.keys()):
+            self._desk.ask(StopListening(topic))
+        for topic in wanted:
+            if topic not in self._heard:
+                self._desk.ask(Listen(topic))
+        self._heard = set(wanted)
 
     # ------------------------------------------------------------------ what comes
 

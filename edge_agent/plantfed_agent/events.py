@@ -7,6 +7,7 @@ from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.day_ledger import Spent
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.local_time import LocalTime
+from plantfed_shared.messages import Content, Epoch, ModelStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,19 @@ class MessageArrived:
     topic: str
     payload: bytes
     retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaneAnswered:
+    """The broker has answered :class:`Listen`.
+
+    Attributes:
+        topic: of the lane.
+        allowed: whether anything can come on it.
+    """
+
+    topic: str
+    allowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +108,7 @@ Event = (
     BusConnected
     | BusDisconnected
     | MessageArrived
+    | LaneAnswered
     | TimerDue
     | RoundDone
     | RoundFailed
@@ -117,12 +132,55 @@ class Persist:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfFetched:
+    """Some of a long content.
+
+    Attributes:
+        epoch: it is of use in no other.
+        content: what is fetched.
+        step: what it is, where it is a model.
+        pieces: offsets and bytes.
+    """
+
+    epoch: Epoch | None
+    content: Content
+    step: ModelStep | None
+    pieces: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPieces:
+    """Write these pieces too, before anything that follows; those of another content go."""
+
+    half: HalfFetched
+
+
+@dataclass(frozen=True, slots=True)
+class DropPieces:
+    """No pieces are of use any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Send this message."""
 
     topic: str
     payload: bytes
     retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Hear what comes on this lane from now on."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening:
+    """Hear no more of it."""
+
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,4 +206,4 @@ class Stop:
     error: PlantfedError | None
 
 
-Action = Persist | Publish | Train | Note | Stop
+Action = Persist | KeepPieces | DropPieces | Publish | Listen | StopListening | Train | Note | Stop

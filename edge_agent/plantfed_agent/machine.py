@@ -7,11 +7,14 @@ with the coordinator, :class:`Rounds` what it works on; both write to one :class
 
 from plantfed_agent.budget import LinkBudget, LinkLimits
 from plantfed_agent.desk import Desk
+from plantfed_agent.downloads import Downloads
 from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
     Event,
+    HalfFetched,
+    LaneAnswered,
     LeaveRequested,
     LinkRead,
     MessageArrived,
@@ -26,7 +29,7 @@ from plantfed_agent.rounds import Rounds, Work
 from plantfed_agent.state import AgentState
 from plantfed_shared import wire
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import Chunk, Manifest, Need, Start, State, Welcome
+from plantfed_shared.messages import Chunk, Group, Manifest, Need, Start, State, Welcome
 from plantfed_shared.topics import EVERYBODY, Topics
 
 
@@ -41,6 +44,7 @@ class AgentMachine:
         software: version, told to the coordinator.
         report_score: whether updates carry the score of the machine's own model.
         limits: of its link.
+        half: fetched before the start.
     """
 
     def __init__(
@@ -53,10 +57,12 @@ class AgentMachine:
         *,
         report_score: bool = True,
         limits: LinkLimits | None = None,
+        half: HalfFetched | None = None,
     ) -> None:
         self._desk = Desk(agent, topics, state, pace, limits)
         self._membership = Membership(self._desk, software)
-        self._rounds = Rounds(self._desk, self._membership, report_score=report_score)
+        downloads = Downloads(self._desk, self._membership, half)
+        self._rounds = Rounds(self._desk, self._membership, downloads, report_score=report_score)
 
     @property
     def state(self) -> AgentState:
@@ -95,6 +101,8 @@ class AgentMachine:
                 self._membership.disconnected()
             case MessageArrived():
                 self._take(event, now)
+            case LaneAnswered(topic, allowed):
+                self._rounds.take_lane(topic, now, allowed=allowed)
             case RoundDone(ticket, outcome):
                 self._rounds.take_outcome(ticket, outcome, now)
             case RoundFailed(ticket, error):
@@ -109,6 +117,7 @@ class AgentMachine:
                 self._membership.take_timers(now)
                 self._rounds.take_timers(now)
         self._rounds.advance(now)
+        self._rounds.tidy()
         return self._desk.take_actions()
 
     def next_timer(self) -> float | None:
@@ -146,6 +155,8 @@ class AgentMachine:
                 self._membership.take_welcome(message, now)
             case Start() as message:
                 self._rounds.take_invitation(message, now)
+            case Group() as message:
+                self._rounds.take_group(message, now)
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:

@@ -25,7 +25,7 @@ from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
-from plantfed_shared.messages import Chunk, Code, ModelName, Need, Offer, Start
+from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
 from plantfed_shared.patience import Answered
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import COORDINATOR, Kind
@@ -54,15 +54,18 @@ class Rounds:
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
+        downloads: of the agent.
         report_score: whether updates carry the score of the machine's own model.
     """
 
-    def __init__(self, desk: Desk, membership: Membership, *, report_score: bool) -> None:
+    def __init__(
+        self, desk: Desk, membership: Membership, downloads: Downloads, *, report_score: bool
+    ) -> None:
         self.invitation: Start | None = None
         self._desk = desk
         self._membership = membership
         self._report_score = report_score
-        self._downloads = Downloads(desk, membership)
+        self._downloads = downloads
         self._job: _Job | None = None
         self._begun: bytes | None = None
         self._head_trained_on: ModelName | None = None
@@ -208,6 +211,18 @@ class Rounds:
                 self._downloads.take_over()
             case FetchedModel(name, model):
                 self._take_model(name, model, now)
+
+    def take_group(self, group: Group, now: float) -> None:
+        """See :meth:`Downloads.take_group`."""
+        self._downloads.take_group(group, now)
+
+    def take_lane(self, topic: str, now: float, *, allowed: bool) -> None:
+        """See :meth:`Downloads.take_lane`."""
+        self._downloads.take_lane(topic, now, allowed=allowed)
+
+    def tidy(self) -> None:
+        """See :meth:`Downloads.tidy`."""
+        self._downloads.tidy()
 
     def _take_definition(self, encoded: bytes) -> None:
         try:

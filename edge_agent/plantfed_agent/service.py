@@ -16,8 +16,12 @@ from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
+    DropPieces,
     Event,
+    KeepPieces,
+    LaneAnswered,
     LeaveRequested,
+    Listen,
     MessageArrived,
     Note,
     Persist,
@@ -26,6 +30,7 @@ from plantfed_agent.events import (
     RoundFailed,
     RowsChanged,
     Stop,
+    StopListening,
     TimerDue,
     Train,
 )
@@ -39,6 +44,7 @@ from plantfed_shared.bus.port import (
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     Refused,
 )
@@ -171,15 +177,27 @@ class AgentService:
     def _tell(self, event: Event) -> None:
         actions = self._machine.handle(event, self._clock())
         for action in actions:
-            if isinstance(action, Persist):
-                self._store.persist(action.state, action.changed, self._counters())
+            self._write(action)
         for action in actions:
             self._carry_out(action)
+
+    def _write(self, action: Action) -> None:
+        match action:
+            case Persist(state, changed):
+                self._store.persist(state, changed, self._counters())
+            case KeepPieces(half):
+                self._store.keep_pieces(half)
+            case DropPieces():
+                self._store.drop_pieces()
 
     def _carry_out(self, action: Action) -> None:
         match action:
             case Publish():
                 self._meter.outlet.add(action)
+            case Listen(topic):
+                self._bus.listen(topic)
+            case StopListening(topic):
+                self._bus.stop_listening(topic)
             case Train(ticket, task):
                 self._begin(self._train(ticket, task))
             case Note(text, warning):
@@ -204,6 +222,8 @@ class AgentService:
                     self._put(BusDisconnected())
                 case Received(topic, payload, token, retained):
                     self._put(MessageArrived(topic, payload, retained), token)
+                case Listening(topic, allowed):
+                    self._put(LaneAnswered(topic, allowed))
 
     def _begin_connection(self) -> None:
         """What was said on the way to it has crossed without waiting for its turn."""

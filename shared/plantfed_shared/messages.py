@@ -25,6 +25,7 @@ Software = Annotated[str, Field(max_length=32)]
 MAX_CONTENT_BYTES = 256 * 2**20
 """Largest blob that is transferred in chunks."""
 MAX_RANGES = 32
+MAX_PARTS = 4096
 
 
 class Epoch(NamedTuple):
@@ -229,6 +230,38 @@ class Chunk(Message):
     step: ModelStep | None
 
 
+class Part(Message):
+    """Agent: I listen to the lane of this part of a model; send it there.
+
+    Attributes:
+        digest: of the model's content.
+        step: what the content is.
+        group: number of the group.
+        part: bytes from ``part * PART_BYTES`` on (:mod:`plantfed_shared.transfer`).
+    """
+
+    digest: Digest16
+    step: ModelStep
+    group: U32
+    part: Annotated[int, Field(ge=0, lt=MAX_PARTS)]
+
+
+class Group(Message):
+    """Coordinator: several want this model now; listen to its parts in this group.
+
+    Attributes:
+        content: of the model.
+        step: what the content is.
+        number: of the group.
+        missed: the part that was asked for too late in an earlier group.
+    """
+
+    content: Content
+    step: ModelStep
+    number: U32
+    missed: Annotated[int, Field(ge=0, lt=MAX_PARTS)] | None
+
+
 class Bye(Message):
     """Agent: I leave the federation for good."""
 
@@ -314,5 +347,7 @@ MESSAGE_OF_KIND: dict[Kind, type[Message]] = {
     Kind.STATE: State,
     Kind.START: Start,
     Kind.MODEL: Manifest,
+    Kind.GROUP: Group,
+    Kind.PART: Part,
 }
 KIND_OF_MESSAGE: dict[type[Message], Kind] = {m: k for k, m in MESSAGE_OF_KIND.items()}

@@ -4,10 +4,13 @@
     {root}/v1/{federation}/{agent}/down/{kind}    coordinator -> agent
     {root}/v1/{federation}/{agent}/status         agent -> coordinator, retained, last will
     {root}/v1/{federation}/all/model              coordinator -> all agents, retained
+    {root}/v1/{federation}/all/chunk/{lane}       coordinator -> those who listen to that lane
 
 At most seven slashes (AWS IoT Core), so a root has at most two levels.  An agent id is a topic
 level and the agent's user name on the broker at once; the coordinator's user name starts with an
 underscore, which no agent id can.
+
+A *lane* carries one part of one content, once: what may come to who listens to it is known before.
 """
 
 import re
@@ -40,16 +43,19 @@ class Kind(StrEnum):
     STATE = "state"
     START = "start"
     MODEL = "model"
+    GROUP = "group"
+    PART = "part"
 
 
-UP = (Kind.HELLO, Kind.UPDATE, Kind.OFFER, Kind.WANT, Kind.NEED, Kind.CHUNK, Kind.BYE)
-DOWN = (Kind.WELCOME, Kind.STATE, Kind.START, Kind.NEED, Kind.CHUNK)
+UP = (Kind.HELLO, Kind.UPDATE, Kind.OFFER, Kind.WANT, Kind.NEED, Kind.CHUNK, Kind.PART, Kind.BYE)
+DOWN = (Kind.WELCOME, Kind.STATE, Kind.START, Kind.NEED, Kind.CHUNK, Kind.GROUP)
 _DIRECTED = {
     (direction, kind.value): kind
     for direction, kinds in (("up", UP), ("down", DOWN))
     for kind in kinds
 }
 _ID = re.compile(ID_PATTERN)
+_LANE = re.compile(r"[0-9]{1,10}-[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,8 @@ class Address:
     """A parsed topic.
 
     Attributes:
-        agent: the agent it is from or to; ``all`` for the manifest.
-        direction: ``up``, ``down`` or ``""`` (status, manifest).
+        agent: the agent it is from or to; ``all`` for the manifest and for lanes.
+        direction: ``up``, ``down`` or ``""`` (status, manifest, lanes).
         kind: what the payload is.
     """
 
@@ -116,6 +122,14 @@ class Topics:
         """The retained announcement of the newest model."""
         return f"{self.prefix}{EVERYBODY}/{Kind.MODEL}"
 
+    def lane(self, group: int, part: int) -> str:
+        """One part of what several agents fetch together."""
+        return f"{self._lanes}{group}-{part}"
+
+    @property
+    def _lanes(self) -> str:
+        return f"{self.prefix}{EVERYBODY}/{Kind.CHUNK}/"
+
     def up(self, agent: str, kind: Kind) -> str:
         """Topic of a message from an agent."""
         return f"{self.prefix}{agent}/up/{kind}"
@@ -129,7 +143,7 @@ class Topics:
         return f"{self.prefix}{agent}/{Kind.STATUS}"
 
     def agent_subscriptions(self, agent: str) -> tuple[str, ...]:
-        """Filters of one agent."""
+        """Filters of one agent; to lanes it listens only while something is to come on them."""
         return (f"{self.prefix}{agent}/down/+", self.manifest)
 
     def coordinator_subscriptions(self) -> tuple[str, ...]:
@@ -144,6 +158,7 @@ class Topics:
             # one line with a wildcard: NATS grants a filter only if one line covers all of it
             Permission(agent, "read", f"{self.prefix}{agent}/down/+"),
             Permission(agent, "read", self.manifest),
+            Permission(agent, "read", f"{self._lanes}+"),
         )
 
     def coordinator_permissions(self) -> tuple[Permission, ...]:
@@ -153,6 +168,7 @@ class Topics:
             Permission(COORDINATOR, "read", f"{self.prefix}+/{Kind.STATUS}"),
             Permission(COORDINATOR, "write", f"{self.prefix}+/down/+"),
             Permission(COORDINATOR, "readwrite", self.manifest),
+            Permission(COORDINATOR, "write", f"{self._lanes}+"),
         )
 
     def parse(self, topic: str) -> Address:
@@ -177,6 +193,8 @@ def _address(levels: list[str]) -> Address | None:
     match levels:
         case ["all", Kind.MODEL.value]:
             return Address(EVERYBODY, "", Kind.MODEL)
+        case ["all", Kind.CHUNK.value, lane] if _LANE.fullmatch(lane):
+            return Address(EVERYBODY, "", Kind.CHUNK)
         case [agent, Kind.STATUS.value] if _is_agent(agent):
             return Address(agent, "", Kind.STATUS)
         case [agent, direction, kind] if _is_agent(agent) and (direction, kind) in _DIRECTED:

@@ -17,6 +17,15 @@ from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
 WINDOW_BYTES = 128 * 1024
 """Most bytes asked for at once: what lies in the broker's queue for one thin link."""
 
+PARTS_AT_ONCE = 2
+PART_BYTES = WINDOW_BYTES // PARTS_AT_ONCE
+"""Of a content that several fetch together: one is on its way while the next is asked for."""
+
+
+def part_range(part: int, size: int) -> Range:
+    """The bytes of one part of a content; empty beyond its end."""
+    return Range(min(part * PART_BYTES, size), min((part + 1) * PART_BYTES, size))
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:
@@ -88,6 +97,15 @@ class Assembly:
         self.on_their_way = []
 
     @property
+    def here(self) -> list[Range]:
+        """What has been received."""
+        return difference([Range(0, self.content.size)], self._missing)
+
+    def piece(self, part: Range) -> bytes:
+        """Some bytes that have been received."""
+        return bytes(memoryview(self._buffer)[part.start : part.stop])
+
+    @property
     def missing_bytes(self) -> int:
         """Bytes not yet received."""
         return _length(self._missing)
@@ -105,22 +123,61 @@ class Assembly:
         """What is on its way will not come."""
         self.on_their_way = []
 
-    def next_need(self, step: ModelStep | None = None, range_bytes: int = 0) -> Need:
+    def next_need(
+        self, step: ModelStep | None = None, range_bytes: int = 0, *, one_part: bool = False
+    ) -> Need:
         """Ask for the first bytes that are missing and not on their way.
 
         Args:
             step: what the content is, where it is a model.
             range_bytes: what a further range costs, to be taken off the window.
+            one_part: ask for no more than of the first part of which something is missing.
         """
         budget = self.window_bytes - self.bytes_on_their_way
         more: list[Range] = []
-        for start, stop in self._not_asked_for()[:MAX_RANGES]:
+        rest = self._not_asked_for()
+        if one_part and rest:
+            part = part_range(rest[0].start // PART_BYTES, self.content.size)
+            rest = [Range(a, min(b, part.stop)) for a, b in rest if a < part.stop]
+        for start, stop in rest[:MAX_RANGES]:
             if budget <= 0:
                 break
             more.append(Range(start, min(stop, start + budget)))
             budget -= stop - start + range_bytes
         self.on_their_way += more
         return Need(digest=self.content.digest, ranges=tuple(more), step=step)
+
+    def next_parts(self) -> list[int] | None:
+        """Ask for the next whole parts, as many as the window has room for.
+
+        Returns:
+            Their numbers, or None where the next bytes to ask for are not a whole part or a part
+            is more than the window: then :meth:`next_need` asks for them.
+        """
+        parts: list[int] = []
+        budget = self.window_bytes - self.bytes_on_their_way
+        for start, stop in self._not_asked_for():
+            for part in range(start // PART_BYTES, -(-stop // PART_BYTES)):
+                whole = part_range(part, self.content.size)
+                n_bytes = whole.stop - whole.start
+                if whole.start < start or whole.stop > stop or n_bytes > self.window_bytes:
+                    return parts or None
+                budget -= n_bytes
+                if budget < 0:
+                    return parts
+                parts.append(part)
+                self.on_their_way.append(whole)
+        return parts
+
+    def part_is_here(self, part: int) -> bool:
+        """Whether nothing of a part is missing."""
+        whole = part_range(part, self.content.size)
+        return all(r.stop <= whole.start or r.start >= whole.stop for r in self._missing)
+
+    def part_is_lost(self, part: int) -> None:
+        """What is on its way of a part will not come."""
+        whole = part_range(part, self.content.size)
+        self.on_their_way = _without(self.on_their_way, whole)
 
     def accept(self, offset: int, piece: bytes | memoryview) -> bool:
         """Take in one chunk; returns whether it is time to ask for more.
@@ -152,10 +209,14 @@ class Assembly:
         return whole
 
     def _not_asked_for(self) -> list[Range]:
-        rest = self._missing
-        for asked in self.on_their_way:
-            rest = _without(rest, asked)
-        return rest
+        return difference(self._missing, self.on_their_way)
+
+
+def difference(ranges: list[Range], taken: list[Range]) -> list[Range]:
+    """What some ranges cover and others don't."""
+    for other in taken:
+        ranges = _without(ranges, other)
+    return ranges
 
 
 def _length(ranges: list[Range]) -> int:

@@ -51,6 +51,8 @@ KIND_CODES: dict[Kind, int] = {
     Kind.START: 10,
     Kind.MODEL: 11,
     Kind.WANT: 12,
+    Kind.GROUP: 13,
+    Kind.PART: 14,
 }
 KINDS_WITH_TAIL = frozenset({Kind.UPDATE, Kind.CHUNK})
 _KIND_OF_CODE = {code: kind for kind, code in KIND_CODES.items()}

@@ -44,6 +44,9 @@ async def test_everything_the_topic_table_allows_arrives(
             for topic in [*(TOPICS.down(PRESS, each) for each in DOWN), TOPICS.manifest]:
                 await centre.send(topic, topic.encode())
                 assert (await press.received()).payload == topic.encode()
+            assert await press.listen(TOPICS.lane(7, 0))
+            await centre.send(TOPICS.lane(7, 0), b"a part")
+            assert (await press.received()).payload == b"a part"
 
 
 @on_each_broker
@@ -82,6 +85,8 @@ async def test_nothing_else_arrives(kind: BrokerKind, variant: Variant, tmp_path
             # Some brokers end the connection over it, others say nothing.
             press.bus.publish(TOPICS.up(LATE, Kind.UPDATE), b"forged")
             press.bus.publish(TOPICS.manifest, b"forged")
+            assert await late.listen(TOPICS.lane(7, 0))
+            press.bus.publish(TOPICS.lane(7, 0), b"forged")
             await centre.send(TOPICS.down(PRESS, Kind.STATE), b"secret")
             await late.send(TOPICS.up(LATE, Kind.HELLO), b"honest")
             while (message := await centre.received()).topic == TOPICS.status(PRESS):

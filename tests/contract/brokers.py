@@ -280,9 +280,7 @@ def _nats_user(user: str) -> str:
         return ", ".join(f'"{t.replace("/", ".").replace("+", "*")}"' for t in topics)
 
     write = [p.topic for p in permissions() if p.user == user and "write" in p.access]
-    # NATS grants a filter only if one line covers all of it: down/+ needs down/+, not its kinds.
-    centre = user == COORDINATOR
-    read = TOPICS.coordinator_subscriptions() if centre else TOPICS.agent_subscriptions(user)
+    read = [p.topic for p in permissions() if p.user == user and "read" in p.access]
     return (
         f'{{ user: "{user}", password: "{password(user)}", permissions: {{'
         f" publish: {{ allow: [{subjects(write)}] }},"

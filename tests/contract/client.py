@@ -13,6 +13,7 @@ from plantfed_shared.bus.port import (
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     Refused,
     SessionSettings,
@@ -62,6 +63,14 @@ class Client:
         if acknowledge:
             self.bus.acknowledge(event.token)
         return event
+
+    async def listen(self, topic: str) -> bool:
+        """Listen to a topic; whether the broker allows it."""
+        self.bus.listen(topic)
+        event = await self.event(Listening)
+        assert isinstance(event, Listening)
+        assert event.topic == topic
+        return event.allowed
 
     async def payloads(self, number: int) -> list[bytes]:
         return [(await self.received()).payload for _ in range(number)]

@@ -174,6 +174,52 @@ async def test_everybody_hears_what_is_theirs(open_world: OpenWorld) -> None:
 
 
 @on_loop
+async def test_a_lane_is_heard_from_listening_on_until_it_is_left(open_world: OpenWorld) -> None:
+    lane, other = TOPICS.lane(7, 0), TOPICS.lane(7, 1)
+    async with (
+        open_world as world,
+        connected(world, CENTRE) as centre,
+        connected(world, PRESS) as press,
+        connected(world, OTHER_PRESS) as other_press,
+    ):
+        await centre.send(lane, b"before")
+        assert await press.listen(lane)
+        assert await press.listen(other)
+        await centre.send(lane, b"1", b"2")
+        await centre.send(other, b"3")
+        assert sorted(await press.payloads(3)) == [b"1", b"2", b"3"]
+        press.bus.stop_listening(lane)
+        assert await press.listen(TOPICS.lane(7, 2))  # brokers answer in order
+        await centre.send(lane, b"after")
+        await centre.send(other, b"4")
+        assert await press.payloads(1) == [b"4"]
+        await centre.send(TOPICS.manifest, b"to all")
+        assert await other_press.payloads(1) == [b"to all"]
+
+
+@on_loop
+async def test_nobody_listens_any_more_on_the_next_connection(open_world: OpenWorld) -> None:
+    lane = TOPICS.lane(7, 0)
+    async with (
+        open_world as world,
+        connected(world, CENTRE) as centre,
+        connected(world, PRESS) as press,
+    ):
+        assert await press.listen(lane)
+        await world.cut("press-01")
+        await press.disconnected()
+        press.bus.listen(lane)  # nothing follows
+        await world.mend("press-01")
+        await press.connected()
+        await centre.send(lane, b"lost")
+        await centre.send(STATE, b"heard")
+        assert await press.payloads(1) == [b"heard"]
+        assert await press.listen(lane)
+        await centre.send(lane, b"again")
+        assert await press.payloads(1) == [b"again"]
+
+
+@on_loop
 async def test_five_megabytes_in_chunks(open_world: OpenWorld) -> None:
     chunks = [bytes([number]) * MAX_MESSAGE_BYTES for number in range(107)]
     chunk = TOPICS.down("press-01", Kind.CHUNK)

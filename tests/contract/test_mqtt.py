@@ -26,7 +26,7 @@ from plantfed_shared.bus.port import (
 )
 from plantfed_shared.bus.reconnect import RIVAL_SHORTEST_S
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.topics import COORDINATOR, Kind
+from plantfed_shared.topics import COORDINATOR, Kind, Topics
 
 PRESS = SessionSettings("press-01", TOPICS.agent_subscriptions("press-01"))
 OTHER_PRESS = SessionSettings("press-02", TOPICS.agent_subscriptions("press-02"))
@@ -118,6 +118,8 @@ async def test_an_agent_cannot_speak_for_another(
         press.bus.publish(TOPICS.status("press-02"), b"forged", retain=True)
         press.bus.publish(TOPICS.manifest, b"forged", retain=True)
         press.bus.publish(TOPICS.down("press-01", Kind.STATE), b"forged")
+        assert await press.listen(TOPICS.lane(7, 0))
+        press.bus.publish(TOPICS.lane(7, 0), b"forged")
         await press.bus.publish(TOPICS.up("press-01", Kind.UPDATE), b"mine")
         assert await centre.payloads(1) == [b"mine"]
         await centre.send(TOPICS.down("press-01", Kind.STATE), b"real")
@@ -147,6 +149,38 @@ async def test_an_agent_cannot_listen_to_another(
         await centre.send(TOPICS.down("press-02", Kind.STATE), b"not for you")
         await centre.send(TOPICS.down("press-01", Kind.STATE), b"for you")
         assert await press.payloads(1) == [b"for you"]
+
+
+@brokers("mosquitto-tls", "nats")
+@on_loop
+async def test_an_agent_cannot_listen_to_a_lane_of_another_federation(
+    kind: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Mosquitto says yes and delivers nothing; NATS says no, and the connection goes on."""
+    theirs = Topics("hall-8").lane(7, 0)
+    async with (
+        world_of(kind, tmp_path, asked_for(kind, certificates)) as world,
+        connected(world, CENTRE) as centre,
+        connected(world, PRESS) as press,
+    ):
+        assert await press.listen(theirs) == (kind != "nats")
+        await centre.send(TOPICS.down("press-01", Kind.STATE), b"for you")
+        assert await press.payloads(1) == [b"for you"]
+
+
+@on_loop
+@needs_mosquitto
+async def test_listening_costs_what_is_counted(tmp_path: Path) -> None:
+    """Both directions, within what the CONNACK was estimated to have."""
+    async with world_of("mosquitto", tmp_path) as world, connected(world, PRESS) as press:
+        before = replace(press.bus.traffic)
+        for part in range(10):
+            assert await press.listen(TOPICS.lane(4294967295, part))
+            press.bus.stop_listening(TOPICS.lane(4294967295, part))
+        after = press.bus.traffic
+    lane_bytes = len(TOPICS.lane(4294967295, 0))
+    assert after.session_bytes_out - before.session_bytes_out == 10 * (2 * lane_bytes + 15)
+    assert after.session_bytes_in - before.session_bytes_in == 10 * (6 + 6)
 
 
 @needs_mosquitto

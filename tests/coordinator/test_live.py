@@ -83,3 +83,12 @@ def test_two_days_are_kept() -> None:
     kept = days.changes()["a"]["days"]
     assert sorted(value for name, value in kept.items() if name in ("day_0", "day_1")) == [103, 104]
     assert "day_2" not in kept
+
+
+def test_what_several_hear_counts_for_each_of_them_that_is_a_member() -> None:
+    days = Days()
+    lane = TOPICS.lane(7, 0)
+    days.counters.sent(lane, b"a part", heard_by=("a", "stranger"))
+    changes = days.counters.take_changes({"a": Presence(0.0), "stranger": Presence(0.0)}, 0.0)
+    assert changes["a"]["bytes_down"] == publish_bytes(lane, 6, mqtt5=True)
+    assert changes["stranger"]["bytes_down"] == 0

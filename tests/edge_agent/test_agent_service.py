@@ -11,8 +11,13 @@ from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
     BusConnected,
+    DropPieces,
     Event,
+    HalfFetched,
+    KeepPieces,
+    LaneAnswered,
     LinkRead,
+    Listen,
     MessageArrived,
     Persist,
     Publish,
@@ -20,6 +25,7 @@ from plantfed_agent.events import (
     RoundFailed,
     RowsChanged,
     Stop,
+    StopListening,
     TimerDue,
     Train,
 )
@@ -27,10 +33,18 @@ from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.service import AgentService
 from plantfed_agent.state import AgentState
 from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
-from plantfed_shared.bus.port import BusEvent, Connected, Disconnected, Received, Traffic
+from plantfed_shared.bus.port import (
+    BusEvent,
+    Connected,
+    Disconnected,
+    Listening,
+    Received,
+    Traffic,
+)
 from plantfed_shared.day_ledger import DayLedger, Spent
 from plantfed_shared.errors import DataError, StorageError, TrainingError
 from plantfed_shared.local_time import LocalTime
+from plantfed_shared.messages import Content
 from plantfed_shared.topics import Kind, Topics
 
 STATE = AgentState(rounds=1)
@@ -71,6 +85,12 @@ class Store:
             self.log.append("persist")
         self.counters = counters
 
+    def keep_pieces(self, half: HalfFetched) -> None:
+        self.log.append(f"keep {sum(len(piece) for _, piece in half.pieces)} bytes")
+
+    def drop_pieces(self) -> None:
+        self.log.append("drop")
+
     def persist_connection(self, state: ConnectionState) -> None:
         self.connections.append(state)
 
@@ -105,6 +125,12 @@ class Bus:
     ) -> "asyncio.Future[None]":
         self.log.append(f"publish {topic}")
         return asyncio.get_running_loop().create_future()
+
+    def listen(self, topic: str) -> None:
+        self.log.append(f"listen {topic}")
+
+    def stop_listening(self, topic: str) -> None:
+        self.log.append(f"leave {topic}")
 
     def acknowledge(self, token: int) -> None:
         self.log.append(f"acknowledge {token}")
@@ -184,6 +210,23 @@ def test_persist_publish_acknowledge() -> None:
         "acknowledge 2",
     ]
     assert any(isinstance(e, BusConnected) for e in shell.machine.events)
+
+
+def test_pieces_are_on_disk_before_anything_is_said_and_lanes_are_the_bus_s() -> None:
+    half = HalfFetched(None, Content(bytes(16), 9), None, ((0, b"piece"),))
+
+    def answer(event: Event) -> list[Action]:
+        match event:
+            case BusConnected():
+                return [Publish("more", b""), Listen("lane"), KeepPieces(half), DropPieces()]
+            case LaneAnswered("lane", True):
+                return [StopListening("lane"), Stop(None)]
+        return []
+
+    shell = Shell(answer, Connected(), Listening("lane", allowed=True))
+    shell.run()
+    # what is to be published goes out after all other actions of its event
+    assert shell.log == ["keep 5 bytes", "drop", "listen lane", "publish more", "leave lane"]
 
 
 def test_nothing_is_said_when_the_disk_is_full() -> None:

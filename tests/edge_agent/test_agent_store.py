@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plantfed_agent.agent_store import AgentStore, read_state
+from plantfed_agent.agent_store import HALF_KEPT_S, AgentStore, read_state
+from plantfed_agent.events import HalfFetched
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.messages import Epoch, ModelName
+from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 
 EPOCH = Epoch(3, 2**64 - 1)
 WHOLE = AgentState(
@@ -46,6 +47,65 @@ def assert_same(one: AgentState, other: AgentState) -> None:
             assert mine.tolist() == theirs.tolist(), name
         else:
             assert mine == theirs, name
+
+
+HALF = HalfFetched(
+    EPOCH, Content(bytes(range(16)), 300), ModelStep(9, None), ((0, b"a" * 100), (150, b"b" * 10))
+)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        HALF,
+        replace(HALF, step=ModelStep(9, 7)),
+        replace(HALF, step=None, epoch=None),
+    ],
+)
+def test_half_a_content_comes_back_with_what_was_added_to_it(
+    tmp_path: Path, half: HalfFetched
+) -> None:
+    with closing(AgentStore(tmp_path)) as store:
+        assert store.load_half() is None
+        store.keep_pieces(half)
+        store.keep_pieces(replace(half, pieces=((100, b"c" * 50),)))
+    with closing(AgentStore(tmp_path)) as store:
+        whole = (half.pieces[0], (100, b"c" * 50), half.pieces[1])
+        assert store.load_half() == replace(half, pieces=whole)
+        store.drop_pieces()
+        assert store.load_half() is None
+
+
+def test_there_is_half_of_one_content_at_most(tmp_path: Path) -> None:
+    other = replace(HALF, content=Content(bytes(16), 200), pieces=((50, b"x"),))
+    with closing(AgentStore(tmp_path)) as store:
+        store.keep_pieces(HALF)
+        store.keep_pieces(other)
+        assert store.load_half() == other
+
+
+def test_half_a_content_is_kept_for_two_days_after_the_last_piece(tmp_path: Path) -> None:
+    now = 1e9
+    with closing(AgentStore(tmp_path, lambda: now)) as store:
+        store.keep_pieces(HALF)
+        now += HALF_KEPT_S - 1
+        assert store.load_half() is not None
+        store.keep_pieces(HALF)
+        now += HALF_KEPT_S - 1
+        assert store.load_half() is not None
+        now += 1
+        assert store.load_half() is None
+        now = 0.0
+        assert store.load_half() is None  # it is gone, not hidden
+
+
+@pytest.mark.parametrize("pieces", [((299, b"xx"),), ((-1, b"x"),), ((0, b""),)])
+def test_pieces_that_do_not_fit_are_not_used(
+    tmp_path: Path, pieces: tuple[tuple[int, bytes], ...]
+) -> None:
+    with closing(AgentStore(tmp_path)) as store:
+        store.keep_pieces(replace(HALF, pieces=pieces))
+        assert store.load_half() is None
 
 
 def test_every_field_comes_back_and_can_be_cleared(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.links.thin_plant import BrokerLog, thin_plant
 from plantfed_coordinator.records import Applied, Served
 from plantfed_lab.simulation.draws import stream
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
-from plantfed_shared.bus.memory import Faults
+from plantfed_shared.bus.faults import Faults
 from plantfed_shared.messages import Chunk
 from plantfed_shared.topics import Kind
 from plantfed_shared.wire import decode

@@ -26,6 +26,7 @@ from plantfed_shared.messages import (
     ModelName,
     Need,
     Offer,
+    Part,
     State,
     Update,
     Want,
@@ -37,6 +38,7 @@ KINDS = {
     Hello: Kind.HELLO,
     Update: Kind.UPDATE,
     Want: Kind.WANT,
+    Part: Kind.PART,
     Need: Kind.NEED,
     Bye: Kind.BYE,
     Offer: Kind.OFFER,
@@ -65,7 +67,7 @@ class Desk:
             match action:
                 case Persist(record):
                     self.records.append(record)
-                case Publish(topic, payload, _):
+                case Publish(topic=topic, payload=payload):
                     address = TOPICS.parse(topic)
                     envelope = wire.decode(payload, address.kind)
                     sent.append((address.agent, envelope.message, bytes(envelope.tail)))

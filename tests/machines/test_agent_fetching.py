@@ -8,6 +8,7 @@ from plantfed_agent.events import (
     Action,
     BusConnected,
     BusDisconnected,
+    HalfFetched,
     LinkRead,
     MessageArrived,
     Note,
@@ -33,6 +34,7 @@ from plantfed_shared.messages import (
     Code,
     Content,
     Epoch,
+    Group,
     Manifest,
     Message,
     ModelName,
@@ -66,6 +68,7 @@ KINDS: dict[type[Message], Kind] = {
     Chunk: Kind.CHUNK,
     Start: Kind.START,
     Need: Kind.NEED,
+    Group: Kind.GROUP,
 }
 
 
@@ -77,12 +80,13 @@ class Line:
         state: AgentState | None = None,
         definition: bytes | None = None,
         limits: LinkLimits | None = None,
+        half: HalfFetched | None = None,
     ) -> None:
         self.definition = DEFINITION.to_bytes() if definition is None else definition
         state = AgentState(definition=DEFINITION.to_bytes()) if state is None else state
-        self.machine = AgentMachine("m00", TOPICS, state, Pace(), "test", limits=limits)
+        self.machine = AgentMachine("m00", TOPICS, state, Pace(), "test", limits=limits, half=half)
         self.now = 0.0
-        self.connect()
+        self.actions = self.connect()
 
     def connect(self) -> list[Action]:
         return self.machine.handle(BusConnected(48 * 1024), self.now)

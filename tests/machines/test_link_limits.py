@@ -9,7 +9,7 @@ from tests.machines.invariants import everybody_agrees
 
 from plantfed_agent.budget import LinkLimits, QuietHours
 from plantfed_agent.pace import Pace
-from plantfed_shared.bus.memory import Faults
+from plantfed_shared.bus.faults import Faults
 from plantfed_shared.local_time import DAY_S
 from plantfed_shared.topics import Kind
 

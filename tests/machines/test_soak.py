@@ -7,7 +7,7 @@ from tests.federation_world import World
 from tests.machines.invariants import check_all
 from tests.machines.test_under_faults import SCHEDULED_MODES, calm, definition_of, recovers
 
-from plantfed_shared.bus.memory import Faults
+from plantfed_shared.bus.faults import Faults
 
 SEEDS = 2000
 

@@ -8,7 +8,7 @@ from tests.federation_world import World, small_definition
 from tests.machines.invariants import check_all, everybody_agrees, releases
 
 from plantfed_coordinator.events import OperatorOrder, Order
-from plantfed_shared.bus.memory import Faults
+from plantfed_shared.bus.faults import Faults
 from plantfed_shared.definition import Algorithm, FederationDefinition, Mode
 
 faults = st.builds(

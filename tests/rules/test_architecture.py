@@ -9,20 +9,20 @@ from tests.rules.sources import PACKAGES, Source, product
 
 PURE = {
     "plantfed_shared": """
-        bit_streams bus.address bus.connection_state bus.filters bus.memory bus.port bus.receipts
-        bus.reconnect bus.sending bus.transit codec day_ledger definition entropy_codec errors
-        initial lattice local_time low_rank messages parameters patience quantities subset_code
-        terms topics transfer wire wording
+        bit_streams bus.address bus.connection_state bus.faults bus.filters bus.memory bus.port
+        bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition
+        entropy_codec errors initial lattice local_time low_rank messages parameters patience
+        quantities subset_code terms topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events factoring fetching frames kernels
         kernels.dense kernels.losses kernels.port lengths link_meter local_round local_update
-        machine membership need outlet pace rounds row_order samples scores selection state table
-        token_bucket training whole_model
+        machine membership need outlet pace rounds row_order samples scores selection shelf state
+        table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission consensus contents desk events live liveness machine record_rows records releases
-        serving snapshot standing state throttle uploads
+        admission consensus contents desk events groups live liveness machine record_rows records
+        releases serving snapshot standing state throttle uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

@@ -21,6 +21,7 @@ from plantfed_shared.messages import (
     Code,
     Content,
     Epoch,
+    Group,
     Hello,
     Manifest,
     Message,
@@ -29,6 +30,7 @@ from plantfed_shared.messages import (
     ModelStep,
     Need,
     Offer,
+    Part,
     Range,
     Start,
     State,
@@ -127,6 +129,18 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
     ),
     "need, of a difference": (
         Need(digest=bytes(range(16)), ranges=(Range(0, 1),), step=ModelStep(1234, 1230)),
+        b"",
+    ),
+    "part": (
+        Part(digest=bytes(range(16)), step=ModelStep(1234, None), group=0xFEDCBA98, part=1),
+        b"",
+    ),
+    "group": (
+        Group(content=_BLOB, step=ModelStep(1234, 1230), number=0xFEDCBA98, missed=None),
+        b"",
+    ),
+    "group, after a part that was missed": (
+        Group(content=_BLOB, step=ModelStep(1234, None), number=7, missed=2),
         b"",
     ),
     "chunk": (Chunk(content=_BLOB, offset=49152, step=None), b"forty-nine thousand bytes on"),

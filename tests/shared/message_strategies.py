@@ -4,12 +4,14 @@ from hypothesis import strategies as st
 
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
+    MAX_PARTS,
     MAX_RANGES,
     Bye,
     Chunk,
     Code,
     Content,
     Epoch,
+    Group,
     Hello,
     Manifest,
     Message,
@@ -18,6 +20,7 @@ from plantfed_shared.messages import (
     ModelStep,
     Need,
     Offer,
+    Part,
     Range,
     Start,
     State,
@@ -42,6 +45,7 @@ model_offers = st.builds(ModelOffer, model_names, contents, st.booleans())
 model_steps = st.builds(ModelStep, u32, st.none() | u32)
 ranges = st.builds(Range, u32, u32)
 verdicts = st.builds(Verdict, u64, st.sampled_from(Code), st.text(max_size=300))
+parts = st.integers(0, MAX_PARTS - 1)
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Hello: st.builds(
@@ -72,6 +76,10 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         digest=digests,
         ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
         step=st.none() | model_steps,
+    ),
+    Part: st.builds(Part, digest=digests, step=model_steps, group=u32, part=parts),
+    Group: st.builds(
+        Group, content=contents, step=model_steps, number=u32, missed=st.none() | parts
     ),
     Chunk: st.builds(Chunk, content=contents, offset=u32, step=st.none() | model_steps),
     Bye: st.builds(Bye, incarnation=claimed_incarnations),

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plantfed_shared.bus.faults import REPLAY_AFTER_S, Faults
 from plantfed_shared.bus.filters import FilterTree, matches
-from plantfed_shared.bus.memory import REPLAY_AFTER_S, Delivery, Faults, MemoryBroker
+from plantfed_shared.bus.memory import Delivery, MemoryBroker
 from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     Connected,
     Disconnected,
+    Listening,
     Received,
     SessionSettings,
     Will,
@@ -104,6 +106,62 @@ def test_a_message_reaches_each_subscriber_once() -> None:
     (received,) = messages(broker.due(1.0))
     assert (received.topic, received.payload, received.retained) == ("a/b", b"x", False)
     assert broker.next_due() is None
+
+
+def test_who_listens_hears_from_then_on_until_it_ends_or_the_connection_does() -> None:
+    broker = broker_with(KEEPER, WRITER)
+    broker.publish("writer", "lane/1", b"before", 0.0)
+    broker.listen("keeper", "lane/1", 1.0)
+    broker.listen("keeper", "lane/1", 1.0)  # twice is once
+    assert [d.event for d in broker.due(1.0)] == 2 * [Listening("lane/1", allowed=True)]
+    broker.publish("writer", "lane/1", b"heard", 2.0)
+    broker.stop_listening("keeper", "lane/1", 2.0)
+    broker.publish("writer", "lane/1", b"after", 2.0)
+    assert payloads(broker.due(2.0)) == [b"heard"]
+    broker.listen("keeper", "lane/1", 3.0)
+    broker.disconnect("keeper", 3.0, clean=True)
+    broker.publish("writer", "lane/1", b"away", 3.0)
+    broker.publish("writer", "a/b", b"kept", 3.0)
+    broker.connect(KEEPER, 4.0)
+    assert payloads(broker.due(4.0)) == [b"heard", b"kept"]  # one never acknowledged, one fixed
+
+
+def test_a_broker_may_deny_a_topic() -> None:
+    broker = broker_with(READER, WRITER)
+    broker.allows = lambda client_id, topic: (client_id, topic) != ("reader", "lane/1")
+    broker.listen("reader", "lane/1", 0.0)
+    broker.listen("reader", "lane/2", 0.0)
+    for topic in ("lane/1", "lane/2"):
+        broker.publish("writer", topic, topic.encode(), 1.0)
+    deliveries = broker.due(1.0)
+    assert [d.event for d in deliveries[:2]] == [
+        Listening("lane/1", allowed=False),
+        Listening("lane/2", allowed=True),
+    ]
+    assert payloads(deliveries) == [b"lane/2"]
+
+
+def test_a_wish_to_listen_crosses_the_link_like_everything_else() -> None:
+    class SlowUp:
+        def up(self, client_id: str, n_bytes: int, now: float) -> float:
+            assert n_bytes > 0
+            return now + 1.0 if client_id == "reader" else now
+
+        def down(self, client_id: str, n_bytes: int, now: float) -> float:
+            return now + 0.5
+
+        def broken(self, client_id: str, now: float) -> None:
+            pass
+
+    broker = MemoryBroker(random.Random(7), transit=SlowUp())
+    for session in (READER, WRITER):
+        broker.connect(session, 0.0)
+    broker.listen("reader", "lane/1", 0.0)
+    broker.publish("writer", "lane/1", b"too early", 0.9)
+    broker.publish("writer", "lane/1", b"in time", 1.1)
+    assert broker.due(1.4)[2:] == []
+    assert [d.event for d in broker.due(1.5)] == [Listening("lane/1", allowed=True)]
+    assert payloads(broker.due(1.6)) == [b"in time"]
 
 
 def test_a_retained_message_waits_for_late_subscribers_until_it_is_cleared() -> None:

@@ -38,11 +38,14 @@ def test_parse_is_the_inverse_of_build(topics, agent):
         assert topics.parse(topics.down(agent, kind)) == Address(agent, "down", kind)
     assert topics.parse(topics.status(agent)) == Address(agent, "", Kind.STATUS)
     assert topics.parse(topics.manifest) == Address(EVERYBODY, "", Kind.MODEL)
+    assert topics.parse(topics.lane(2**32 - 1, 4095)) == Address(EVERYBODY, "", Kind.CHUNK)
 
 
 def build(topics: Topics, address: Address) -> str:
     if address.kind is Kind.MODEL:
         return topics.manifest
+    if address.agent == EVERYBODY:
+        return topics.lane(7, 0)
     if address.kind is Kind.STATUS:
         return topics.status(address.agent)
     side = topics.up if address.direction == "up" else topics.down
@@ -184,12 +187,14 @@ def test_other_roots_are_refused(root):
 # ---------------------------------------------------------------- subscriptions and permissions
 
 AGENTS = ["press-07", "press-08"]
+LANE = Address(EVERYBODY, "", Kind.CHUNK)
 
 
 def addresses(agents: list[str]) -> list[Address]:
     """Everything that may be said in a federation."""
     return [
         Address(EVERYBODY, "", Kind.MODEL),
+        LANE,
         *(Address(agent, "", Kind.STATUS) for agent in agents),
         *(Address(agent, "up", kind) for agent, kind in product(agents, UP)),
         *(Address(agent, "down", kind) for agent, kind in product(agents, DOWN)),
@@ -208,7 +213,7 @@ def is_granted(permissions: tuple[Permission, ...], user: str, access: str, topi
 
 
 def is_needed_by_agent(agent: str, access: str, address: Address) -> bool:
-    if address.kind is Kind.MODEL:
+    if address.agent == EVERYBODY:
         return access == "read"
     own = "read" if address.direction == "down" else "write"
     return address.agent == agent and access == own
@@ -217,7 +222,7 @@ def is_needed_by_agent(agent: str, access: str, address: Address) -> bool:
 def is_needed_by_coordinator(access: str, address: Address) -> bool:
     if address.kind is Kind.MODEL:
         return True
-    return access == ("write" if address.direction == "down" else "read")
+    return access == ("write" if address == LANE or address.direction == "down" else "read")
 
 
 @pytest.mark.parametrize("access", ["read", "write"])
@@ -239,7 +244,7 @@ def test_permissions_name_one_user_and_stay_in_the_federation(topics, agent):
         assert permission.user == agent
         assert permission.access in ("read", "write")
         assert permission.topic.startswith(f"{topics.prefix}{agent}/") or (
-            permission == Permission(agent, "read", topics.manifest)
+            permission.access == "read" and permission.topic.startswith(f"{topics.prefix}all/")
         )
     for permission in topics.coordinator_permissions():
         assert permission.user == COORDINATOR
@@ -250,7 +255,8 @@ def test_permissions_name_one_user_and_stay_in_the_federation(topics, agent):
 def test_every_subscription_is_one_granted_line(topics, agent):
     # NATS grants a filter only if one line covers all of it
     granted = {p.topic for p in topics.permissions(agent) if "read" in p.access}
-    assert set(topics.agent_subscriptions(agent)) == granted
+    lanes = topics.lane(0, 0).replace("0-0", "+")
+    assert {*topics.agent_subscriptions(agent), lanes} == granted
     granted = {p.topic for p in topics.coordinator_permissions() if "read" in p.access}
     assert set(topics.coordinator_subscriptions()) == granted
 
@@ -263,7 +269,7 @@ def test_subscriptions_receive_what_is_meant_for_them(address):
         return any(matches(topic_filter, topic) for topic_filter in filters)
 
     for agent in AGENTS:
-        expected = is_needed_by_agent(agent, "read", address)
+        expected = is_needed_by_agent(agent, "read", address) and address != LANE
         assert receives(PRESSES.agent_subscriptions(agent)) == expected
     expected = is_needed_by_coordinator("read", address)
     assert receives(PRESSES.coordinator_subscriptions()) == expected

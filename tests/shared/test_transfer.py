@@ -10,7 +10,7 @@ from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.messages import MAX_RANGES, Chunk, Content, ModelStep, Need, Range
-from plantfed_shared.transfer import WINDOW_BYTES, Assembly, Blob, chunks
+from plantfed_shared.transfer import PART_BYTES, WINDOW_BYTES, Assembly, Blob, chunks, part_range
 from plantfed_shared.wire import encode
 
 Piece = tuple[Chunk, bytes]
@@ -280,3 +280,44 @@ def test_a_smaller_window_holds_what_its_ranges_cost(
     assert asked_bytes(need) + range_bytes * (len(need.ranges) - 1) <= window_bytes
     first = next(i for i in range(6000) if i // 100 not in here or i % 100 >= 50)
     assert need.ranges[0].start == first
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_parts_cover_a_content_without_gaps() -> None:
+    size = 3 * PART_BYTES + 5
+    ranges = [part_range(part, size) for part in range(5)]
+    assert [r.start for r in ranges[1:]] == [r.stop for r in ranges[:-1]]
+    assert (ranges[0].start, ranges[3].stop) == (0, size)
+    assert ranges[4] == Range(size, size)
+
+
+def test_whole_parts_are_asked_for_as_long_as_the_window_has_room() -> None:
+    size = 3 * PART_BYTES + 5
+    assembly = Assembly(content_of(bytes(size)))
+    assert assembly.next_parts() == [0, 1]
+    assert assembly.next_parts() == []
+    assert not assembly.accept(0, bytes(PART_BYTES - 1))
+    assert assembly.next_parts() == []
+    assert not assembly.part_is_here(0)
+    assert assembly.accept(PART_BYTES - 1, b"\0")
+    assert assembly.part_is_here(0)
+    assert assembly.next_parts() == [2]
+    assembly.part_is_lost(1)
+    assert assembly.next_parts() == [1]
+    for part in (1, 2):
+        assembly.accept(part * PART_BYTES, bytes(PART_BYTES))
+    assert assembly.next_parts() == [3]
+
+
+def test_what_is_no_whole_part_is_asked_for_by_range_and_up_to_the_end_of_its_part() -> None:
+    assembly = Assembly(content_of(bytes(3 * PART_BYTES)))
+    assembly.accept(10, bytes(10))
+    assembly.accept(PART_BYTES + 10, bytes(10))
+    assert assembly.next_parts() is None
+    need = assembly.next_need(one_part=True)
+    assert need.ranges == (Range(0, 10), Range(20, PART_BYTES))
+    assert assembly.next_parts() is None
+    narrow = Assembly(content_of(bytes(3 * PART_BYTES)), window_bytes=PART_BYTES - 1)
+    assert narrow.next_parts() is None

@@ -6,6 +6,7 @@ them the engine may crash a host; it then starts again from its disk or journal,
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from plantfed_agent import events as agent_events
 from plantfed_agent.budget import LinkLimits
@@ -26,6 +27,7 @@ from plantfed_shared.bus.port import (
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     SessionSettings,
     Will,
@@ -58,7 +60,8 @@ class AgentHost:
     Attributes:
         pace: makes the timers and limits of the agent at every start.
         limits: of its link, at every start; who sets them tells the agent what it reads there.
-        disk: all that survives a crash.
+        disk: survives a crash.
+        half: what is half fetched on its disk; nothing else survives.
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
@@ -85,6 +88,7 @@ class AgentHost:
         self.pace: Callable[[], Pace] = unlimited_pace
         self.limits = LinkLimits()
         self.disk = AgentState()
+        self.half: agent_events.HalfFetched | None = None
         self.machine: AgentMachine | None = None
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
@@ -123,6 +127,7 @@ class AgentHost:
             self.pace(),
             software_version(),
             limits=self.limits,
+            half=self.half,
         )
         farewell = wire.encode(Status(online=False, software=""))
         session = SessionSettings(
@@ -146,6 +151,8 @@ class AgentHost:
                 done = self.handle(agent_events.MessageArrived(topic, payload, retained))
                 if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
                     self._simulation.broker.acknowledge(self.client_id, token)
+            case Listening(topic, allowed):
+                self.handle(agent_events.LaneAnswered(topic, allowed))
             case Disconnected():
                 self.handle(agent_events.BusDisconnected())
 
@@ -171,13 +178,31 @@ class AgentHost:
         if not self._simulation.survives(self, Boundary.PERSIST):
             return
         for action in actions:
-            if isinstance(action, agent_events.Persist):
-                kept = {name: getattr(action.state, name) for name in action.changed}
-                self.disk = with_changes(self.disk, **kept)
+            if not self._write(action):
+                return
         for action in actions:
             if self.machine is None:
                 return
             self._do(action)
+
+    def _write(self, action: agent_events.Action) -> bool:
+        """Each is a commit of its own; returns whether the agent has not been killed before it."""
+        match action:
+            case agent_events.Persist(state, changed):
+                kept = {name: getattr(state, name) for name in changed}
+                self.disk = with_changes(self.disk, **kept)
+            case agent_events.KeepPieces(half):
+                if not self._simulation.survives(self, Boundary.PERSIST):
+                    return False
+                before = self.half
+                if before is not None and before.content == half.content:
+                    half = replace(half, pieces=(*before.pieces, *half.pieces))
+                self.half = half
+            case agent_events.DropPieces():
+                if not self._simulation.survives(self, Boundary.PERSIST):
+                    return False
+                self.half = None
+        return True
 
     def _do(self, action: agent_events.Action) -> None:
         match action:
@@ -186,6 +211,10 @@ class AgentHost:
                     self._simulation.broker.publish(
                         self.client_id, topic, payload, self._simulation.now, retain=retain
                     )
+            case agent_events.Listen(topic):
+                self._simulation.broker.listen(self.client_id, topic, self._simulation.now)
+            case agent_events.StopListening(topic):
+                self._simulation.broker.stop_listening(self.client_id, topic, self._simulation.now)
             case agent_events.Train(ticket, task):
                 self._begin_round(ticket, task)
             case agent_events.Note(text, warning):

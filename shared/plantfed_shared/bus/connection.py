@@ -32,7 +32,9 @@ from plantfed_shared.bus.port import (
     Refused,
     SessionSettings,
     connect_bytes,
+    listen_bytes,
     publish_bytes,
+    stop_listening_bytes,
     subscribe_bytes,
 )
 from plantfed_shared.bus.receipts import Receipts
@@ -87,7 +89,9 @@ class Connection:
         self._steps: asyncio.Queue[tuple[Callable[..., None], tuple[object, ...]]] = asyncio.Queue()
         self._end: End | None = None
         self._receipts = Receipts()
-        # Only the thread touches these seven.
+        self._asked: dict[int, str] = {}
+        # Only the thread touches these eight.
+        self._fixed: int | None = None
         self._granted = (IN_FLIGHT, MAX_MESSAGE_BYTES)
         self._why: Disconnected | Refused | None = None
         self._version_refused = False
@@ -113,6 +117,18 @@ class Connection:
         if packet_id:
             self._inbox.traffic.bytes_out += PUBACK_BYTES
             self._client.ack(packet_id, QOS)
+
+    def listen(self, topic: str) -> None:
+        """Send a SUBSCRIBE for one topic."""
+        result, packet_id = self._client.subscribe(topic, QOS)
+        if result == MQTTErrorCode.MQTT_ERR_SUCCESS and packet_id is not None:
+            self._asked[packet_id] = topic
+
+    def stop_listening(self, topic: str) -> None:
+        """Send an UNSUBSCRIBE for it."""
+        result, _ = self._client.unsubscribe(topic)
+        if result == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._count_session(*stop_listening_bytes(topic, mqtt5=self._mqtt5))
 
     async def close(self) -> None:
         """End it in good order, or after :data:`CLOSE_WAIT_S` in any order."""
@@ -158,6 +174,12 @@ class Connection:
     def _count_session(self, bytes_out: int, bytes_in: int) -> None:
         self._inbox.traffic.session_bytes_out += bytes_out
         self._inbox.traffic.session_bytes_in += bytes_in
+
+    def _listening(self, packet_id: int, allowed: bool) -> None:
+        topic = self._asked.pop(packet_id, None)
+        if topic is not None:
+            self._count_session(*listen_bytes((topic,), mqtt5=self._mqtt5))
+            self._inbox.listening(topic, allowed=allowed)
 
     def _settle(self, packet_id: int) -> None:
         self._inbox.traffic.bytes_in += PUBACK_BYTES
@@ -205,7 +227,9 @@ class Connection:
         if session.will is not None:
             client.will_set(session.will.topic, session.will.payload, QOS, session.will.retain)
         client.on_connect = lambda _c, _u, _f, reason, grants: self._on_connect(reason, grants)
-        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._on_subscribe(reasons)
+        client.on_subscribe = lambda _c, _u, packet_id, reasons, _p: self._on_subscribe(
+            packet_id, reasons
+        )
         client.on_message = lambda _c, _u, message: self._on_message(message)
         client.on_publish = lambda _c, _u, packet_id, _r, _p: self._post(self._settle, packet_id)
         client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_disconnect(flags, reason)
@@ -278,11 +302,15 @@ class Connection:
                 max(1, min(MAX_MESSAGE_BYTES, largest - HEADROOM_BYTES)),
             )
             if self._session.subscriptions:
-                self._client.subscribe([(topic, QOS) for topic in self._session.subscriptions])
+                fixed = [(topic, QOS) for topic in self._session.subscriptions]
+                _, self._fixed = self._client.subscribe(fixed)
             else:
                 self._post(self._become_ready, *self._granted)
 
-    def _on_subscribe(self, reasons: list[ReasonCode]) -> None:
+    def _on_subscribe(self, packet_id: int, reasons: list[ReasonCode]) -> None:
+        if packet_id != self._fixed:
+            self._post(self._listening, packet_id, not any(r.is_failure for r in reasons))
+            return
         wanted = zip(self._session.subscriptions, reasons, strict=False)
         self._post(self._count_session, *subscribe_bytes(self._session, mqtt5=self._mqtt5))
         denied = [topic for topic, reason in wanted if reason.is_failure]

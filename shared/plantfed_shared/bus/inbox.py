@@ -5,7 +5,14 @@ from collections.abc import Callable
 from itertools import count
 
 from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
-from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic, publish_bytes
+from plantfed_shared.bus.port import (
+    BusEvent,
+    Connected,
+    Listening,
+    Received,
+    Traffic,
+    publish_bytes,
+)
 from plantfed_shared.bus.reconnect import End
 
 
@@ -52,6 +59,10 @@ class Inbox:
         self.traffic.bytes_in += publish_bytes(topic, len(payload), mqtt5=mqtt5)
         self._events.put_nowait(Received(topic, payload, token, retained))
         return token
+
+    def listening(self, topic: str, *, allowed: bool) -> None:
+        """The broker has answered that we want to hear of a topic."""
+        self._events.put_nowait(Listening(topic, allowed))
 
     def disconnected(self, end: End) -> None:
         """A connection, or an attempt at one, has ended."""

@@ -16,7 +16,9 @@ from plantfed_shared.bus.port import (
     Received,
     SessionSettings,
     Traffic,
+    listen_bytes,
     publish_bytes,
+    stop_listening_bytes,
 )
 from plantfed_shared.bus.sending import fail
 
@@ -122,6 +124,22 @@ class LocalBus:
         """Settle one received message."""
         self._traffic.bytes_out += PUBACK_BYTES
         self._hub.broker.acknowledge(self._session.client_id, token)
+
+    def listen(self, topic: str) -> None:
+        """Ask for what is published on one topic; ``Listening`` follows."""
+        self._count_session(*listen_bytes((topic,), mqtt5=False))
+        self._hub.broker.listen(self._session.client_id, topic, self._hub.clock())
+        self._hub.wake()
+
+    def stop_listening(self, topic: str) -> None:
+        """Ask for no more of it."""
+        self._count_session(*stop_listening_bytes(topic, mqtt5=False))
+        self._hub.broker.stop_listening(self._session.client_id, topic, self._hub.clock())
+        self._hub.wake()
+
+    def _count_session(self, bytes_out: int, bytes_in: int) -> None:
+        self._traffic.session_bytes_out += bytes_out
+        self._traffic.session_bytes_in += bytes_in
 
     async def close(self) -> None:
         """Leave without a will."""

@@ -12,51 +12,34 @@ links cost no time.
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
+from plantfed_shared.bus.faults import (
+    REORDER_HOLD_S,
+    REPLAY_AFTER_S,
+    Faults,
+    between,
+    corrupted,
+    hits,
+)
 from plantfed_shared.bus.filters import FilterTree, check_topic, matches
 from plantfed_shared.bus.port import (
     MAX_MESSAGE_BYTES,
     BusEvent,
     Connected,
     Disconnected,
+    Listening,
     Received,
     SessionSettings,
+    listen_bytes,
     publish_bytes,
 )
 from plantfed_shared.bus.transit import Transit
 
-REORDER_HOLD_S = 2.0
-"""A reordered message is held back for up to this long while later ones pass it."""
-
-REPLAY_AFTER_S = (60.0, 600.0)
-"""A replayed message comes again between these, whatever connection the client has then."""
-
 _ANY_CONNECTION = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What goes wrong, each a probability per delivery to one subscriber.
-
-    Attributes:
-        drop: it is lost for good, although the broker acknowledged it.
-        duplicate: it comes twice.
-        reorder: later messages on its topic may pass it.
-        corrupt: one bit is flipped or the end is cut off.
-        replay: it comes again minutes later, also on another connection.
-        delay_s: shortest and longest time on the way; uniform.
-    """
-
-    drop: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    corrupt: float = 0.0
-    replay: float = 0.0
-    delay_s: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +67,14 @@ class _Ascending:
     retain: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A client's wish to hear of a topic, or of it no more, on its way to the broker."""
+
+    topic: str
+    wanted: bool
+
+
 class _Client:
     """All the broker knows of one client id.
 
@@ -96,6 +87,7 @@ class _Client:
         "cut",
         "floors",
         "life",
+        "listens_to",
         "queue",
         "session",
         "subscribed",
@@ -110,10 +102,14 @@ class _Client:
         self.cut = False
         self.wanted = False
         self.subscribed = False
+        self.listens_to: set[str] = set()
         self.queue: deque[_Message] = deque()
         self.unacknowledged: dict[int, _Message] = {}
         # Not before this time may the next first copy of (publisher, topic) arrive.
         self.floors: dict[tuple[str, str], float] = {}
+
+
+_Event = BusEvent | _Ascending | _Asking
 
 
 class MemoryBroker:
@@ -123,19 +119,23 @@ class MemoryBroker:
         rng: the only source of chance.
         faults: what goes wrong; :attr:`faults` may be replaced during a run.
         transit: how long messages take on the links; None: no time.
+
+    Attributes:
+        allows: whether a client may listen to a topic.
     """
 
     def __init__(
         self, rng: random.Random, faults: Faults | None = None, transit: Transit | None = None
     ) -> None:
         self.faults = faults or Faults()
+        self.allows: Callable[[str, str], bool] = lambda _client_id, _topic: True
         self._transit = transit
         self._rng = rng
         self._clients: dict[str, _Client] = {}
         self._cut_strangers: set[str] = set()
         self._filters = FilterTree()
         self._retained: dict[str, _Message] = {}
-        self._deliveries: list[tuple[float, int, _Client, int, BusEvent | _Ascending]] = []
+        self._deliveries: list[tuple[float, int, _Client, int, _Event]] = []
         self._sequence = count()
         self._connections = count(_ANY_CONNECTION + 1)
         self._tokens = count(1)
@@ -222,6 +222,46 @@ class MemoryBroker:
         if client is not None:
             client.unacknowledged.pop(token, None)
 
+    def listen(self, client_id: str, topic: str, now: float) -> None:
+        """A client wants what is published on one topic from now on; it gets ``Listening``.
+
+        Raises:
+            ValueError: not a topic.
+        """
+        check_topic(topic)
+        self._ask(client_id, _Asking(topic, wanted=True), now)
+
+    def stop_listening(self, client_id: str, topic: str, now: float) -> None:
+        """It wants no more of it; what is on its way still comes."""
+        self._ask(client_id, _Asking(topic, wanted=False), now)
+
+    def _ask(self, client_id: str, asking: _Asking, now: float) -> None:
+        client = self._clients.get(client_id)
+        if client is None or not client.connection:
+            return
+        if self._transit is None:
+            self._take_asking(client, asking, now)
+            return
+        n_bytes, _ = listen_bytes((asking.topic,), mqtt5=True)
+        arrival = self._transit.up(client_id, n_bytes, now)
+        self._push(arrival, client, client.connection, asking)
+
+    def _take_asking(self, client: _Client, asking: _Asking, now: float) -> None:
+        client_id, topic = client.session.client_id, asking.topic
+        allowed = self.allows(client_id, topic)
+        if asking.wanted and allowed and topic not in client.listens_to:
+            client.listens_to.add(topic)
+            self._filters.add(SessionSettings(client_id, (topic,)))
+        elif not asking.wanted and topic in client.listens_to:
+            client.listens_to.remove(topic)
+            self._filters.remove(SessionSettings(client_id, (topic,)))
+        if asking.wanted:
+            arrival = now
+            if self._transit is not None:
+                _, n_bytes = listen_bytes((topic,), mqtt5=True)
+                arrival = self._transit.down(client_id, n_bytes, now)
+            self._push(arrival, client, client.connection, Listening(topic, allowed))
+
     def forget(self, now: float) -> None:
         """The broker is killed with nothing on disk and starts anew; everybody reconnects.
 
@@ -260,6 +300,8 @@ class MemoryBroker:
                 continue
             if isinstance(event, _Ascending):
                 self._route(event.message, arrival, retain=event.retain)
+            elif isinstance(event, _Asking):
+                self._take_asking(client, event, arrival)
             else:
                 yield Delivery(client.session.client_id, event)
 
@@ -281,6 +323,9 @@ class MemoryBroker:
             return
         client.connection = 0
         client.floors.clear()
+        for topic in client.listens_to:
+            self._filters.remove(SessionSettings(client.session.client_id, (topic,)))
+        client.listens_to.clear()
         if self._transit is not None:
             self._transit.broken(client.session.client_id, now)
         if client.session.persistent:
@@ -340,44 +385,42 @@ class MemoryBroker:
         self, client: _Client, message: _Message, now: float, *, retained: bool = False
     ) -> None:
         faults, rng = self.faults, self._rng
-        if _hits(rng, faults.drop):
+        if hits(rng, faults.drop):
             return
         token = next(self._tokens)
         if client.session.persistent:
             client.unacknowledged[token] = message
         payload = message.payload
-        if _hits(rng, faults.corrupt):
-            payload = _corrupted(rng, payload)
+        if hits(rng, faults.corrupt):
+            payload = corrupted(rng, payload)
         event = Received(message.topic, payload, token, retained)
         arrival = self._first_arrival(client, message, now)
         self._push(arrival, client, client.connection, event)
-        if _hits(rng, faults.duplicate):
-            again = arrival + _between(rng, faults.delay_s)
+        if hits(rng, faults.duplicate):
+            again = arrival + between(rng, faults.delay_s)
             self._push(again, client, client.connection, event)
-        if _hits(rng, faults.replay):
-            again = arrival + _between(rng, REPLAY_AFTER_S)
+        if hits(rng, faults.replay):
+            again = arrival + between(rng, REPLAY_AFTER_S)
             self._push(again, client, _ANY_CONNECTION, event)
 
     def _first_arrival(self, client: _Client, message: _Message, now: float) -> float:
         way = message.publisher, message.topic
-        arrival = now + _between(self._rng, self.faults.delay_s)
+        arrival = now + between(self._rng, self.faults.delay_s)
         if self._transit is not None:
             arrival = self._transit.down(client.session.client_id, message.n_bytes, arrival)
         if client.floors:
             arrival = max(arrival, client.floors.get(way, arrival))
-        if _hits(self._rng, self.faults.reorder):
-            return arrival + _between(self._rng, (0.0, REORDER_HOLD_S))
+        if hits(self._rng, self.faults.reorder):
+            return arrival + between(self._rng, (0.0, REORDER_HOLD_S))
         if arrival > now:
             client.floors[way] = arrival
         return arrival
 
-    def _push(
-        self, arrival: float, client: _Client, connection: int, event: BusEvent | _Ascending
-    ) -> None:
+    def _push(self, arrival: float, client: _Client, connection: int, event: _Event) -> None:
         heappush(self._deliveries, (arrival, next(self._sequence), client, connection, event))
 
 
-def _is_live(client: _Client, connection: int, event: BusEvent | _Ascending) -> bool:
+def _is_live(client: _Client, connection: int, event: _Event) -> bool:
     if isinstance(event, Disconnected):
         return client.wanted and connection == client.life
     return client.connection > 0 and connection in (_ANY_CONNECTION, client.connection)
@@ -385,20 +428,3 @@ def _is_live(client: _Client, connection: int, event: BusEvent | _Ascending) -> 
 
 def _message(publisher: str, topic: str, payload: bytes) -> _Message:
     return _Message(publisher, topic, payload, publish_bytes(topic, len(payload), mqtt5=True))
-
-
-def _hits(rng: random.Random, probability: float) -> bool:
-    return probability > 0.0 and rng.random() < probability
-
-
-def _between(rng: random.Random, span: tuple[float, float]) -> float:
-    return rng.uniform(*span) if span[1] > 0.0 else 0.0
-
-
-def _corrupted(rng: random.Random, payload: bytes) -> bytes:
-    if not payload:
-        return payload
-    place = rng.randrange(len(payload))
-    if rng.random() < 0.5:
-        return payload[:place]
-    return payload[:place] + bytes([payload[place] ^ 1 << rng.randrange(8)]) + payload[place + 1 :]

@@ -96,6 +96,19 @@ class MqttBus:
         if self._connection is not None:
             self._connection.acknowledge(token)
 
+    def listen(self, topic: str) -> None:
+        """Ask for what is published on one topic; see :meth:`plantfed_shared.bus.port.Bus.listen`.
+
+        Of an old connection nothing follows.
+        """
+        if self._connection is not None and self._connection.ready:
+            self._connection.listen(topic)
+
+    def stop_listening(self, topic: str) -> None:
+        """Ask for no more of it."""
+        if self._connection is not None and self._connection.ready:
+            self._connection.stop_listening(topic)
+
     async def close(self) -> None:
         """Send what was published, within two seconds, and disconnect in good order."""
         if self._keeper is None:

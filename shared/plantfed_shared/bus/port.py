@@ -12,9 +12,12 @@ Contract (``tests/contract/test_bus.py`` runs it on every implementation):
   Then the future of ``publish`` fails with :class:`NotSent`, and the protocol says again what still
   matters: after a connect, after a timeout, or when it is asked.
 * Subscriptions and the will are fixed at construction; ``Connected`` follows their (re)activation.
+* Besides, a client may listen to single topics for a while (:meth:`Bus.listen`).  What is published
+  there after ``Listening`` comes to it, until it ends that or the connection does.
 """
 
 from asyncio import Future
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,7 +81,20 @@ class Received:
     retained: bool = False
 
 
-BusEvent = Connected | Disconnected | Refused | Received
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The broker has answered :meth:`Bus.listen`.
+
+    Attributes:
+        topic: that was asked for.
+        allowed: whether anything can come on it; some brokers say so to everybody.
+    """
+
+    topic: str
+    allowed: bool
+
+
+BusEvent = Connected | Disconnected | Refused | Received | Listening
 
 
 @dataclass(slots=True)
@@ -194,6 +210,18 @@ class Bus(Protocol):
         """Tell the broker that a received message is dealt with."""
         ...
 
+    def listen(self, topic: str) -> None:
+        """Ask for what is published on one topic from now on; :class:`Listening` follows.
+
+        Nothing follows where the connection breaks before, or there is none.  The topic must be
+        covered by none of the fixed subscriptions.
+        """
+        ...
+
+    def stop_listening(self, topic: str) -> None:
+        """Ask for no more of it; what is on its way may still come."""
+        ...
+
     async def close(self) -> None:
         """Disconnect in good order: what was published is sent, the will is not."""
         ...
@@ -226,9 +254,20 @@ def connect_bytes(session: SessionSettings, address: BrokerAddress, *, mqtt5: bo
 
 def subscribe_bytes(session: SessionSettings, *, mqtt5: bool) -> tuple[int, int]:
     """Bytes of a SUBSCRIBE packet and of its SUBACK (MQTT sections 3.8 and 3.9)."""
+    return listen_bytes(session.subscriptions, mqtt5=mqtt5)
+
+
+def listen_bytes(topics: Sequence[str], *, mqtt5: bool) -> tuple[int, int]:
+    """Bytes of a SUBSCRIBE packet for some filters and of its SUBACK."""
     own = 2 + mqtt5
-    filters = sum(3 + len(topic.encode()) for topic in session.subscriptions)
-    return _packet_bytes(own + filters), _packet_bytes(own + len(session.subscriptions))
+    filters = sum(3 + len(topic.encode()) for topic in topics)
+    return _packet_bytes(own + filters), _packet_bytes(own + len(topics))
+
+
+def stop_listening_bytes(topic: str, *, mqtt5: bool) -> tuple[int, int]:
+    """Bytes of an UNSUBSCRIBE packet for one filter and of its UNSUBACK (MQTT section 3.10)."""
+    own = 2 + mqtt5
+    return _packet_bytes(own + 2 + len(topic.encode())), _packet_bytes(own + mqtt5)
 
 
 def _packet_bytes(remaining: int) -> int:
