@@ -25,7 +25,7 @@ MAX_MAGNITUDE = 2**30
 MAX_TOTAL_WEIGHT = 2**32
 """N = sum n_i < 2^32, so that |S| = |sum n_i z_i| < 2^62 fits int64."""
 MAX_BITS = 28
-ROUNDED_PER_MOVE = 5
+ROUNDED_PER_MOVE = 12
 """A release is rounded to at most so many times the mean distance its elements have moved."""
 MAX_RELAXATION_SHIFT = 8
 
@@ -142,7 +142,7 @@ class Lattice:
         """The nearest vector that may be released, half to even.
 
         A tensor whose elements have moved by d on average since the release before is rounded to
-        the largest power of two up to 5 d that the two release shifts allow: what is rounded away
+        the largest power of two up to 12 d that the two release shifts allow: what is rounded away
         is less than what the next releases will move.
 
         Args:
