@@ -149,7 +149,18 @@ class FederationState:
 
     def next_model(self) -> Integers:
         """What a release would be now; changes nothing."""
-        return self.terms.lattice.released(copy(self.consensus).release(self.model), self.unrounded)
+        return self._released(copy(self.consensus).release(self.model))
+
+    def _released(self, unrounded: Integers) -> Integers:
+        """As coarse as can't keep the model from coming to rest.
+
+        What is rounded away moves those who have arrived, by a quarter of a step on average, and
+        the mean of all members by their part of it.  A step of 2.4 times the move that all of them
+        together would make is out of what such moves can keep up.
+        """
+        arrived = len(self.arrived) or max(1, len(self.members))
+        steps = max(2, 12 * len(self.members) // (5 * arrived))
+        return self.terms.lattice.released(unrounded, self.unrounded, steps)
 
     def apply(self, record: Record) -> None:
         """Take in the next record of the journal."""
@@ -228,7 +239,7 @@ class FederationState:
 
     def _release(self, record: Released) -> None:
         unrounded = self.consensus.release(self.model)
-        model = self.terms.lattice.released(unrounded, self.unrounded)
+        model = self._released(unrounded)
         if checksum(model) != record.checksum:
             raise StorageError(
                 f"release {record.k} replays to another model than was announced",

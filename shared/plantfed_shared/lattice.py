@@ -25,8 +25,6 @@ MAX_MAGNITUDE = 2**30
 MAX_TOTAL_WEIGHT = 2**32
 """N = sum n_i < 2^32, so that |S| = |sum n_i z_i| < 2^62 fits int64."""
 MAX_BITS = 28
-ROUNDED_PER_MOVE = 12
-"""A release is rounded to at most so many times the mean distance its elements have moved."""
 MAX_RELAXATION_SHIFT = 8
 
 
@@ -138,17 +136,19 @@ class Lattice:
         """Relax * o: transmission units -> lattice units, exact."""
         return transmitted * self.relaxation.numerator
 
-    def released(self, integers: Integers, before: Integers | None = None) -> Integers:
+    def released(
+        self, integers: Integers, before: Integers | None = None, steps_per_move: int = 2
+    ) -> Integers:
         """The nearest vector that may be released, half to even.
 
         A tensor whose elements have moved by d on average since the release before is rounded to
-        the largest power of two up to 12 d that the two release shifts allow: what is rounded away
-        is less than what the next releases will move.
+        the largest power of two up to ``steps_per_move`` d that the two release shifts allow.
 
         Args:
             integers: lattice units, |x| < 2^30.
             before: the release before as it was before it was rounded, or None to be as exact as a
                 release may be.
+            steps_per_move: see above.
         """
         if before is None or self.coarsest_release_shift <= self.release_shift:
             return _rounded(integers, self.release_shift)
@@ -156,7 +156,7 @@ class Lattice:
         for size in self.sizes:
             tensor = slice(begin, begin + size)
             moved = int(np.abs(integers[tensor] - before[tensor]).sum())
-            coarse = (ROUNDED_PER_MOVE * moved // max(1, size)).bit_length() - 1
+            coarse = (steps_per_move * moved // max(1, size)).bit_length() - 1
             shift = min(max(coarse, self.release_shift), self.coarsest_release_shift)
             parts.append(_rounded(integers[tensor], shift))
             begin += size

@@ -14,7 +14,6 @@ from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     MAX_RELAXATION_SHIFT,
     MAX_TOTAL_WEIGHT,
-    ROUNDED_PER_MOVE,
     Lattice,
     Relaxation,
     SaturationError,
@@ -262,15 +261,18 @@ def test_checksum_sees_every_single_change(integers, data):
 moves = st.integers(0, 12).flatmap(lambda log: st.integers(0, 2**log))
 
 
-@given(st.lists(st.tuples(moves, st.integers(-(2**20), 2**20)), min_size=1, max_size=30))
-def test_a_tensor_that_moves_fast_is_released_coarser_within_bounds(elements):
+@given(
+    st.lists(st.tuples(moves, st.integers(-(2**20), 2**20)), min_size=1, max_size=30),
+    st.integers(2, 50),
+)
+def test_a_tensor_that_moves_fast_is_released_coarser_within_bounds(elements, steps):
     before = int64([x for _, x in elements] * 2)
     # the first tensor moves, the second stays where it is
     after = before + int64([m for m, _ in elements] + [0] * len(elements))
     lattice = Lattice((len(elements),) * 2, (16, 16), release_shift=2, coarsest_release_shift=6)
-    released = lattice.released(after, before)
+    released = lattice.released(after, before, steps)
     mean = sum(m for m, _ in elements) / len(elements)
-    fitting = [shift for shift in range(2, 7) if 2**shift <= ROUNDED_PER_MOVE * mean]
+    fitting = [shift for shift in range(2, 7) if 2**shift <= steps * mean]
     shift = max(fitting, default=2)
     moving, still = Lattice((1,), (16,), release_shift=shift), Lattice((1,), (16,), release_shift=2)
     assert released[: len(elements)].tolist() == moving.released(after[: len(elements)]).tolist()
