@@ -49,7 +49,9 @@ def definition_of(kind: str, mode: str, *, thin: bool = False) -> FederationDefi
     algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
     personal = {"fedavg": (), "fedprox": (), "local": ("*",)}.get(mode, ("layer3.*",))
     if thin:
-        schedule["pace"], algorithm["memory"] = 0.7, 0.5
+        schedule["pace"] = 0.7
+        # so few machines that solve their problem exactly need more to hold on to than others
+        algorithm["penalty"] = 3.0
     return small_definition(
         schedule=schedule, algorithm=algorithm, personal=personal, **(THIN if thin else {})
     )
