@@ -6,6 +6,9 @@ digits if their file is there, and independent draws from Laplace's distribution
 that of each tensor's support and of the values on it, counted in the tensor itself: who knew these
 frequencies for nothing, but not where a network moves, would need so many bytes.  zlib and zstd get
 the integers as int8 without the powers of two, or as int32, whichever gives less.
+
+Recorded updates are those of the thin links' benchmark, as the coordinator took them; of a low-rank
+one the integers are the numbers of its factors.
 """
 
 import zlib
@@ -18,16 +21,20 @@ from statistics import mean
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.learning.contest import HEAVY_TAILS, Job, federation_of
 from benchmarks.learning.tasks import FILES, Task, digits, tennessee_eastman
+from benchmarks.learning.thin import LOW_RANK, TOP_K, small_contender
 from benchmarks.report import Goal, Grid, Report
 from benchmarks.timing import interleaved
 from plantfed_agent.inprocess import carry_out
 from plantfed_agent.samples import SampleSets
 from plantfed_agent.training import TrainingTask
-from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.codec import FACTORS, decode_integers
+from plantfed_shared.definition import Compression, FederationDefinition
 from plantfed_shared.entropy_codec import decode, encode
 from plantfed_shared.initial import initial_parameters
-from plantfed_shared.lattice import Integers
+from plantfed_shared.lattice import Integers, Lattice
+from plantfed_shared.low_rank import Factors, decode_parts
 from plantfed_shared.parameters import flatten
 
 Vector = NDArray[np.float64]
@@ -41,6 +48,10 @@ FINEST = -40
 """Exponent of the unit that all steps are multiples of."""
 MACHINES, QUICK_MACHINES = 8, 3
 SAMPLES, QUICK_SAMPLES = 9, 3
+RECORDED_S, QUICK_RECORDED_S = 300.0, 60.0
+"""Virtual."""
+MAX_OF_ENTROPY = 1.12
+MAX_OF_GENERAL = 0.8
 MAX_MS = 50.0
 """At a million parameters."""
 
@@ -58,6 +69,8 @@ def run(*, quick: bool, data: Path | None) -> Report:
     sources.append(("Laplace", TRUNK, [drawn(seed, TRUNK) for seed in range(machines)]))
     for name, sizes, changes in sources:
         report.grids.append(_sizes(name, sizes, changes))
+    if len(tasks) > 1 and data is not None:
+        report.grids.append(_recorded(report, data, QUICK_RECORDED_S if quick else RECORDED_S))
     report.grids.append(_times(report, QUICK_SAMPLES if quick else SAMPLES))
     if "zstd" not in _compressors():
         report.skipped.append("zstd: no package zstandard")
@@ -163,6 +176,50 @@ def _sizes(name: str, sizes: Sequence[int], changes: Sequence[Vector]) -> Grid:
             row.append(mean(own) / mean(others))
         rows.append(row)
     return Grid(f"{name}: {sum(sizes):,} parameters, {len(changes)} updates", columns, rows)
+
+
+def _recorded(report: Report, data: Path, seconds: float) -> Grid:
+    rows: list[list[str | float]] = []
+    for name, compression in (("low-rank", LOW_RANK), ("top-k", TOP_K)):
+        lattice, tails = recorded(data, compression, seconds)
+        own = sum(len(tail) for tail in tails)
+        vectors = [_numbers(tail, lattice) for tail in tails]
+        entropy = sum(entropy_bytes(np.concatenate(v), [n.size for n in v]) for v in vectors)
+        row: list[str | float] = [name, len(tails), own / len(tails), own / entropy]
+        what = f"recorded {name} updates"
+        report.goals.append(Goal(what, own / entropy, MAX_OF_ENTROPY, "of their entropy"))
+        for other, compress in _compressors().items():
+            general = sum(
+                general_bytes(np.concatenate(v), [n.size for n in v], compress) for v in vectors
+            )
+            row.append(own / general)
+            report.goals.append(Goal(what, own / general, MAX_OF_GENERAL, f"of {other}"))
+        rows.append(row)
+    columns = ["recorded", "updates", "bytes", "/entropy", *(f"/{c}" for c in _compressors())]
+    return Grid("updates of the thin links' benchmark", columns, rows)
+
+
+def recorded(data: Path, compression: Compression, seconds: float) -> tuple[Lattice, list[bytes]]:
+    """Lattice and tails of all updates of some virtual time."""
+    contender = small_contender(compression)
+    federation = federation_of(Job(data, HEAVY_TAILS, 0, contender, seconds))
+    tails: list[bytes] = []
+    federation.on_update = lambda record: tails.append(record.change)
+    federation.run(seconds)
+    return federation.definition.lattice(), tails
+
+
+def _numbers(tail: bytes, lattice: Lattice) -> list[Integers]:
+    """The integers that are encoded, in the groups in which they are."""
+    if tail[0] != FACTORS:
+        return np.split(decode_integers(tail, lattice), np.cumsum(lattice.sizes)[:-1])
+    stream: list[Integers] = []
+    for part in decode_parts(memoryview(tail)[1:], lattice):
+        if isinstance(part, Factors):
+            stream += [part.left.ravel(), part.right.ravel()]
+        else:
+            stream.append(_without_power(part))
+    return [np.concatenate(stream)]
 
 
 def _times(report: Report, samples: int) -> Grid:

@@ -120,13 +120,7 @@ Track = list[Measurement]
 
 def carry_out(job: Job) -> Track:
     """Let one contender run."""
-    task = digits(job.seed, job.data)
-    federation = Federation(
-        task,
-        _definition(job, task),
-        seed=job.seed,
-        computers=computers(task, job.speeds, job.seed),
-    )
+    federation = federation_of(job)
     found: Track = []
     while federation.seconds < job.longest_s:
         federation.run(MEASURE_EVERY_S)
@@ -134,6 +128,17 @@ def carry_out(job: Job) -> Track:
         if len(found) >= 3 and smoothed(found)[-2] >= CLEARLY * job.enough:
             break
     return found
+
+
+def federation_of(job: Job) -> Federation:
+    """One contender's, at second 0."""
+    task = digits(job.seed, job.data)
+    return Federation(
+        task,
+        _definition(job, task),
+        seed=job.seed,
+        computers=computers(task, job.speeds, job.seed),
+    )
 
 
 def _definition(job: Job, task: Task) -> FederationDefinition:

@@ -109,6 +109,7 @@ class Federation:
         self._coordinator.keeps_journal = False
         self._coordinator.observe = self._observe
         self.on_release: Callable[[], None] = lambda: None
+        self.on_update: Callable[[Applied], None] = lambda _: None
         self.updates = 0
         if as_reference:
             self._coordinator.select = reference_draws.select
@@ -171,6 +172,7 @@ class Federation:
     def _observe(self, record: Record) -> None:
         if isinstance(record, Applied):
             self.updates += 1
+            self.on_update(record)
         elif isinstance(record, Released):
             self.on_release()
 

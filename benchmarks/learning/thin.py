@@ -24,6 +24,7 @@ LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.08, keep_at_most=0.08)
 TOP_K = Compression(kind="top-k", keep=0.03, keep_at_most=0.03)
 RELEASE_BITS = (8, 6)
 PACE = 0.6
+USUAL = (("learning_rate", 0.2), ("penalty", 0.1))
 SMALL, LARGE = (64, 32), (256, 64)
 """Bodies of 15 and of 67 thousand parameters."""
 
@@ -97,8 +98,7 @@ def run(name: str, *, quick: bool, data: Path | None) -> Report:
 def _contenders(same: tuple[tuple[str, float], ...]) -> list[Contender]:
     """Uncompressed first, then what the promises are about."""
     plain = Contender("plain", "fedapm", 4, (*same, ("relaxation", RELAXATION)))
-    remembering = (*same, ("relaxation", 1.0), ("memory", 0.5))
-    small = replace(plain, settings=remembering, release_bits=RELEASE_BITS, pace=PACE)
+    small = small_contender(LOW_RANK, same)
     unhurried = "no pace"
     buffered = ("server_step", 4.0)
     return [
@@ -120,6 +120,19 @@ def _contenders(same: tuple[tuple[str, float], ...]) -> list[Contender]:
             for name, compression in (("low-rank", LOW_RANK), ("top-k", TOP_K))
         ),
     ]
+
+
+def small_contender(
+    compression: Compression, same: tuple[tuple[str, float], ...] = USUAL
+) -> Contender:
+    """All that makes messages short.
+
+    Args:
+        compression: of the updates.
+        same: learning rate and penalty.
+    """
+    settings = (*same, ("relaxation", 1.0), ("memory", 0.5))
+    return Contender("", "fedapm", 4, settings, compression, RELEASE_BITS, PACE)
 
 
 Amount = Callable[[Measurement], float]

@@ -23,7 +23,7 @@ from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, Lattice, check_magn
 from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
 _STEP = struct.Struct("<IQIQI")
-_ENTROPY, _FACTORS, _PLAIN = 0, 1, 4
+_ENTROPY, FACTORS, _PLAIN = 0, 1, 4
 
 
 class Coding(StrEnum):
@@ -57,7 +57,7 @@ def encode_factors(parts: Sequence[low_rank.Part], lattice: Lattice) -> bytes:
     """
     if not lattice.has_matrices:
         return encode_integers(low_rank.whole(parts), lattice, Coding.ENTROPY)
-    return bytes([_FACTORS]) + low_rank.encode(parts, lattice)
+    return bytes([FACTORS]) + low_rank.encode(parts, lattice)
 
 
 def decode_integers(encoded: bytes | memoryview, lattice: Lattice) -> Integers:
@@ -75,7 +75,7 @@ def _decoded(encoded: bytes, lattice: Lattice) -> Integers:
     kind = encoded[0] if encoded else None
     if kind == _ENTROPY:
         integers = entropy_codec.decode(memoryview(encoded)[1:], lattice.sizes)
-    elif kind == _FACTORS and lattice.has_matrices:
+    elif kind == FACTORS and lattice.has_matrices:
         integers = low_rank.decode(memoryview(encoded)[1:], lattice)
         _refuse_large(integers)
     elif kind == _PLAIN and len(encoded) == 1 + 4 * lattice.size:

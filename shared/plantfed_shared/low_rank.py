@@ -10,9 +10,10 @@ elements and their places (PowerSGD, arXiv 1905.13727, has floats instead).
 Encoded:
 
     for each tensor of the first kind    the number of terms, 1 byte, and t of each, 1 byte
-    then                                 all numbers by :mod:`plantfed_shared.entropy_codec`, as
-                                         one tensor for each left (rows, terms), right (terms,
-                                         columns) and tensor of the other kind
+    for any other                        the power of two that divides its numbers, 1 byte
+    then                                 left (rows, terms), right (terms, columns) and the other
+                                         numbers without that power, in the order of the tensors,
+                                         as one tensor by :mod:`plantfed_shared.entropy_codec`
 """
 
 from collections.abc import Sequence
@@ -77,20 +78,23 @@ def encode(parts: Sequence[Part], lattice: Lattice) -> bytes:
     """One part for each tensor of the lattice -> bytes.
 
     Raises:
-        ValueError: a number is too large.
+        ValueError: a number is too large, or a part is not of its tensor.
     """
     head = bytearray()
     numbers: list[Integers] = []
     for part, shape in zip(parts, lattice.shapes, strict=True):
+        if isinstance(part, Factors) != bool(most_terms(shape)):
+            raise ValueError(f"a tensor of {shape} needs other parts")
         if isinstance(part, Factors):
             head += bytes([len(part.shifts), *part.shifts])
             numbers += [part.left.ravel(), part.right.ravel()]
-        elif most_terms(shape):
-            raise ValueError(f"a matrix of {shape} needs factors")
         else:
-            numbers.append(part)
-    together = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int64)
-    return bytes(head) + entropy_codec.encode(together, [n.size for n in numbers])
+            together = int(np.bitwise_or.reduce(part))
+            shift = max(0, (together & -together).bit_length() - 1)
+            head.append(shift)
+            numbers.append(part >> shift)
+    stream = np.concatenate(numbers)
+    return bytes(head) + entropy_codec.encode(stream, [stream.size])
 
 
 def decode(encoded: memoryview, lattice: Lattice) -> Integers:
@@ -99,38 +103,52 @@ def decode(encoded: memoryview, lattice: Lattice) -> Integers:
     Raises:
         PeerError: these bytes are not an encoding of such parts.
     """
+    return whole(decode_parts(encoded, lattice))
+
+
+def decode_parts(encoded: memoryview, lattice: Lattice) -> list[Part]:
+    """The inverse of :func:`encode`.
+
+    Raises:
+        PeerError: these bytes are not an encoding of such parts.
+    """
     shifts, rest = _read_shifts(encoded, lattice)
     sizes: list[int] = []
-    for terms, (rows, columns) in zip(shifts, lattice.shapes, strict=True):
-        sizes += [rows * columns] if terms is None else [rows * len(terms), columns * len(terms)]
-    numbers = iter(np.split(entropy_codec.decode(rest, sizes), np.cumsum(sizes)[:-1]))
-    parts: list[Part] = []
-    for terms, (rows, columns) in zip(shifts, lattice.shapes, strict=True):
-        if terms is None:
-            parts.append(next(numbers))
-            continue
-        left, right = next(numbers), next(numbers)
-        if max(np.abs(left).max(initial=0), np.abs(right).max(initial=0)) > MAX_FACTOR:
-            raise PeerError(f"a factor is larger than {MAX_FACTOR}")
-        shape = (rows, len(terms)), (len(terms), columns)
-        parts.append(Factors(terms, left.reshape(shape[0]), right.reshape(shape[1])))
-    return whole(parts)
+    for of_tensor, (rows, columns) in zip(shifts, lattice.shapes, strict=True):
+        terms = len(of_tensor)
+        matrix = most_terms((rows, columns)) > 0
+        sizes += [rows * terms, columns * terms] if matrix else [rows * columns]
+    stream = entropy_codec.decode(rest, [sum(sizes)])
+    numbers = iter(np.split(stream, np.cumsum(sizes)[:-1]))
+    return [
+        _factors(of_tensor, shape, next(numbers), next(numbers))
+        if most_terms(shape)
+        else next(numbers) << of_tensor[0]
+        for of_tensor, shape in zip(shifts, lattice.shapes, strict=True)
+    ]
 
 
-def _read_shifts(
-    encoded: memoryview, lattice: Lattice
-) -> tuple[list[tuple[int, ...] | None], memoryview]:
-    """The shifts of each matrix, None for any other tensor, and what comes after them."""
-    found: list[tuple[int, ...] | None] = []
+def _factors(
+    shifts: tuple[int, ...], shape: tuple[int, int], left: Integers, right: Integers
+) -> Factors:
+    if max(np.abs(left).max(initial=0), np.abs(right).max(initial=0)) > MAX_FACTOR:
+        raise PeerError(f"a factor is larger than {MAX_FACTOR}")
+    terms = len(shifts)
+    return Factors(shifts, left.reshape(shape[0], terms), right.reshape(terms, shape[1]))
+
+
+def _read_shifts(encoded: memoryview, lattice: Lattice) -> tuple[list[tuple[int, ...]], memoryview]:
+    """The shifts of each matrix, or the one of any other tensor, and what comes after them."""
+    found: list[tuple[int, ...]] = []
     for shape in lattice.shapes:
         most = most_terms(shape)
-        if not most:
-            found.append(None)
-            continue
-        count = encoded[0] if len(encoded) else most + 1
-        shifts = tuple(encoded[1 : 1 + count])
-        if count > most or len(shifts) < count or max(shifts, default=0) > MAX_SHIFT:
+        count = 1
+        if most:
+            count = encoded[0] if len(encoded) else most + 1
+            encoded = encoded[1:]
+        shifts = tuple(encoded[:count])
+        if count > max(1, most) or len(shifts) < count or max(shifts, default=0) > MAX_SHIFT:
             raise PeerError("the bytes are not factors of these matrices")
         found.append(shifts)
-        encoded = encoded[1 + count :]
+        encoded = encoded[count:]
     return found, encoded
