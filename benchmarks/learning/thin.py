@@ -20,10 +20,11 @@ from plantfed_shared.wording import counted
 LONGEST_S, QUICK_S = 5_000.0, 600.0
 SEEDS = 3
 PART_OF_PLAIN_TIME = 1.0
-LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.08, keep_at_most=0.08)
+LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.09, keep_at_most=0.09)
 TOP_K = Compression(kind="top-k", keep=0.03, keep_at_most=0.03)
 RELEASE_BITS = (8, 6)
-PACE = 0.6
+PACE = 0.65
+ARRIVALS = 2
 USUAL = (("learning_rate", 0.2), ("penalty", 0.1))
 SMALL, LARGE = (64, 32), (256, 64)
 """Bodies of 15 and of 67 thousand parameters."""
@@ -97,7 +98,7 @@ def run(name: str, *, quick: bool, data: Path | None) -> Report:
 
 def _contenders(same: tuple[tuple[str, float], ...]) -> list[Contender]:
     """Uncompressed first, then what the promises are about."""
-    plain = Contender("plain", "fedapm", 4, (*same, ("relaxation", RELAXATION)))
+    plain = Contender("plain", "fedapm", ARRIVALS, (*same, ("relaxation", RELAXATION)))
     small = small_contender(LOW_RANK, same)
     unhurried = "no pace"
     buffered = ("server_step", 4.0)
@@ -132,7 +133,7 @@ def small_contender(
         same: learning rate and penalty.
     """
     settings = (*same, ("relaxation", 1.0), ("memory", 0.5))
-    return Contender("", "fedapm", 4, settings, compression, RELEASE_BITS, PACE)
+    return Contender("", "fedapm", ARRIVALS, settings, compression, RELEASE_BITS, PACE)
 
 
 Amount = Callable[[Measurement], float]
