@@ -26,7 +26,7 @@ CLIP = 8.0
 FAULT_ONSET = 160
 """Test runs are normal until this row."""
 THIN: dict[str, dict[str, Any]] = {
-    "algorithm": {"relaxation": 1.0, "memory": 0.5},
+    "algorithm": {"memory": 0.5},
     "schedule": {"pace": 0.6},
     "compression": {"kind": "low-rank", "bits": 3, "keep": 0.08, "keep_at_most": 0.08},
 }
