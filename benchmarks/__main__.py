@@ -18,7 +18,16 @@ from typing import Any  # noqa: E402
 import click  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from benchmarks import codec, coordinator, demo, footprint, host, simulator, wire  # noqa: E402
+from benchmarks import (  # noqa: E402
+    codec,
+    coordinator,
+    demo,
+    footprint,
+    host,
+    simulator,
+    thin_demo,
+    wire,
+)
 from benchmarks.learning import accuracy, exactness, participation, race, thin  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
@@ -29,6 +38,7 @@ BENCHMARKS = {
     "wire": wire.run,
     "simulator": simulator.run,
     "demo": demo.run,
+    "thin-demo": thin_demo.run,
 }
 LEARNING: dict[str, Callable[..., Report]] = {
     "accuracy": accuracy.run,

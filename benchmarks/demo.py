@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.report import Cell, Grid, Report
 from plantfed_lab.results import AgentResult, DemoResult
 
-AGENTS, RELEASES, QUICK_RELEASES = 20, 600, 40
+AGENTS, RELEASES, QUICK_RELEASES, SEED = 20, 600, 40, 0
 FLOAT32_BYTES = 4
 PATIENCE_S = 300.0
 
@@ -23,9 +23,7 @@ WAYS: dict[str, Callable[[AgentResult], float]] = {
 def run(*, quick: bool) -> Report:
     """Run the demo and read its JSON."""
     with tempfile.TemporaryDirectory(prefix="plantfed-bench-") as folder:
-        out = Path(folder)
-        _run_demo(out, QUICK_RELEASES if quick else RELEASES)
-        result = DemoResult.model_validate_json((out / "result.json").read_bytes())
+        result = run_demo(Path(folder), SEED, AGENTS, QUICK_RELEASES if quick else RELEASES)
     report = report_of(result)
     if quick:
         report.notes.append(
@@ -76,12 +74,23 @@ def _accuracy_row(
     return name, sum(values) / len(values), min(values)
 
 
-def _run_demo(out: Path, releases: int) -> None:
-    wanted = {"--agents": AGENTS, "--releases": releases, "--seed": 0}
-    arguments = [str(x) for pair in wanted.items() for x in pair]
-    files = ["--out", str(out / "demo"), "--json", str(out / "result.json")]
+def run_demo(out: Path, seed: int, agents: int, releases: int, *, thin: bool = False) -> DemoResult:
+    """Run a demo as a reader does.
+
+    Args:
+        out: its folder.
+        seed: of split, start and draws.
+        agents: how many plants.
+        releases: to be made.
+        thin: with short messages.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    wanted = {"--agents": agents, "--releases": releases, "--seed": seed, "--out": out}
+    arguments = [str(x) for pair in wanted.items() for x in pair] + ["--thin"] * thin
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "plantfed_lab", "demo", *arguments, *files],
+        [sys.executable, "-P", "-m", "plantfed_lab", "demo", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -90,3 +99,4 @@ def _run_demo(out: Path, releases: int) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"the demo ended with exit code {done.returncode}: {done.stderr}")
+    return DemoResult.model_validate_json((out / "result.json").read_bytes())

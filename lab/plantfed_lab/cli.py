@@ -81,6 +81,7 @@ def commands() -> None:
     help="Of split, start and draws.",
 )
 @click.option("--sync", is_flag=True, help="Rounds with drawn participants: agents wait.")
+@click.option("--thin", is_flag=True, help="Short messages, as for thin links.")
 @click.option("--broker", metavar="URL", help="Of a running broker that asks for no password.")
 @click.option(
     "--out",
@@ -100,6 +101,7 @@ def demo(
     releases: int,
     seed: int,
     sync: bool,
+    thin: bool,
     broker: str | None,
     out: Path,
     json_file: Path | None,
@@ -118,6 +120,7 @@ def demo(
         releases=releases,
         seed=seed,
         schedule="sync" if sync else "async",
+        thin=thin,
         broker=broker,
         out=out,
         json_file=json_file,

@@ -26,7 +26,7 @@ from plantfed_lab.progress import Display, ProgressReader, display_for
 from plantfed_lab.report import render_report
 from plantfed_lab.result_files import refuse_unwritable, write_text
 from plantfed_lab.results import DemoResult
-from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
+from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants, thinned
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.errors import BrokerError, ConfigError, PlantfedError, StorageError
@@ -49,6 +49,7 @@ class DemoOptions:
         releases: to be made.
         seed: of split, start and draws.
         schedule: "async": nobody waits; "sync": rounds with drawn participants.
+        thin: short messages, for thin links.
         broker: URL of a running one, or None.
         out: folder.
         json_file: gets a copy of the result, or None.
@@ -58,6 +59,7 @@ class DemoOptions:
     releases: int
     seed: int
     schedule: Literal["async", "sync"]
+    thin: bool
     broker: str | None
     out: Path
     json_file: Path | None
@@ -86,6 +88,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
             begin=begin,
             seconds=seconds,
             seed=options.seed,
+            thin=options.thin,
             broker_kind=kind,
             broker_url=_broker_url(folder, members),
         )
@@ -102,7 +105,8 @@ def _definition(options: DemoOptions, federation: str) -> FederationDefinition:
         max_releases=options.releases,
         seed=options.seed,
     )
-    return federation_definition(options.seed, schedule, federation)
+    definition = federation_definition(options.seed, schedule, federation)
+    return thinned(definition) if options.thin else definition
 
 
 def _check_broker(url: str | None) -> None:

@@ -48,6 +48,7 @@ class RunFacts:
         begin: monotonic seconds at the start of the demo.
         seconds: from the start of the coordinator until all agents had the last model.
         seed: of split, start and draws.
+        thin: whether messages were made short.
         broker_kind: "mosquitto", "nats" or "external".
         broker_url: its address.
     """
@@ -57,6 +58,7 @@ class RunFacts:
     begin: float
     seconds: float
     seed: int
+    thin: bool
     broker_kind: str
     broker_url: str
 
@@ -95,7 +97,9 @@ def evaluate(
         federation=overview.federation,
         seed=run.seed,
         schedule=definition.schedule.kind,
+        thin=run.thin,
         algorithm=definition.algorithm.model_dump(mode="json"),
+        compression=definition.compression.model_dump(mode="json"),
         broker=BrokerResult(kind=run.broker_kind, url=run.broker_url),
         releases=overview.releases,
         updates=overview.updates,

@@ -17,7 +17,7 @@ from plantfed_lab.tennessee_eastman import Labels, Plant, Readings
 from plantfed_shared.definition import FederationDefinition
 
 CSV_LABEL, NPZ_LABEL = "STATE", "state"
-SECTIONS = ("model", "loss", "window", "algorithm", "schedule")
+SECTIONS = ("model", "loss", "window", "algorithm", "schedule", "compression")
 INSTRUMENTS = {"°C": "TI", "kPa": "PI", "mol%": "AI", "kW": "JI"}
 """First letters of a tag, by unit; flows are FI, levels LI, valves XV (after ISA-5.1)."""
 

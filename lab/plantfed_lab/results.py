@@ -150,7 +150,9 @@ class DemoResult(Part):
         federation: id.
         seed: of split, start and draws.
         schedule: "async" or "sync".
+        thin: whether messages were made short, for thin links.
         algorithm: settings of the optimisation.
+        compression: settings of the messages.
         broker: that carried it.
         releases: made.
         updates: applied.
@@ -172,7 +174,9 @@ class DemoResult(Part):
     federation: str
     seed: int
     schedule: str
+    thin: bool
     algorithm: dict[str, Any]
+    compression: dict[str, Any]
     broker: BrokerResult
     releases: int
     updates: int

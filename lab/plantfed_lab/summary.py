@@ -21,6 +21,7 @@ def summary(result: DemoResult) -> RenderableType:
     for name, values in ways.items():
         table.add_row(name, f"{sum(values) / len(values):.3f}", f"{min(values):.3f}")
     releases, updates = counted(result.releases, "release"), counted(result.updates, "update")
-    run = f"{releases}, {updates} in {result.seconds:.0f} s"
+    thin = ", short messages (--thin)" if result.thin else ""
+    run = f"{releases}, {updates} in {result.seconds:.0f} s{thin}"
     cost = f"{result.bytes.up / 1e6:.1f} MB up, {result.bytes.down / 1e6:.1f} MB down"
     return Group("", table, "", verdict(result), "", run, cost, f"model {result.model.checksum}")

@@ -25,6 +25,14 @@ DATA = Path(__file__).with_name("data")
 CLIP = 8.0
 FAULT_ONSET = 160
 """Test runs are normal until this row."""
+THIN: dict[str, dict[str, Any]] = {
+    "algorithm": {"memory": 0.5},
+    "schedule": {"pace": 0.6},
+    "compression": {"kind": "low-rank", "bits": 3, "keep": 0.08, "keep_at_most": 0.08},
+}
+"""Settings that make messages short, by section; the rest of a change waits in the memory."""
+THIN_RELEASES = {"release_bits": 8, "coarsest_release_bits": 6}
+"""What makes the difference of two of its models short."""
 MAX_PLANTS = 400
 """With more, a plant gets less than one training row of the normal class."""
 
@@ -132,6 +140,14 @@ def federation_definition(
         ),
         schedule=schedule or Schedule(),
     )
+
+
+def thinned(definition: FederationDefinition) -> FederationDefinition:
+    """The same federation for thin links, with short messages."""
+    document = definition.model_dump()
+    for section, settings in THIN.items():
+        document[section] |= settings
+    return FederationDefinition.model_validate(document | THIN_RELEASES)
 
 
 def _load() -> _Runs:

@@ -10,7 +10,16 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import coordinator, demo, footprint, installed_size, simulator, timing, wire
+from benchmarks import (
+    coordinator,
+    demo,
+    footprint,
+    installed_size,
+    simulator,
+    thin_demo,
+    timing,
+    wire,
+)
 from benchmarks import report as reports
 from benchmarks import resting_agent as resting
 from plantfed_lab.results import DemoResult
@@ -152,6 +161,65 @@ def test_a_demo_is_summed_up(demo_result):
     assert traffic.rows[0] == ("up", 8000, 400.0, 0.5)
 
 
+def thin_result(dense: DemoResult, *, points_lost: float, times_fewer: float) -> DemoResult:
+    personal = dense.accuracy.personal - points_lost / 100
+    up, down = (round(n / times_fewer) for n in (dense.bytes.up, dense.bytes.down))
+    changes = {
+        "thin": True,
+        "accuracy": dense.accuracy.model_copy(update={"personal": personal}),
+        "bytes": dense.bytes.model_copy(update={"up": up, "down": down}),
+    }
+    return dense.model_copy(update=changes)
+
+
+def test_a_thin_demo_is_set_beside_the_dense_one(demo_result):
+    thin = thin_result(demo_result, points_lost=0.5, times_fewer=20)
+    report = thin_demo.report_of([thin_demo.Pair(demo_result, thin)])
+    check(report)
+    learnt, traffic, differences = report.grids
+    assert learnt.rows[0] == ("dense, seed 10", pytest.approx(0.7), 0.6, 10, 10, 10)
+    assert traffic.rows == [
+        ("dense, seed 10", 4.0, 8.0, 400.0, 800.0),
+        ("thin, seed 10", 0.2, 0.4, 20.0, 40.0),
+    ]
+    assert differences.rows == [("seed 10", pytest.approx(0.5), 20.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("points_lost", "times_fewer", "missed"),
+    [
+        ((1.5, 0.4), 40, []),
+        ((-9.0, -9.0), 40, []),
+        ((1.5, 0.7), 40, ["accuracy lost, mean over seeds"]),
+        ((0.0, 0.0), 2, ["bytes up", "bytes down"]),
+    ],
+)
+def test_a_thin_demo_is_judged_by_the_mean_over_seeds(
+    demo_result, points_lost, times_fewer, missed
+):
+    pairs = [
+        thin_demo.Pair(
+            demo_result, thin_result(demo_result, points_lost=p, times_fewer=times_fewer)
+        )
+        for p in points_lost
+    ]
+    assert [goal.what for goal in thin_demo.goals_of(pairs) if not goal.met] == missed
+
+
+def test_a_thin_demo_is_run_with_the_same_plants_as_the_dense_one(monkeypatch, demo_result):
+    asked = []
+
+    def run_demo(out, *same, thin):
+        asked.append((same, thin))
+        return demo_result.model_copy(update={"thin": thin})
+
+    monkeypatch.setattr(thin_demo, "run_demo", run_demo)
+    report = thin_demo.run(quick=True)
+    assert sorted(asked, key=lambda one: one[1]) == [(asked[0][0], False), (asked[0][0], True)]
+    assert [row[0] for row in report.grids[0].rows] == ["dense, seed 10", "thin, seed 10"]
+    assert not report.goals
+
+
 @pytest.fixture
 def demo_result() -> DemoResult:
     site = {"settings_lines": 1, "settings_files": [], "train_rows": 1, "test_rows": 1}
@@ -165,10 +233,12 @@ def demo_result() -> DemoResult:
         **dict.fromkeys(("seed", "releases", "seconds", "total_seconds"), 10),
         "updates": 20,
         "versions": {},
+        "thin": False,
         "algorithm": {},
+        "compression": {},
         "broker": {"kind": "mosquitto", "url": "x"},
         "model": {"checksum": "x", "k": 1, "shared_parameters": 200, "personal_parameters": 1},
-        "accuracy": agents[0]["accuracy"],
+        "accuracy": {"local": 0.5, "global": 0.4, "personal": 0.7},
         "bytes": {"up": 8000, "down": 16000},
         "messages": {"up": 20, "down": 20},
         "staleness_counts": [],

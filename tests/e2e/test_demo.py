@@ -42,6 +42,21 @@ def test_rounds_with_drawn_participants(demo: Demo) -> None:
     assert (result["schedule"], result["releases"], result["updates"]) == ("sync", 3, 3)
 
 
+@pytest.mark.parametrize("schedule", [(), ("--sync",)])
+def test_short_messages_for_thin_links(demo: Demo, schedule: tuple[str, ...]) -> None:
+    with demo.start("--agents", "3", "--releases", "6", "--thin", *schedule) as process:
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert "short messages" in output
+    result = json.loads((demo.out / "result.json").read_text())
+    assert (result["thin"], result["releases"]) == (True, 6)
+    assert result["compression"]["kind"] == "low-rank"
+    # with joining and pings: a dense change alone is several times as long
+    float32_bytes = 4 * result["model"]["shared_parameters"]
+    assert result["bytes"]["up"] < 0.1 * float32_bytes * result["updates"]
+    assert "--thin" in (demo.out / "report.html").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_every_process(demo: Demo, number: signal.Signals) -> None:
     with demo.start("--agents", "3", "--releases", "100000") as process:

@@ -15,7 +15,12 @@ from plantfed_lab.results import (
 
 
 def made_up_result(
-    n_agents: int = 5, gain: float = 0.1, schedule: str = "async", updates: int = 0
+    n_agents: int = 5,
+    gain: float = 0.1,
+    schedule: str = "async",
+    updates: int = 0,
+    *,
+    thin: bool = False,
 ) -> DemoResult:
     agents = tuple(made_up_agent(number, gain, updates) for number in range(1, n_agents + 1))
     return DemoResult(
@@ -25,7 +30,9 @@ def made_up_result(
         federation="presses",
         seed=4,
         schedule=schedule,
+        thin=thin,
         algorithm={"mode": "fedapm", "max_norm": None},
+        compression={"kind": "low-rank" if thin else "dense"},
         broker=BrokerResult(kind="mosquitto", url="mqtt://127.0.0.1:1883"),
         releases=12,
         updates=sum(a.updates for a in agents),

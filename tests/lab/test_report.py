@@ -71,6 +71,16 @@ def test_figures_have_units_and_separators() -> None:
     assert "100 %</text>" in html
 
 
+def test_a_thin_run_is_called_so_and_can_be_repeated() -> None:
+    for thin in (True, False):
+        result = made_up_result(thin=thin)
+        text = " ".join(Page(render_report(result)).text.split())
+        assert ("--releases 12 --seed 4 --thin" in text) == thin
+        assert ("Messages were made short" in text) == thin
+        assert ("short messages (--thin)" in printed(result)) == thin
+        assert f"kind {result.compression['kind']}" in text
+
+
 def test_rare_late_updates_share_a_bar() -> None:
     assert f"{LONG_TAIL} or more" in render_report(made_up_result())
 

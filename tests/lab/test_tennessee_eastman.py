@@ -9,8 +9,8 @@ from plantfed_agent.settings import load_agent_settings
 from plantfed_coordinator.settings import load_definition
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.process_variables import VARIABLES
-from plantfed_lab.tennessee_eastman import federation_definition, plants
-from plantfed_shared.definition import Schedule
+from plantfed_lab.tennessee_eastman import federation_definition, plants, thinned
+from plantfed_shared.definition import SETTINGS, Schedule
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.parameters import flatten
 
@@ -90,5 +90,15 @@ def test_a_federation_file_is_read_back_as_it_was(tmp_path: Path) -> None:
     definition = federation_definition(
         seed=4, schedule=Schedule(kind="sync", min_members=5, max_releases=9, seed=4)
     )
-    write_federation_file(tmp_path / "federation.toml", definition)
-    assert load_definition(tmp_path / "federation.toml") == definition
+    for wanted in (definition, thinned(definition)):
+        write_federation_file(tmp_path / "federation.toml", wanted)
+        assert load_definition(tmp_path / "federation.toml") == wanted
+
+
+def test_short_messages_change_nothing_that_founds_a_federation() -> None:
+    shipped = federation_definition(seed=4, schedule=Schedule(min_members=5, max_releases=9))
+    short = thinned(shipped)
+    changed = {name for name, value in shipped if getattr(short, name) != value}
+    assert changed == SETTINGS - {"lattice_bits"}
+    assert (short.schedule.min_members, short.schedule.max_releases) == (5, 9)
+    assert short.algorithm.learning_rate == shipped.algorithm.learning_rate
