@@ -62,7 +62,7 @@ class PullToTarget:
         head = np.full(9, task.seq, dtype=np.float32)
         shared = (wanted / (1 + rho)).astype(np.float32)
         start_loss = 0.5 ** min(task.seq, 50)
-        return TrainingOutcome(shared, head, 0.5, 0.5, 7, "rows", start_loss)
+        return TrainingOutcome(shared, head, 0.5, 0.5, 7, "rows", 0.0, start_loss)
 
 
 class Agent(AgentHost):

@@ -34,6 +34,7 @@ WAIT_S = 2.0
 LONGEST_WAIT_S = 8.0
 """Well within the patience of who waits for a part (:mod:`plantfed_shared.patience`)."""
 IDLE_AFTER_S = 600.0
+MAX_GROUPS = 64
 
 
 @dataclass(slots=True)
@@ -234,14 +235,20 @@ class Groups:
         assert blob.step is not None
         for number, group in list(self._groups.items()):
             if now >= group.heard_at + IDLE_AFTER_S:
-                del self._groups[number]
-                self._unsent = {key for key in self._unsent if key[0] != number}
+                self._drop(number)
+        while len(self._groups) >= MAX_GROUPS:
+            # who still listens to it is moved to another when it asks for its next part
+            self._drop(min(self._groups, key=lambda number: self._groups[number].heard_at))
         if self._numbers is None:
             # who listened to a lane before a restart must not hear of another content on it
             self._numbers = count(self._desk.new_bits() % 2**31)
         group = _Group(next(self._numbers), blob.content, blob.step, now)
         self._groups[group.number] = group
         return group
+
+    def _drop(self, number: int) -> None:
+        del self._groups[number]
+        self._unsent = {key for key in self._unsent if key[0] != number}
 
     def _send_part(self, group: _Group, part: int, now: float) -> None:
         asked = group.parts[part]

@@ -158,6 +158,9 @@ class FederationState:
         the mean of all members by their part of it.  A step of 2.4 times the move that all of them
         together would make is out of what such moves can keep up.
         """
+        limit = self.terms.definition.schedule.max_releases
+        if limit is not None and self.releases + 1 >= limit:
+            return self.terms.lattice.released(unrounded)  # it stays
         arrived = len(self.arrived) or max(1, len(self.members))
         steps = max(2, 12 * len(self.members) // (5 * arrived))
         return self.terms.lattice.released(unrounded, self.unrounded, steps)
@@ -260,7 +263,7 @@ class FederationState:
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         # what was applied and not yet released is in it: it would be lost where arrivals are
         # forgotten, and its agents were told that it counts
-        model = _scaled(self.next_model(), scale)
+        model = _scaled(copy(self.consensus).release(self.model), scale)
         members: dict[str, Member] = {}
         consensus = consensus_of(terms.definition.algorithm, model)
         for agent, member in self.members.items():

@@ -5,6 +5,7 @@ from math import ceil, log2
 
 from plantfed_agent.state import AgentState
 from plantfed_shared.definition import Compression
+from plantfed_shared.low_rank import fewest_numbers
 from plantfed_shared.terms import terms_of
 
 AROUND_BYTES = 100
@@ -22,7 +23,7 @@ def usual_update_bytes(state: AgentState) -> int:
         return 0
     compression = terms_of(state.definition).definition.compression
     keep = compression.keep if state.need is None else state.need.keep
-    return _content_bytes(state.model.size, compression, keep)
+    return _content_bytes(state.model.size, compression, max(keep, _least(state)))
 
 
 def next_update_bytes(
@@ -40,7 +41,10 @@ def next_update_bytes(
     usual = usual_update_bytes(state) if usual_bytes is None else usual_bytes
     if not state.definition or not shrinks(terms_of(state.definition).definition.compression):
         return usual
-    return ceil(usual * kept_factor(usual))
+    fewest = _content_bytes(
+        _size(state), terms_of(state.definition).definition.compression, _least(state)
+    )
+    return min(usual, max(fewest, ceil(usual * kept_factor(usual))))
 
 
 def model_bytes(state: AgentState) -> int:
@@ -71,12 +75,24 @@ def shrinks(compression: Compression) -> bool:
     return compression.kind != "dense" and compression.coding == "entropy"
 
 
+def _size(state: AgentState) -> int:
+    return 0 if state.model is None else state.model.size
+
+
+def _least(state: AgentState) -> float:
+    """Part of the parameters that is sent in any case."""
+    terms = terms_of(state.definition) if state.definition else None
+    if terms is None or terms.definition.compression.kind != "low-rank" or not terms.lattice.size:
+        return 0.0
+    return min(1.0, fewest_numbers(terms.lattice) / terms.lattice.size)
+
+
 def _content_bytes(size: int, compression: Compression, keep: float) -> int:
     if compression.coding == "plain":
         return AROUND_BYTES + PLAIN_BYTES * size
     dense = DENSE_BYTES * size
     if compression.kind == "top-k":
-        dense = min(dense, size * keep * (log2(1 / keep) + compression.bits) / 8)
+        dense = min(dense, size * keep * (log2(1 / keep) + compression.bits) / 8) if keep else 0.0
     elif compression.kind == "low-rank":
         dense = min(dense, size * keep * (compression.bits - SPARED_BITS) / 8)
     return AROUND_BYTES + ceil(dense)

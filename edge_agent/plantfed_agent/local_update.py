@@ -131,7 +131,7 @@ def _made(
 ) -> tuple[Integers, bytes]:
     if compression.kind == "low-rank":
         parts = factored(lattice, compression.bits, keep, wanted)
-        return whole(parts), encode_factors(parts, lattice)
+        return check_magnitude(whole(parts)), encode_factors(parts, lattice)
     change = selected(lattice, compression, keep, wanted)
     return change, encode_integers(change, lattice, compression.coding)
 

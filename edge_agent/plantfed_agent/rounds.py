@@ -232,7 +232,7 @@ class Rounds:
         if not same_structure(self._desk.state.definition, definition):
             self._desk.ask(Stop(_other_structure(definition)))
             return
-        self._desk.change(definition=encoded, memory=None, rounds_on_these_rows=0)
+        self._desk.change(definition=encoded, memory=None, need=None, rounds_on_these_rows=0)
         self._usual_bytes = self._downloads.last_step_bytes = None
 
     def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
@@ -332,7 +332,7 @@ class Rounds:
         if (before and fingerprint != before) or self._rows_unusable:
             self._desk.note("the files with the rows have changed")
             self._rows_unusable = False
-            self._desk.change(data_fingerprint=fingerprint, rounds_on_these_rows=0)
+            self._desk.change(data_fingerprint=fingerprint, need=None, rounds_on_these_rows=0)
 
     # ------------------------------------------------------------------ the outstanding update
 

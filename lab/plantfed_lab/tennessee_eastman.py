@@ -28,7 +28,7 @@ FAULT_ONSET = 160
 THIN: dict[str, dict[str, Any]] = {
     "algorithm": {"memory": 0.5},
     "schedule": {"pace": 0.6},
-    "compression": {"kind": "low-rank", "bits": 3, "keep": 0.08, "keep_at_most": 0.08},
+    "compression": {"kind": "low-rank", "bits": 3, "keep": 0.12, "keep_at_most": 0.12},
 }
 """Settings that make messages short, by section; the rest of a change waits in the memory."""
 THIN_RELEASES = {"release_bits": 8, "coarsest_release_bits": 6}

@@ -335,8 +335,8 @@ class FederationDefinition(Settings):
         coarsest = self.coarsest_release_bits
         if coarsest is not None and (self.release_bits is None or coarsest > self.release_bits):
             raise ValueError(
-                f"coarsest_release_bits {coarsest} needs a release_bits that is not lower; "
-                f"it is {self.release_bits}"
+                f"coarsest_release_bits {coarsest} is above release_bits: set release_bits to "
+                f"{coarsest} or more, or leave coarsest_release_bits out"
             )
         size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
         if size > MAX_PARAMETERS:

@@ -68,6 +68,13 @@ def most_terms(shape: tuple[int, int]) -> int:
     return min(MAX_TERMS, rows * columns // (rows + columns)) if min(shape) > 1 else 0
 
 
+def fewest_numbers(lattice: Lattice) -> int:
+    """Of a change that says anything of a matrix: all vectors and its shortest term."""
+    vectors = sum(rows * columns for rows, columns in lattice.shapes if min(rows, columns) <= 1)
+    terms = [rows + columns for rows, columns in lattice.shapes if min(rows, columns) > 1]
+    return vectors + min(terms, default=0)
+
+
 def whole(parts: Sequence[Part]) -> Integers:
     """All tensors one after the other, int64 (size,)."""
     numbers = [part.numbers if isinstance(part, Factors) else part for part in parts]

@@ -3,7 +3,7 @@
 import numpy as np
 from tests.machines.coordinator_desk import TOPICS, Desk
 
-from plantfed_coordinator.events import MessageArrived, TimerDue
+from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order, TimerDue
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model
 from plantfed_shared.definition import content_digest
@@ -155,3 +155,16 @@ def test_an_explicit_want_is_answered_at_once_although_an_update_let_others_go_f
         wire.encode(Want(have=base, window=WINDOW_BYTES, others=0)),
     )
     assert [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)] == ["a"]
+
+
+def test_only_live_members_are_waited_for_and_who_left_is_forgotten() -> None:
+    desk = Desk(schedule={"arrivals": 1, "live_within_s": 100, "release_after_s": 1000})
+    for agent in "abcdefgh":
+        desk.hello(agent)
+    desk.now = 200.0
+    for agent in "ab":
+        desk.hello(agent)
+    assert served(desk, "a", others=255) == []  # all but one of the two that are live
+    assert served(desk, "b", others=255) == ["a"]
+    desk.handle(OperatorOrder(Order.REMOVE, "b"))
+    assert served(desk, "a") == ["a"]

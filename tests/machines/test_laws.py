@@ -1,11 +1,12 @@
 """Laws of the consensus and of the protocol that are stated without faults."""
 
+from copy import copy
 from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.federation_world import PullToTarget, World, small_definition
 from tests.machines.invariants import check_all, check_sums, everybody_agrees
@@ -283,7 +284,8 @@ def test_with_a_compression_memory_the_optimum_is_still_reached(seed: int) -> No
     assert error < 4 * 2**-10
 
 
-@settings(max_examples=20, deadline=None)
+# one failing seed is like another: shrinking it takes minutes
+@settings(max_examples=8, deadline=None, phases=(Phase.generate,))
 @given(seed=st.integers(0, 10**6))
 def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: int) -> None:
     """Factors of 3 bits, releases that get finer as the model comes to rest, and a pace."""
@@ -291,7 +293,7 @@ def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: i
     schedule = {**small_definition().schedule.model_dump(), "pace": 0.7}
     definition = small_definition(algorithm=algorithm, schedule=schedule, **THIN)
     world = World(definition, 3, seed=seed)
-    world.run(600)
+    world.run(1600)
     check_all(world)
     state = world.state()
     targets = [PullToTarget(seed, name).target(state.model.size) for name in world.agents]
@@ -316,3 +318,57 @@ def test_what_is_not_sent_is_remembered(values: list[float], kept: list[float]) 
     total = trained.astype(np.float64) + 0.25 * memory
     np.testing.assert_allclose(change * 2.0**-4 + left, total, atol=1e-6)
     assert np.abs(left).max() <= 2.0**-5 + 1e-6
+
+
+COARSE = {"release_bits": 12, "coarsest_release_bits": 4}
+
+
+def moved(state: FederationState, change: int) -> None:
+    """One member's update and the release after it."""
+    seq = state.members["m0"].last_seq + 1
+    state.apply(update("m0", seq, np.full(SIZE, change, dtype=np.int64), 1, state.k))
+    release(state)
+
+
+def restarted(state: FederationState) -> FederationState:
+    return from_rows(to_rows(state))
+
+
+def test_how_coarse_a_release_is_follows_the_exact_move_also_after_a_restart() -> None:
+    """A move of 1000 in each release; what was rounded away before is no move."""
+    state, other = founded(1, **COARSE), founded(1, **COARSE)
+    for _ in range(6):
+        before = state.unrounded
+        moved(state, 500)
+        moved(other, 500)
+        other = restarted(other)
+        steps = 2 * int(np.abs(state.unrounded - before).mean())
+        finest = {int(x) & -int(x) for x in state.model if x}
+        assert min(finest) <= steps
+        assert (other.model == state.model).all()
+        assert (other.unrounded == state.unrounded).all()
+
+
+def test_a_new_epoch_begins_from_what_was_not_rounded() -> None:
+    for mode in ("fedapm", "fedbuff"):
+        algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
+        state = founded(2, algorithm=algorithm, **COARSE)
+        for _ in range(3):
+            moved(state, 5001)
+        state.apply(update("m1", 1, np.full(SIZE, 7003, dtype=np.int64), 1, state.k))
+        finer = small_definition(algorithm=algorithm)
+        exact = copy(state.consensus).release(state.model)
+        state.apply(EpochStarted(Epoch(2, 6), 0, finer.to_bytes(), "edited"))
+        assert (state.unrounded == exact).all()
+        assert (state.model == exact).all()
+
+
+def test_the_last_release_is_as_exact_as_it_may_be() -> None:
+    schedule = {**small_definition().schedule.model_dump(), "max_releases": 3}
+    state = founded(1, schedule=schedule, **COARSE)
+    lattice = state.terms.lattice
+    for _ in range(3):
+        moved(state, 5001)
+    assert state.final
+    assert (state.model == lattice.released(state.unrounded)).all()
+    assert (state.model % 2**lattice.coarsest_release_shift != 0).any()

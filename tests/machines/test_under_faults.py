@@ -142,3 +142,24 @@ def test_links_are_cut_and_mended(seed: int, cuts: list[int]) -> None:
         check_all(world)
         world.broker.mend(clients[number], world.now)
     recovers(world)
+
+
+def test_with_a_pace_machines_with_little_to_learn_say_less() -> None:
+    updates = {}
+    for pace in (0.0, 0.9):
+        definition = definition_of("async", "fedapm", thin=True)
+        schedule = {**definition.schedule.model_dump(), "pace": pace}
+        world = World(
+            definition_of("async", "fedapm", thin=True).model_validate(
+                {**definition.model_dump(), "schedule": schedule}
+            ),
+            5,
+            seed=1,
+            training_s=4.0,
+        )
+        for number, agent in enumerate(world.agents.values()):
+            agent.compute_s = lambda number=number: 1.0 + 5 * number
+        world.run(600)
+        check_all(world)
+        updates[pace] = world.state().updates
+    assert updates[0.9] < 0.6 * updates[0.0]
