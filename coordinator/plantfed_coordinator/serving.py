@@ -86,8 +86,8 @@ class Serving:
     def _serve_standing(self, now: float) -> None:
         state = self._desk.state
         newest = self._desk.contents.name(state, state.k)
-        turned_up = self._standing.somebody_has_turned_up(state.updates, now)
-        if newest == self._settled_at and not turned_up:
+        turn_has_come = self._standing.a_turn_has_come(state.updates, now)
+        if newest == self._settled_at and not turn_has_come:
             return
         self._settled_at = newest
         for agent in self._standing.agents:

@@ -37,9 +37,6 @@ class StandingWants:
         self._next_updates: float = inf
         self._next_at = inf
 
-    def __contains__(self, agent: str) -> bool:
-        return agent in self._of
-
     @property
     def agents(self) -> list[str]:
         """Whose requests stand, in order."""
@@ -70,7 +67,7 @@ class StandingWants:
         else:
             self._of.pop(agent, None)
 
-    def somebody_has_turned_up(self, updates: int, now: float) -> bool:
+    def a_turn_has_come(self, updates: int, now: float) -> bool:
         """Whether the turn of one that waited for it has come, so that all are to be looked at."""
         return updates >= self._next_updates or now >= self._next_at
 
