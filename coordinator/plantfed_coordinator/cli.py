@@ -184,7 +184,8 @@ def export(config: Path, out: Path, as_json: bool) -> None:
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
-    journal = Journal(section.state_dir, time)
+    # of two halves one is whole at any time
+    journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
         machine = found_or_continue(
             journal,

@@ -104,7 +104,7 @@ class CoordinatorService:
             await asyncio.gather(stopping, receiving, return_exceptions=True)
             await self._bus.close()
         self._journal.append([], self._live.take_changes(self._machine.presence, self._clock()))
-        self._journal.snapshot_if_due(self._machine.state, now=True)
+        self._journal.finish(self._machine.state)
         self._journal.write_connection(self._bus.connection)
 
     async def _step(self, receiving: "asyncio.Task[BusEvent]") -> "asyncio.Task[BusEvent]":
@@ -154,7 +154,7 @@ class CoordinatorService:
                     log.log(level, "%s%s", f"{agent}: " if agent else "", text)
         for token in batch.tokens:
             self._bus.acknowledge(token)
-        self._journal.snapshot_if_due(self._machine.state)
+        self._journal.work(self._machine.state)
 
     def _look(self) -> None:
         self._next_look = self._clock() + LOOK_EVERY_S
@@ -170,6 +170,8 @@ class CoordinatorService:
         return self._machine.handle(event, self._clock())
 
     def _patience(self) -> float:
+        if self._journal.has_work:
+            return 0.0
         due = min(self._machine.next_timer(), self._next_look)
         return max(0.0, due - self._clock())
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import FederationDefinition, Settings
@@ -18,11 +18,14 @@ class CoordinatorSection(Settings):
         federation_file: TOML file with the federation's definition.
         state_dir: folder of the journal.
         root: first one or two levels of all topics.
+        journal_megabytes: updates stay in the journal up to about so many megabytes (2^20 bytes),
+            and at least for half as many; ``replay --verify`` goes back so far.
     """
 
     federation_file: Path
     state_dir: Path = Path("state")
     root: str = "plantfed"
+    journal_megabytes: int = Field(default=256, ge=1, le=2**20)
 
     @field_validator("root")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from plantfed_coordinator.journal import FILE_NAME, load_state, read_live
 from plantfed_coordinator.live import days_in
+from plantfed_coordinator.snapshot_store import begin_of
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition
@@ -191,7 +192,7 @@ def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overvi
 
 
 def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]:
-    """Releases and changes of members and epochs, oldest first; the ``last`` ones of them.
+    """The ``last`` kept releases and changes of members and epochs, oldest first.
 
     Raises:
         StorageError: there is none, or it cannot be read.
@@ -209,7 +210,7 @@ def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]
 
 
 def read_releases(state_dir: Path) -> list[ReleaseView]:
-    """All releases with what arrived for each.
+    """All releases that the journal still has whole, with what arrived for each.
 
     Raises:
         StorageError: there is none, or it cannot be read.
@@ -217,7 +218,8 @@ def read_releases(state_dir: Path) -> list[ReleaseView]:
     with reading(state_dir / FILE_NAME) as database:
         rows = database.execute(
             "SELECT unix_time, kind, agent, fields FROM journal"
-            " WHERE kind IN ('update', 'release') ORDER BY id"
+            " WHERE kind IN ('update', 'release') AND id > ? ORDER BY id",
+            (begin_of(database),),
         )
     releases: list[ReleaseView] = []
     arrivals: list[str] = []

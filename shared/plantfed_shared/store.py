@@ -16,6 +16,14 @@ from typing import IO, Any
 from plantfed_shared.errors import StorageError
 
 Row = tuple[Any, ...]
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cache_size = -1024",
+    # a log that one long transaction has made longer gets short again
+    "PRAGMA journal_size_limit = 16777216",
+)
+"""Of every connection that writes."""
 BUSY_TIMEOUT_S = 10.0
 LOCK_PATIENCE_S = 0.5
 """Longer than :func:`in_use` holds the lock to look."""
@@ -83,6 +91,34 @@ class Database:
         """Run one statement with bound values; returns its rows."""
         with _explained(self.path):
             return self._connection.execute(sql, values).fetchall()
+
+    def stream(self, sql: str, values: Sequence[object] = ()) -> Iterator[Row]:
+        """Run one statement with bound values; yields its rows as they are read.
+
+        Raises:
+            StorageError: also at any row.
+        """
+        with _explained(self.path):
+            yield from self._connection.execute(sql, values)
+
+    @contextmanager
+    def moment(self) -> Iterator["Database"]:
+        """All that is read inside is of one moment, whatever is committed meanwhile."""
+        with _explained(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield self
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def copy_to(self, path: Path) -> None:
+        """Write all that is committed now to a new file, without its free pages.
+
+        Raises:
+            StorageError: it could not be written, or there is a file already.
+        """
+        self.execute("VACUUM INTO ?", (str(path),))
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row of values."""
@@ -159,9 +195,8 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     )
     try:
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA cache_size = -1024")
+            for pragma in PRAGMAS:
+                connection.execute(pragma)
     except BaseException:
         connection.close()
         raise
