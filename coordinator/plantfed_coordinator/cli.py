@@ -12,12 +12,14 @@ from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
+from plantfed_coordinator.options import config_of_members_option, config_option, json_option
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
     load_coordinator_settings,
     load_definition,
 )
+from plantfed_coordinator.upkeep import replay
 from plantfed_coordinator.views import (
     read_connection,
     read_definition,
@@ -38,19 +40,6 @@ from plantfed_shared.version import software_version
 from plantfed_shared.wording import counted
 
 ORDER_PATIENCE_S = 5.0
-
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default="coordinator.toml",
-    show_default=True,
-    help="Settings of the coordinator.",
-)
-config_of_members_option = click.option(
-    "--config", "config", type=click.Path(path_type=Path), help="As of `members`."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -179,6 +168,9 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     findings.say("model", f"{state.terms.definition.federation} release {state.k}")
     findings.say("file", str(out))
     findings.finish()
+
+
+commands.add_command(replay)
 
 
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from plantfed_coordinator import record_rows
 from plantfed_coordinator.events import OperatorOrder, Order
-from plantfed_coordinator.records import EpochStarted, Record
+from plantfed_coordinator.records import Applied, EpochStarted, Record
 from plantfed_coordinator.snapshot_store import (
     ROW_BYTES,
     SCHEMA,
@@ -20,7 +20,7 @@ from plantfed_coordinator.snapshot_store import (
 )
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.bus.connection_state import ConnectionState
-from plantfed_shared.errors import StorageError
+from plantfed_shared.errors import PlantfedError, StorageError
 from plantfed_shared.store import Database, amending, reading
 
 FILE_NAME = "coordinator.db"
@@ -181,26 +181,64 @@ def load_state(database: Database, *, from_snapshot: bool = True) -> Loaded | No
     with database.moment():
         snapshots = snapshot_ids(database)
         start = snapshots[-1] if snapshots and from_snapshot else begin_of(database)
-        state = read_snapshot(database, start) if start else None
+        state: FederationState | None = None
         replayed = 0
-        for record in read_records(database, start):
-            state = state_after(state, record)
+        for _, after in replay(database, start):
+            state = after
             replayed += 1
-    return None if state is None else Loaded(state, replayed)
+    return None if state is None else Loaded(state, replayed - bool(start))
 
 
-def state_after(state: FederationState | None, record: Record) -> FederationState:
-    """Take in the next record; the first one gives the state.
+def replay(database: Database, start: int) -> Iterator[tuple[int, FederationState]]:
+    """Replay the journal; yields a row's number and the state after it, one state that goes on.
+
+    Args:
+        database: in one :meth:`Database.moment`.
+        start: 0, or a row of which there is a snapshot.
+
+    Yields:
+        What the snapshot has for its row, and then what each record makes of it.
 
     Raises:
-        StorageError: it doesn't fit.
+        StorageError: the journal is damaged; names the row.
     """
+    state = read_snapshot(database, start) if start else None
     if state is not None:
-        state.apply(record)
-        return state
+        yield start, state
+    for number, record in read_numbered(database, start):
+        try:
+            if state is None:
+                state = _founded(record)
+            else:
+                _refuse_out_of_turn(state, record)
+                state.apply(record)
+        except StorageError as error:
+            raise _at_row(database, number, error.what) from None
+        except (ArithmeticError, LookupError, ValueError, PlantfedError) as error:
+            what = f"doesn't fit what is before it ({error})"
+            raise _at_row(database, number, what) from None
+        yield number, state
+
+
+def _founded(record: Record) -> FederationState:
     if not isinstance(record, EpochStarted):
         raise StorageError("the journal doesn't begin with an epoch")
     return FederationState.begin(record)
+
+
+def _refuse_out_of_turn(state: FederationState, record: Record) -> None:
+    if not isinstance(record, Applied):
+        return
+    member = state.members[record.agent]
+    turn = member.incarnation, member.last_seq + 1
+    if (record.incarnation, record.seq) != turn:
+        what = f"update {record.seq} of {record.agent} is not its next one, which is {turn[1]}"
+        raise StorageError(what)
+
+
+def _at_row(database: Database, number: int, what: str) -> StorageError:
+    where = f"{database.path}: journal row {number}"
+    return StorageError(what, where=where, hint="Restore a backup")
 
 
 def read_records(database: Database, after_id: int | None = None) -> Iterator[Record]:
@@ -223,8 +261,8 @@ def read_numbered(database: Database, after_id: int | None = None) -> Iterator[t
         kind, agent, text, blob = row
         # rows of an older version have none
         if crc is not None and crc != _crc_of((kind, agent, text, blob)):
-            what = f"journal row {number} ({kind}{f' of {agent}' if agent else ''}) is damaged"
-            raise StorageError(what, where=str(database.path), hint="Restore a backup")
+            of_agent = f" of {agent}" if agent else ""
+            raise _at_row(database, number, f"this {kind}{of_agent} is damaged")
         yield number, record_rows.from_row((kind, agent, text, blob))
 
 

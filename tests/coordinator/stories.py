@@ -29,7 +29,9 @@ def journal_in(folder: Path, keep_bytes: int = KEEP_BYTES) -> Iterator[Journal]:
 def applied(state: FederationState, agent: str, seq: int) -> Applied:
     lattice = state.terms.lattice
     change = encode_integers(np.arange(lattice.size) + seq, lattice, Coding.ENTROPY)
-    return Applied(agent, 1, seq, 2**64 - seq, state.k, 1, 0.5, change)
+    return Applied(
+        agent, state.members[agent].incarnation, seq, 2**64 - seq, state.k, 1, 0.5, change
+    )
 
 
 class Story:

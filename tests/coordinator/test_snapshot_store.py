@@ -264,7 +264,7 @@ def test_a_changed_bit_in_a_record_is_told_by_its_row(tmp_path: Path) -> None:
         journal._database.execute(
             "UPDATE journal SET content = zeroblob(length(content)) WHERE id = 3"
         )
-        with pytest.raises(StorageError, match=r"journal row 3 \(update of a\) is damaged"):
+        with pytest.raises(StorageError, match=r"journal row 3: this update of a is damaged"):
             journal.load()
 
 
