@@ -35,6 +35,7 @@ from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
 
 ORDER_PATIENCE_S = 5.0
@@ -184,6 +185,7 @@ def export(config: Path, out: Path, as_json: bool) -> None:
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
+    stopped = stop_on_signals()
     journal = Journal(section.state_dir, time)
     try:
         machine = found_or_continue(
@@ -194,8 +196,10 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
             monotonic(),
             str(section.federation_file),
         )
-        service = CoordinatorService(machine, _bus(settings, topics), journal, topics)
-        await service.run(stop_on_signals())
+        with watched(settings.health, section.state_dir) as vitals:
+            bus = _bus(settings, topics)
+            service = CoordinatorService(machine, bus, journal, topics, vitals=vitals)
+            await service.run(stopped)
     finally:
         journal.close()
 

@@ -37,6 +37,8 @@ from plantfed_shared.signals import stop_on_signals  # noqa: E402
 from plantfed_shared.store import in_use  # noqa: E402
 from plantfed_shared.topics import Topics  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
+from plantfed_shared.vitals import Vitals  # noqa: E402
+from plantfed_shared.watching import watched  # noqa: E402
 from plantfed_shared.wire import encode  # noqa: E402
 
 config_option = click.option(
@@ -171,14 +173,15 @@ def predict(config: Path, as_json: bool, file: str) -> None:
 
 async def _serve(settings: AgentSettings, *, leave: bool) -> bool:
     """Returns whether it ended because it has left."""
-    with closing(AgentStore(settings.agent.state_dir)) as store:
+    stopped, state_dir = stop_on_signals(), settings.agent.state_dir
+    with closing(AgentStore(state_dir)) as store, watched(settings.health, state_dir) as vitals:
         store.claim(settings.agent.federation, settings.agent.id)
-        service = _service(settings, store)
-        await service.run(stop_on_signals(), leave=leave)
+        service = _service(settings, store, vitals)
+        await service.run(stopped, leave=leave)
     return service.ended
 
 
-def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
+def _service(settings: AgentSettings, store: AgentStore, vitals: Vitals) -> AgentService:
     training, limits = settings.training, settings.link.limits()
     pace = Pace(training.min_interval_s, training.max_rounds_without_new_rows)
     machine = AgentMachine(
@@ -200,6 +203,7 @@ def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
         lambda: _fingerprint(settings),
         LinkMeter(limits, _topics(settings), ledger),
         training.look_for_new_rows_s,
+        vitals=vitals,
     )
 
 
