@@ -28,9 +28,10 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, connection_finding, log_to_stderr, utc
+from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.log_lines import LogFormat, log_to_stderr
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
@@ -67,9 +68,10 @@ def commands() -> None:
 @commands.command("run")
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run_coordinator(config: Path, verbose: bool) -> None:
+@log_option
+def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
-    log_to_stderr(verbose=verbose)
+    log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
     asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
 

@@ -159,7 +159,7 @@ class CoordinatorService:
                         self._bus.publish(topic, payload, retain=retain)
                 case Note(text, agent, warning):
                     level = logging.WARNING if warning else logging.INFO
-                    log.log(level, "%s%s", f"{agent}: " if agent else "", text)
+                    log.log(level, "%s", text, extra={"agent": agent})
         for token in batch.tokens:
             self._bus.acknowledge(token)
         self._journal.snapshot_if_due(self._machine.state)

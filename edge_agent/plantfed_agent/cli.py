@@ -28,10 +28,11 @@ from plantfed_shared.bus.probe import probe  # noqa: E402
 from plantfed_shared.command_line import (  # noqa: E402
     Findings,
     connection_finding,
-    log_to_stderr,
+    log_option,
 )
 from plantfed_shared.day_ledger import DayLedger  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
+from plantfed_shared.log_lines import LogFormat, log_to_stderr  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
 from plantfed_shared.store import in_use  # noqa: E402
@@ -65,9 +66,10 @@ def commands() -> None:
 @commands.command("run")
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run_agent(config: Path, verbose: bool) -> None:
+@log_option
+def run_agent(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Take part in the federation until SIGTERM or Ctrl-C."""
-    log_to_stderr(verbose=verbose)
+    log_to_stderr(verbose=verbose, form=log_format)
     asyncio.run(_serve(load_agent_settings(config), leave=False))
 
 
