@@ -30,13 +30,15 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, connection_finding, log_to_stderr, utc
+from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.log_lines import LogFormat, log_to_stderr
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
 
 ORDER_PATIENCE_S = 5.0
@@ -55,9 +57,10 @@ def commands() -> None:
 @commands.command("run")
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run_coordinator(config: Path, verbose: bool) -> None:
+@log_option
+def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
-    log_to_stderr(verbose=verbose)
+    log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
     asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
 
@@ -176,6 +179,7 @@ commands.add_command(replay)
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
+    stopped = stop_on_signals()
     # of two halves one is whole at any time
     journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
@@ -187,8 +191,10 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
             monotonic(),
             str(section.federation_file),
         )
-        service = CoordinatorService(machine, _bus(settings, topics), journal, topics)
-        await service.run(stop_on_signals())
+        with watched(settings.health, section.state_dir) as vitals:
+            bus = _bus(settings, topics)
+            service = CoordinatorService(machine, bus, journal, topics, vitals=vitals)
+            await service.run(stopped)
     finally:
         journal.close()
 

@@ -27,6 +27,7 @@ from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.topics import Topics
+from plantfed_shared.vitals import Vitals, no_vitals
 from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.coordinator")
@@ -57,6 +58,7 @@ class CoordinatorService:
         topics: of the federation.
         clock: monotonic seconds.
         wall_clock: local time, for the bytes per day.
+        vitals: told that it lives, at every turn of its loop.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class CoordinatorService:
         topics: Topics,
         clock: Callable[[], float] = monotonic,
         wall_clock: WallClock = local_time,
+        vitals: Vitals | None = None,
     ) -> None:
         self._machine = machine
         self._bus = bus
@@ -79,6 +82,9 @@ class CoordinatorService:
         self._last_trouble = ""
         self._noted_connection: ConnectionState | None = None
         self._next_look = clock()
+        self._vitals = vitals or no_vitals()
+        self._k = machine.state.k
+        self._released_at = clock()
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Serve until ``stopped`` is set.
@@ -92,6 +98,7 @@ class CoordinatorService:
         receiving = asyncio.create_task(self._bus.next_event())
         try:
             while not stopped.is_set():
+                self._tell_vitals()
                 await asyncio.wait(
                     {stopping, receiving},
                     timeout=self._patience(),
@@ -99,6 +106,7 @@ class CoordinatorService:
                 )
                 receiving = await self._step(receiving)
         finally:
+            self._vitals.stopping()
             stopping.cancel()
             receiving.cancel()
             await asyncio.gather(stopping, receiving, return_exceptions=True)
@@ -151,7 +159,7 @@ class CoordinatorService:
                         self._bus.publish(topic, payload, retain=retain)
                 case Note(text, agent, warning):
                     level = logging.WARNING if warning else logging.INFO
-                    log.log(level, "%s%s", f"{agent}: " if agent else "", text)
+                    log.log(level, "%s", text, extra={"agent": agent})
         for token in batch.tokens:
             self._bus.acknowledge(token)
         self._journal.work(self._machine.state)
@@ -172,8 +180,20 @@ class CoordinatorService:
     def _patience(self) -> float:
         if self._journal.has_work:
             return 0.0
-        due = min(self._machine.next_timer(), self._next_look)
+        due = min(self._machine.next_timer(), self._next_look, self._vitals.next_at)
         return max(0.0, due - self._clock())
+
+    def _tell_vitals(self) -> None:
+        state = self._machine.state
+        if state.k != self._k:
+            self._k, self._released_at = state.k, self._clock()
+        self._vitals.turn(
+            self._bus.connection,
+            self._released_at,
+            release=state.k,
+            members=len(state.members),
+            updates=state.updates,
+        )
 
     def _note_connection(self, event: BusEvent) -> None:
         connection = self._bus.connection

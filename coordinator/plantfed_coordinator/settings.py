@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.health_settings import HealthSection
 from plantfed_shared.settings_file import read_settings
 from plantfed_shared.topics import Topics
 
@@ -42,6 +43,7 @@ class CoordinatorSettings(Settings):
 
     coordinator: CoordinatorSection
     broker: BrokerSection
+    health: HealthSection = HealthSection()
 
 
 def load_coordinator_settings(path: Path) -> CoordinatorSettings:
@@ -56,8 +58,11 @@ def load_coordinator_settings(path: Path) -> CoordinatorSettings:
         "federation_file": folder / section.federation_file,
         "state_dir": folder / section.state_dir,
     }
-    return CoordinatorSettings(
-        coordinator=section.model_copy(update=resolved), broker=settings.broker.resolved(folder)
+    return settings.model_copy(
+        update={
+            "coordinator": section.model_copy(update=resolved),
+            "broker": settings.broker.resolved(folder),
+        }
     )
 
 

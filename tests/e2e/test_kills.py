@@ -1,0 +1,182 @@
+"""SIGKILL at random moments, again and again: nothing acknowledged is lost, nothing counts twice.
+
+It cannot show that a commit is on the disk, which takes a power cut; only that no answer, and no
+acknowledgement to the broker, goes out before its commit.
+"""
+
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.e2e.judging import (
+    assert_agents_agree,
+    assert_journal_counts_everything_once,
+    assert_replay_is_exact,
+    lost_updates,
+)
+from tests.e2e.plant import Plant, find_mosquitto, until
+
+from plantfed_coordinator.journal import FILE_NAME
+from plantfed_shared.errors import StorageError
+from plantfed_shared.lattice import checksum
+from plantfed_shared.store import reading
+
+N_AGENTS = 3
+HASTY = (sys.executable, "-P", str(Path(__file__).with_name("hasty_coordinator.py")))
+
+pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+
+
+@dataclass(frozen=True)
+class Kills:
+    """How many of each; mosquitto's persistence is its default, so it forgets everything."""
+
+    coordinator: int
+    agents: int
+    broker: int
+
+    def in_random_order(self, rng: random.Random) -> list[str]:
+        victims = ["coordinator"] * self.coordinator + ["broker"] * self.broker
+        victims += [rng.choice(["m1", "m2", "m3"]) for _ in range(self.agents)]
+        rng.shuffle(victims)
+        return victims
+
+
+SHORT = Kills(coordinator=6, agents=4, broker=2)
+LONG = Kills(coordinator=200, agents=100, broker=20)
+
+
+def kill_and_start_again(plant: Plant, victim: str) -> None:
+    if victim == "coordinator":
+        assert plant.coordinator is not None
+        plant.coordinator.kill()
+        assert lost_updates(plant) == {}
+        plant.start_coordinator()
+    elif victim == "broker":
+        assert plant.broker is not None
+        plant.broker.kill()
+        assert not (plant.folder / "mosquitto" / "mosquitto.db").exists(), "it forgets nothing"
+        plant.start_mosquitto()
+    else:
+        (agent,) = (a for a in plant.agents if a.id == victim)
+        agent.process.kill()
+        agent.start()
+
+
+def kill_all(plant: Plant, victims: list[str], rng: random.Random) -> None:
+    """Between two kills there are two releases, or, one time in three, less than a second."""
+    for number, victim in enumerate(victims):
+        if rng.random() < 2 / 3:
+            then = released(plant)
+            until(lambda t=then: released(plant) >= t + 2, f"releases after kill {number}", 60)  # type: ignore[misc]
+            time.sleep(rng.uniform(0.0, 0.3))  # any moment between two releases
+        else:
+            time.sleep(rng.uniform(0.0, 1.0))  # any moment of a start
+        kill_and_start_again(plant, victim)
+
+
+def released(plant: Plant) -> int:
+    """Without reading all of the journal each time."""
+    try:
+        with reading(plant.state_dir / FILE_NAME) as database:
+            rows = database.execute("SELECT count(*) FROM journal WHERE kind = 'release'")
+    except StorageError:
+        return 0
+    return int(rows[0][0])
+
+
+def begin(plant: Plant, **schedule: object) -> None:
+    # a round takes next to nothing: most kills hit something that is being said or written
+    plant.define(schedule={"min_members": N_AGENTS, **schedule})
+    for agent in plant.agents:
+        agent.configure(
+            broker={"keepalive_s": 10},
+            training={"nice": 0, "max_rounds_without_new_rows": 10**6},
+        )
+    plant.start_mosquitto()
+    plant.start_coordinator().says("connected to the broker")
+    for agent in plant.agents:
+        agent.start()
+
+
+def end(plant: Plant) -> None:
+    for agent in plant.agents:
+        assert agent.process.stop() == 0
+    assert plant.coordinator is not None
+    assert plant.coordinator.stop() == 0
+    assert_journal_counts_everything_once(plant, [agent.id for agent in plant.agents])
+    assert_agents_agree(plant)
+    assert_replay_is_exact(plant)
+    logs = "".join(log.read_text() for log in plant.folder.rglob("*.log"))
+    assert "Traceback" not in logs
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(SHORT, id="short"),
+        pytest.param(LONG, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_an_asynchronous_federation(tmp_path: Path, kills: Kills) -> None:
+    rng = random.Random(1)
+    with Plant(tmp_path, agents=N_AGENTS) as plant:
+        begin(plant, arrivals=2, release_after_s=0.3)
+        kill_all(plant, kills.in_random_order(rng), rng)
+        plant.goes_on(3)
+        end(plant)
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(SHORT, id="short"),
+        pytest.param(LONG, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_a_synchronous_federation_ends_at_the_same_model(tmp_path: Path, kills: Kills) -> None:
+    """Fixed rows, everybody waited for: the last model is, to the last bit, that without kills."""
+    rng = random.Random(2)
+    victims = kills.in_random_order(rng)
+    rounds = 6 * len(victims)
+    ends = [run_synchronously(tmp_path / "quiet", rounds, [], rng)]
+    ends.append(run_synchronously(tmp_path / "killed", rounds, victims, rng))
+    assert ends[0] == ends[1]
+
+
+def run_synchronously(
+    folder: Path, rounds: int, victims: list[str], rng: random.Random
+) -> tuple[int, int]:
+    """The last release and the checksum of its model."""
+    folder.mkdir()
+    with Plant(folder, agents=N_AGENTS) as plant:
+        begin(plant, kind="sync", participation=0.7, deadline_s=1e6, max_releases=rounds)
+        kill_all(plant, victims, rng)
+        assert released(plant) < rounds, "the kills came too late to matter"
+        until(lambda: released(plant) == rounds, "the last release", 120 + rounds)
+        state = plant.federation()
+        until(lambda: all(a.state().outstanding is None for a in plant.agents), "all is applied")
+        end(plant)
+        return state.k, checksum(state.model)
+
+
+def test_a_coordinator_that_acknowledges_before_it_commits_is_caught(tmp_path: Path) -> None:
+    """The control: otherwise the tests above would show nothing."""
+    rng = random.Random(3)
+    with Plant(tmp_path, agents=N_AGENTS) as plant:
+        plant.coordinator_program = HASTY
+        begin(plant, arrivals=2, release_after_s=0.3)
+        lost: dict[str, int] = {}
+        for _ in range(10):
+            plant.goes_on(2)
+            time.sleep(rng.uniform(0.0, 0.3))
+            assert plant.coordinator is not None
+            plant.coordinator.kill()
+            lost = lost_updates(plant)
+            if lost:
+                break
+            plant.start_coordinator()
+        assert lost
