@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import field_validator
 
+from plantfed_coordinator.limits import Limits
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
@@ -39,6 +40,7 @@ class CoordinatorSettings(Settings):
 
     coordinator: CoordinatorSection
     broker: BrokerSection
+    limits: Limits = Limits()
 
 
 def load_coordinator_settings(path: Path) -> CoordinatorSettings:
@@ -54,7 +56,9 @@ def load_coordinator_settings(path: Path) -> CoordinatorSettings:
         "state_dir": folder / section.state_dir,
     }
     return CoordinatorSettings(
-        coordinator=section.model_copy(update=resolved), broker=settings.broker.resolved(folder)
+        coordinator=section.model_copy(update=resolved),
+        broker=settings.broker.resolved(folder),
+        limits=settings.limits,
     )
 
 
