@@ -1,6 +1,7 @@
 """``plantfed-coordinator``: the consensus service."""
 
 import asyncio
+import logging
 import random
 import secrets
 from pathlib import Path
@@ -8,6 +9,9 @@ from time import monotonic, sleep, time
 
 import click
 
+from plantfed_coordinator import audit_commands
+from plantfed_coordinator.audit_chain import Line
+from plantfed_coordinator.audit_log import AuditLog, opened
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
@@ -19,6 +23,7 @@ from plantfed_coordinator.settings import (
     load_coordinator_settings,
     load_definition,
 )
+from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.upkeep import replay
 from plantfed_coordinator.views import (
     read_connection,
@@ -33,6 +38,7 @@ from plantfed_shared.bus.probe import probe
 from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.lattice import checksum
 from plantfed_shared.log_lines import LogFormat, log_to_stderr
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
@@ -40,6 +46,8 @@ from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
 from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
+
+log = logging.getLogger("plantfed.coordinator")
 
 ORDER_PATIENCE_S = 5.0
 
@@ -49,8 +57,9 @@ ORDER_PATIENCE_S = 5.0
 def commands() -> None:
     """The PlantFed coordinator: joins what the agents have learnt.
 
-    Exit codes: 0 done, 2 wrong command line, 69 broker not reachable, 74 state on disk,
-    77 broker refused this identity, 78 settings, 130 Ctrl-C.
+    Exit codes: 0 done, 1 the audit log is not what was written, 2 wrong command line,
+    69 broker not reachable, 74 state on disk, 77 broker refused this identity, 78 settings,
+    130 Ctrl-C.
     """
 
 
@@ -99,7 +108,7 @@ def check(config: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def members(context: click.Context, config: Path, as_json: bool) -> None:
-    """Show the members, or remove and admit one."""
+    """Show the members, or remove, admit or release one."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -122,6 +131,8 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
         click.echo(f"{m.id:24} {online:7} {m.updates:8} {m.staleness:7} {score:>7} {kilobytes}")
     for agent in overview.barred:
         click.echo(f"{agent:24} removed by the operator")
+    for agent, reason in overview.quarantined.items():
+        click.echo(f"{agent:24} {reason}")
 
 
 @members.command()
@@ -140,6 +151,18 @@ def remove(of_members: Path, agent: str, config: Path | None) -> None:
 def admit(of_members: Path, agent: str, config: Path | None) -> None:
     """Let a removed AGENT join again."""
     _order(config or of_members, Order.ADMIT, agent)
+
+
+@members.command()
+@click.argument("agent")
+@config_of_members_option
+@click.pass_obj
+def release(of_members: Path, agent: str, config: Path | None) -> None:
+    """Listen to a quarantined AGENT again."""
+    _order(config or of_members, Order.RELEASE, agent)
+
+
+commands.add_command(audit_commands.audit)
 
 
 @commands.command()
@@ -183,29 +206,45 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
     # of two halves one is whole at any time
     journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
-        machine = found_or_continue(
-            journal,
-            definition,
-            topics,
-            lambda: secrets.randbits(64),
-            monotonic(),
-            str(section.federation_file),
-        )
-        with watched(settings.health, section.state_dir) as vitals:
-            bus = _bus(settings, topics)
-            service = CoordinatorService(machine, bus, journal, topics, vitals=vitals)
-            await service.run(stopped)
+        with opened(section.state_dir, time, settings.limits.audit_entries) as audit:
+            machine = found_or_continue(
+                journal,
+                definition,
+                topics,
+                lambda: secrets.randbits(64),
+                monotonic(),
+                str(section.federation_file),
+                settings.limits,
+                audit.quarantined(),
+            )
+            _audit_the_start(audit, machine.state)
+            with watched(settings.health, section.state_dir) as vitals:
+                bus = _bus(settings, topics)
+                service = CoordinatorService(
+                    machine, bus, journal, topics, audit=audit, vitals=vitals
+                )
+                await service.run(stopped)
     finally:
         journal.close()
+
+
+def _audit_the_start(audit: AuditLog, state: FederationState) -> None:
+    """An epoch that began, or a backup that was restored, while nobody ran is seen here."""
+    what = f"epoch {state.epoch.counter}, release {state.k}, checksum {checksum(state.model):016x}"
+    audit.append([Line("started", None, f"{what}, version {software_version()}")])
+    log.info("audit log: %s", audit.head)
 
 
 def _order(config: Path, order: Order, agent: str) -> None:
     check_id(agent, "agent id")
     state_dir = load_coordinator_settings(config).coordinator.state_dir
     overview = read_overview(state_dir)
-    known = overview.barred if order is Order.ADMIT else [m.id for m in overview.members]
+    what, known = {
+        Order.REMOVE: ("member", [m.id for m in overview.members]),
+        Order.ADMIT: ("removed agent", list(overview.barred)),
+        Order.RELEASE: ("quarantined agent", list(overview.quarantined)),
+    }[order]
     if agent not in known:
-        what = "removed agent" if order is Order.ADMIT else "member"
         raise ConfigError(
             f"{agent!r} is no {what}", hint=f"There are: {', '.join(known) or 'none'}"
         )

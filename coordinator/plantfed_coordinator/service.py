@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from plantfed_coordinator.audit_log import AuditLog
 from plantfed_coordinator.events import (
     Action,
     BusConnected,
@@ -59,6 +60,7 @@ class CoordinatorService:
         clock: monotonic seconds.
         wall_clock: local time, for the bytes per day.
         vitals: told that it lives, at every turn of its loop.
+        audit: where refusals go, and who is quarantined; None where nobody will ask.
     """
 
     def __init__(
@@ -70,10 +72,12 @@ class CoordinatorService:
         clock: Callable[[], float] = monotonic,
         wall_clock: WallClock = local_time,
         vitals: Vitals | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         self._machine = machine
         self._bus = bus
         self._journal = journal
+        self._audit = audit
         self._live = LiveCounters(
             topics, lambda: machine.state.members, wall_clock, journal.seen_live()
         )
@@ -149,6 +153,8 @@ class CoordinatorService:
         records = [a.record for a in batch.actions if isinstance(a, Persist)]
         if records:
             self._journal.append(records, {})
+        if self._audit is not None:
+            self._audit.take(batch.actions)
         newest = {a.topic: a for a in batch.actions if isinstance(a, Publish) and a.retain}
         for action in batch.actions:
             match action:

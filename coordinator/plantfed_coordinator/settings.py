@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from plantfed_coordinator.limits import Limits
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
@@ -44,6 +45,7 @@ class CoordinatorSettings(Settings):
     coordinator: CoordinatorSection
     broker: BrokerSection
     health: HealthSection = HealthSection()
+    limits: Limits = Limits()
 
 
 def load_coordinator_settings(path: Path) -> CoordinatorSettings:

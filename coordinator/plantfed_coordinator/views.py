@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from plantfed_coordinator.audit_log import read_quarantined
 from plantfed_coordinator.journal import FILE_NAME, load_state, read_live
 from plantfed_coordinator.live import days_in
 from plantfed_coordinator.snapshot_store import begin_of
@@ -79,6 +80,7 @@ class Overview(BaseModel):
         updates: applied in all epochs, those of former members too.
         members: sorted by id.
         barred: agents the operator has removed.
+        quarantined: agents that are not listened to, and why.
     """
 
     federation: str
@@ -90,6 +92,7 @@ class Overview(BaseModel):
     updates: int
     members: tuple[MemberView, ...]
     barred: tuple[str, ...]
+    quarantined: dict[str, str]
 
 
 class HistoryEntry(BaseModel):
@@ -188,6 +191,7 @@ def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overvi
         updates=state.updates,
         members=members,
         barred=tuple(sorted(state.barred)),
+        quarantined=dict(sorted(read_quarantined(state_dir).items())),
     )
 
 

@@ -42,6 +42,12 @@ MAX_ECHOES = 4
 """Answers that are expected after the first, where HELLO was said again: some may be lost."""
 
 
+_NOT_WANTED = {
+    Code.REMOVED: "the operator has removed this agent from the federation",
+    Code.QUARANTINED: "the coordinator does not listen to this agent",
+}
+
+
 class Link(StrEnum):
     """How we stand with the coordinator."""
 
@@ -74,6 +80,7 @@ class Membership:
         self._disagreements = 0
         self._removed = False
         self._hellos = 0
+        self._proof: int | None = None
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -132,20 +139,29 @@ class Membership:
         code = message.verdict.code if message.verdict else None
         if self.leaving:
             self._take_answer_to_bye(message, code, now)
-        elif code is Code.REMOVED and self.link is Link.JOINED:
+        elif code in _NOT_WANTED and self.link is Link.JOINED:
             self._join(now)  # it may be an old one: only the answer to a hello counts
-        elif code is Code.REMOVED:
+        elif message.verdict is not None and code in _NOT_WANTED:
             self._removed = True
             self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
-            self._desk.note("the operator has removed this agent from the federation", warning=True)
+            why = f"{_NOT_WANTED[code]} ({message.verdict.reason})"
+            self._desk.note(why, warning=True)
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
             self._rejoin(now)
+        elif message.verdict is not None and code is Code.UNPROVEN:
+            self._take_doubt(message.verdict.digest)
         else:
             meaning = agreement(self._desk.state, message)
             if meaning is Agreement.DISAGREES:
                 self._take_disagreement(message, code, now)
             else:
                 self._take_agreement(message, meaning, now)
+
+    def _take_doubt(self, number: int) -> None:
+        """Our hello could be an old one: say it again with the coordinator's number, at once."""
+        if self.link is Link.JOINING and self.welcome is None and number != self._proof:
+            self._proof = number
+            self._say_hello()
 
     def expects_another_answer(self) -> bool:
         """Whether a STATE after the join may answer a HELLO that was said again; call it for each.
@@ -207,6 +223,7 @@ class Membership:
         self._disagreements = disagreements
         self._removed = False
         self._hellos = 0
+        self._proof = None
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
@@ -238,6 +255,7 @@ class Membership:
                 dual_checksum=state.dual_checksum,
                 newest=state.newest,
                 software=self._software,
+                proof=self._proof,
             )
         )
 

@@ -110,6 +110,8 @@ class Code(StrEnum):
     OLD_INCARNATION = "old_incarnation"
     UNKNOWN_MEMBER = "unknown_member"
     REMOVED = "removed"
+    QUARANTINED = "quarantined"
+    UNPROVEN = "unproven"
     LEFT = "left"
 
 
@@ -118,7 +120,10 @@ def _code_of_text(value: object) -> object:
 
 
 class Verdict(NamedTuple):
-    """What became of the message whose envelope digest is ``digest``."""
+    """What became of the message whose envelope digest is ``digest``.
+
+    With ``UNPROVEN`` it is a number: the sender is to say HELLO again with it as ``proof``.
+    """
 
     digest: U64
     code: Annotated[Code, BeforeValidator(_code_of_text)]
@@ -142,6 +147,8 @@ class Hello(Message):
         dual_checksum: c(w_i).
         newest: the newest model seen in ``epoch``.
         software: version.
+        proof: the number in the coordinator's answer (``UNPROVEN``) to an earlier HELLO: this one
+            is no replay.
     """
 
     epoch: Epoch | None
@@ -151,6 +158,7 @@ class Hello(Message):
     dual_checksum: U64
     newest: ModelName | None
     software: Software
+    proof: U64 | None
 
 
 class Update(Message):

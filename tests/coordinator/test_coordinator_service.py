@@ -100,6 +100,7 @@ def hello_from(agent: str, token: int) -> Received:
         dual_checksum=0,
         newest=None,
         software="test",
+        proof=None,
     )
     return Received(TOPICS.up(agent, Kind.HELLO), encode(hello), token)
 

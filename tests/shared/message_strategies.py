@@ -57,6 +57,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         dual_checksum=u64,
         newest=st.none() | model_names,
         software=software,
+        proof=st.none() | u64,
     ),
     Update: st.builds(
         Update,
