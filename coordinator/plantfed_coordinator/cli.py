@@ -19,7 +19,7 @@ from plantfed_coordinator.settings import (
     load_coordinator_settings,
     load_definition,
 )
-from plantfed_coordinator.upkeep import replay
+from plantfed_coordinator.upkeep import backup, replay, restore
 from plantfed_coordinator.views import (
     read_connection,
     read_definition,
@@ -170,7 +170,8 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     findings.finish()
 
 
-commands.add_command(replay)
+for upkeep in (replay, backup, restore):
+    commands.add_command(upkeep)
 
 
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
