@@ -24,7 +24,7 @@ from plantfed_coordinator.settings import (
     load_definition,
 )
 from plantfed_coordinator.state import FederationState
-from plantfed_coordinator.upkeep import replay
+from plantfed_coordinator.upkeep import backup, replay, restore
 from plantfed_coordinator.views import (
     read_connection,
     read_definition,
@@ -196,7 +196,8 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     findings.finish()
 
 
-commands.add_command(replay)
+for upkeep in (replay, backup, restore):
+    commands.add_command(upkeep)
 
 
 async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:

@@ -68,6 +68,20 @@ def found_or_continue(
     return machine
 
 
+def epoch_after_restore(state: FederationState, new_bits: Callable[[], int]) -> EpochStarted:
+    """The record with which a restored state goes on: agents may be ahead of it.
+
+    Should they have seen later epochs than that, their hello or the retained manifest says so, and
+    there will be another one.
+
+    Args:
+        state: of the backup.
+        new_bits: draws 64 random bits.
+    """
+    epoch = Epoch(state.epoch.counter + 1, new_bits())
+    return EpochStarted(epoch, state.k + 1, state.terms.encoded, "restored from a backup")
+
+
 def refuse_other_structure(
     old: FederationDefinition, new: FederationDefinition, where: str
 ) -> None:

@@ -45,7 +45,7 @@ from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left
 from plantfed_coordinator.releases import Releases, Selector, draw_participants
 from plantfed_coordinator.serving import Serving
-from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.state import FederationState, Member
 from plantfed_coordinator.uploads import Uploads
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
@@ -237,11 +237,13 @@ class FederationMachine:
                     self._desk.note("joined", agent)
                     self._welcome(agent)
             case Reconciliation.FORKED:
-                past = max(self._desk.state.members[agent].incarnation, hello.incarnation)
+                before = self._desk.state.members[agent]
+                past = max(before.incarnation, hello.incarnation)
                 if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
                     self._desk.record(IncarnationRaised(agent, past + 1))
-                    what = f"could not be reconciled, is now incarnation {past + 1}"
-                    self._desk.note(what, agent)
+                    lost = _lost_updates(before, hello)
+                    what = f"could not be reconciled, is now incarnation {past + 1}{lost}"
+                    self._desk.note(what, agent, warning=bool(lost))
                     self._welcome(agent)
             case Reconciliation.AGREES:
                 self._desk.reply(agent, self._verdict_on_outstanding(agent, hello), offer=True)
@@ -384,3 +386,16 @@ class FederationMachine:
             ),
         )
         self._releases.invite_if_drawn(agent)
+
+
+def _lost_updates(member: Member, hello: Hello) -> str:
+    """What an agent knows to be applied and the coordinator doesn't, after a restore."""
+    if hello.incarnation < member.incarnation:
+        return ""
+    known = member.last_seq if hello.incarnation == member.incarnation else 0
+    if hello.applied_seq <= known:
+        return ""
+    first, last = known + 1, hello.applied_seq
+    if first == last:
+        return f"; its update {last} is lost"
+    return f"; its updates {first} to {last} are lost"

@@ -169,6 +169,20 @@ def amending(path: Path) -> Iterator[Database]:
             database._connection.close()
 
 
+@contextmanager
+def locked(path: Path, program: str) -> Iterator[None]:
+    """Keep every process off a file that is not opened here, as :class:`Database` does.
+
+    Raises:
+        StorageError: one is running on it, or the folder cannot be used.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _locked(path, program)
+    with lock:
+        yield
+
+
 def in_use(path: Path) -> bool:
     """Whether a process is running on this file, as :class:`Database` has it."""
     try:
