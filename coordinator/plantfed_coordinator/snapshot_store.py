@@ -26,7 +26,7 @@ from plantfed_shared.store import Database
 
 SNAPSHOT_EVERY = 500
 """Records between two snapshots, at least."""
-REPLAYED_AT_MOST = 200_000_000
+REPLAYED_AT_MOST = 100_000_000
 """Numbers that a start decodes behind its snapshot: seconds."""
 SMALL_BYTES = 2**20
 """A snapshot that writes no more is always worth it."""
