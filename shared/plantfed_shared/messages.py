@@ -22,6 +22,9 @@ Incarnation = Annotated[int, Field(ge=0, lt=2**31)]
 """As agents may claim it: the coordinator must be able to give a higher one."""
 Software = Annotated[str, Field(max_length=32)]
 
+Score = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+"""Sums and squares of such numbers are still finite."""
+
 MAX_CONTENT_BYTES = 256 * 2**20
 """Largest blob that is transferred in chunks."""
 MAX_RANGES = 32
@@ -182,7 +185,7 @@ class Update(Message):
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
     dual_checksum: U64
-    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    score: Score | None
     want: U32
     others: U8
 

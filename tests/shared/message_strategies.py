@@ -67,7 +67,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         weight=positive_u32,
         definition=st.binary(min_size=8, max_size=8),
         dual_checksum=u64,
-        score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        score=st.none() | st.floats(-1e30, 1e30),
         want=u32,
     ),
     Offer: st.builds(Offer, content=contents),
