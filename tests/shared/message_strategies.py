@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
+    MAX_DEFINITION_BYTES,
     MAX_PARTS,
     MAX_RANGES,
     Bye,
@@ -41,7 +42,8 @@ software = st.text(max_size=32)
 epochs = st.builds(Epoch, u32, u64)
 model_names = st.builds(ModelName, epochs, u32, u64)
 contents = st.builds(Content, digests, st.integers(1, MAX_CONTENT_BYTES))
-model_offers = st.builds(ModelOffer, model_names, contents, st.booleans())
+definitions = st.builds(Content, digests, st.integers(1, MAX_DEFINITION_BYTES))
+model_offers = st.builds(ModelOffer, model_names, definitions, st.booleans())
 model_steps = st.builds(ModelStep, u32, st.none() | u32)
 ranges = st.builds(Range, u32, u32)
 verdicts = st.builds(Verdict, u64, st.sampled_from(Code), st.text(max_size=300))
