@@ -123,8 +123,9 @@ class Guard:
         return may
 
     def may_begin_epoch(self, agent: str, now: float) -> bool:
-        """Whether a new epoch may begin because of what an agent says."""
-        return self._may(self._record(agent, now).epochs, agent, "begins epochs too often", now)
+        """Whether a new epoch may begin because of what a member, or any stranger, says."""
+        record = self._record(self._key(agent), now)
+        return self._may(record.epochs, agent, "begins epochs too often", now)
 
     # ------------------------------------------------------------------ what is refused
 

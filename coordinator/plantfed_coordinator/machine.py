@@ -195,7 +195,7 @@ class FederationMachine:
             case Part():
                 self._serving.take_part(agent, message, envelope.digest, now)
             case Bye():
-                self._take_bye(agent, message, envelope.digest)
+                self._take_bye(agent, message, envelope.digest, now)
         if not self._is_member(agent):
             return  # only members are remembered: anybody can make up ids
         if isinstance(message, Status):
@@ -326,9 +326,10 @@ class FederationMachine:
         if isinstance(envelope.message, Update):
             self._take_update(agent, envelope.message, envelope, now)
 
-    def _take_bye(self, agent: str, bye: Bye, digest: int) -> None:
+    def _take_bye(self, agent: str, bye: Bye, digest: int, now: float) -> None:
         member = self._desk.state.members.get(agent)
         if member is not None and bye.incarnation != member.incarnation:
+            self._guard.set_aside(agent, "bye of an incarnation that is over", now)
             self._desk.reply(agent, Verdict(digest, Code.OLD_INCARNATION, "say hello"))
             return
         if member is not None:

@@ -22,6 +22,8 @@ from plantfed_agent.events import Stop
 from plantfed_agent.pace import HELLO_LONGEST_S, HELLO_WHEN_REMOVED_S
 from plantfed_agent.state import without_outstanding
 from plantfed_shared import wire
+from plantfed_shared.codec import largest_encoding_bytes
+from plantfed_shared.errors import BrokerRefused, PeerError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.messages import (
     Bye,
@@ -172,9 +174,17 @@ class Membership:
         return self._hellos > 0
 
     def take_welcome(self, welcome: Welcome, now: float) -> None:
-        """The coordinator gives us a new incarnation; its dual may have to be fetched first."""
+        """The coordinator gives us a new incarnation; its dual may have to be fetched first.
+
+        Raises:
+            PeerError: its dual is longer than any.
+        """
         if self.leaving or not accepts_welcome(self._desk.state, welcome):
             return
+        if welcome.dual is not None and self._desk.terms is not None:
+            limit = largest_encoding_bytes(self._desk.terms.lattice)
+            if welcome.dual.size > limit:
+                raise PeerError(f"a dual of {welcome.dual.size} bytes; it has at most {limit}")
         self.link = Link.JOINING
         self.welcome = welcome
         self.welcomes += 1
@@ -318,6 +328,10 @@ class Membership:
     def _take_answer_to_bye(self, message: State, code: Code | None, now: float) -> None:
         if code in (Code.LEFT, Code.REMOVED):
             self._desk.ask(Stop(None))
+        elif message.verdict is not None and code is Code.QUARANTINED:
+            hint = "The coordinator's operator has to release or remove it first"
+            why = f"{_NOT_WANTED[code]} ({message.verdict.reason}): it has not left"
+            self._desk.ask(Stop(BrokerRefused(why, hint=hint)))
         elif code is Code.OLD_INCARNATION and message.incarnation != self._desk.state.incarnation:
             self._desk.change(incarnation=message.incarnation)
             self._join(now)

@@ -8,7 +8,7 @@ when it is sent is in ``docs/protocol.md``.
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from plantfed_shared.topics import Kind
 
@@ -22,8 +22,12 @@ Incarnation = Annotated[int, Field(ge=0, lt=2**31)]
 """As agents may claim it: the coordinator must be able to give a higher one."""
 Software = Annotated[str, Field(max_length=32)]
 
+Score = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+"""Sums and squares of such numbers are still finite."""
+
 MAX_CONTENT_BYTES = 256 * 2**20
 """Largest blob that is transferred in chunks."""
+MAX_DEFINITION_BYTES = 4 * 2**20
 MAX_RANGES = 32
 MAX_PARTS = 4096
 
@@ -66,6 +70,12 @@ class Content(NamedTuple):
     size: Annotated[int, Field(ge=1, le=MAX_CONTENT_BYTES)]
 
 
+def _no_longer_than_a_definition(content: Content) -> Content:
+    if content.size > MAX_DEFINITION_BYTES:
+        raise ValueError(f"a definition has at most {MAX_DEFINITION_BYTES} bytes")
+    return content
+
+
 class ModelOffer(NamedTuple):
     """A model that can be had.
 
@@ -76,7 +86,7 @@ class ModelOffer(NamedTuple):
     """
 
     name: ModelName
-    definition: Content
+    definition: Annotated[Content, AfterValidator(_no_longer_than_a_definition)]
     final: bool
 
 
@@ -182,7 +192,7 @@ class Update(Message):
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
     dual_checksum: U64
-    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    score: Score | None
     want: U32
     others: U8
 

@@ -337,6 +337,13 @@ def test_one_agent_begins_no_epoch_with_every_message() -> None:
     assert len([r for r in gate.records if isinstance(r, EpochStarted)]) == 3
 
 
+def test_made_up_names_begin_no_epoch_with_every_message() -> None:
+    gate = Gate("a")
+    for i in range(50):
+        gate.hello(f"x{i}", epoch=Epoch(gate.state.epoch.counter + 1, i), incarnation=1)
+    assert len([r for r in gate.records if isinstance(r, EpochStarted)]) == 2
+
+
 def test_joins_of_one_agent_are_bounded() -> None:
     gate = Gate("a")
     for _ in range(100):
