@@ -136,6 +136,7 @@ class Ingest:
                 dual_checksum=0,
                 newest=None,
                 software="load",
+                proof=None,
             )
         )
         self.take([(self._topics.up(f"m{i}", Kind.HELLO), hello) for i in range(members)])

@@ -160,10 +160,10 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         writes = [action for action in actions if isinstance(action, _WRITES)]
         if not self._simulation.survives(self, Boundary.PERSIST):
             return
-        for number, action in enumerate(writes):
+        for number, write in enumerate(writes):
             if number > 0 and not self._simulation.survives(self, Boundary.PERSIST):
                 return
-            if not self._commit(partial(self._write, action)):
+            if not self._commit(partial(self._write, write)):
                 return
         for action in actions:
             if self.machine is None:
