@@ -12,6 +12,7 @@ from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
+from plantfed_coordinator.probation import Probation
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
@@ -200,7 +201,10 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
         )
         with watched(settings.health, section.state_dir) as vitals:
             bus = _bus(settings, topics)
-            service = CoordinatorService(machine, bus, journal, topics, vitals=vitals)
+            probation = Probation(topics)
+            service = CoordinatorService(
+                machine, bus, journal, topics, vitals=vitals, probation=probation
+            )
             await service.run(stopped)
     finally:
         journal.close()

@@ -21,8 +21,8 @@ PURE = {
         table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission consensus contents desk events groups live liveness machine record_rows records
-        releases serving snapshot standing state throttle uploads
+        admission consensus contents desk events groups live liveness machine probation
+        record_rows records releases serving snapshot standing state throttle uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]
