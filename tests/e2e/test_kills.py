@@ -45,7 +45,7 @@ class Kills:
         return victims
 
 
-SHORT = Kills(coordinator=6, agents=4, broker=2)
+SHORT = Kills(coordinator=4, agents=2, broker=1)
 LONG = Kills(coordinator=200, agents=100, broker=20)
 
 
