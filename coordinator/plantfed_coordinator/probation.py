@@ -17,8 +17,8 @@ from plantfed_shared.errors import ConfigError, PeerError
 from plantfed_shared.messages import Manifest
 from plantfed_shared.topics import Kind, Topics
 
-LOOK_S = 1.0
-"""For the retained manifest, where there is one; it comes with the subscription."""
+LOOK_S = 0.3
+"""For the retained manifest, where there is one; it follows the SUBACK at once."""
 RIVAL_BACK_S = 15.0
 """More than the longest first wait of a client that was thrown out: see ``bus.reconnect``."""
 THROWN_OUT = 2

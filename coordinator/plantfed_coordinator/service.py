@@ -155,7 +155,8 @@ class CoordinatorService:
     def _take_held(self, batch: _Batch) -> None:
         if self._probation is not None and self._held and self._probation.over(self._clock()):
             held, self._held = self._held, []
-            for event in held:
+            # who has said hello meanwhile is welcomed before the manifest makes it say so again
+            for event in sorted(held, key=lambda event: isinstance(event, Connected)):
                 self._take_now(event, batch)
 
     def _take_now(self, event: BusEvent, batch: _Batch) -> None:

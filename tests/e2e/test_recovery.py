@@ -1,8 +1,11 @@
 """When a fault is over everything goes on by itself, within one keep alive and five seconds."""
 
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,8 @@ from tests.e2e.judging import (
     assert_journal_counts_everything_once,
     lost_updates,
 )
-from tests.e2e.outcomes import STORAGE
+from tests.e2e.outcomes import STORAGE, assert_ends_with_one_line
 from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, until
-from tests.e2e.test_bad_state import fill, tmpfs
 from tests.e2e.vanishing import way_to
 
 from plantfed_coordinator.journal import FILE_NAME
@@ -74,6 +76,27 @@ def judge(plant: Plant) -> None:
 # ---------------------------------------------------------------------- a full disk
 
 
+@contextmanager
+def tmpfs(folder: Path) -> Iterator[Callable[[], None]]:
+    """A small disk of its own; the callable makes room on it."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    filler = folder / "filler"
+    try:
+        yield lambda: filler.unlink()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Take every last byte."""
+    with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(512))
+
+
 class Unit:
     """systemd's part, as our unit files want it: start again what has failed."""
 
@@ -108,38 +131,33 @@ def coordinator_of(plant: Plant) -> Running:
     return plant.coordinator
 
 
-def test_a_full_disk_on_both_sides(plant: Plant, agent: Agent) -> None:
+@pytest.mark.parametrize("program", ["agent", "coordinator"])
+def test_a_full_disk(plant: Plant, agent: Agent, program: str) -> None:
+    """It ends with one line, is started again in vain, and goes on once there is room."""
     disk = plant.folder / "disk"
     with tmpfs(disk) as make_room:
         configure(plant)
-        agent.configure(agent={"state_dir": "../disk/agent"}, broker={"keepalive_s": KEEPALIVE_S})
-        plant.configure(
-            coordinator={"state_dir": "disk/coordinator"}, broker={"keepalive_s": KEEPALIVE_S}
-        )
-        agent.state_dir, plant.state_dir = disk / "agent", disk / "coordinator"
-        start(plant)
-        units = (
-            Unit(
+        broker = {"keepalive_s": KEEPALIVE_S}
+        if program == "agent":
+            agent.configure(agent={"state_dir": "../disk/agent"}, broker=broker)
+            agent.state_dir = disk / "agent"
+            unit = Unit("edge_agent/plantfed-agent@.service", lambda: agent.process, agent.start)
+        else:
+            plant.configure(coordinator={"state_dir": "disk/coordinator"}, broker=broker)
+            plant.state_dir = disk / "coordinator"
+            unit = Unit(
                 "coordinator/plantfed-coordinator.service",
                 lambda: coordinator_of(plant),
                 plant.start_coordinator,
-            ),
-            Unit("edge_agent/plantfed-agent@.service", lambda: agent.process, agent.start),
-        )
-
-        def supervise() -> None:
-            for unit in units:
-                unit.look()
-
-        def both_have_failed() -> bool:
-            supervise()
-            return all(unit.ends for unit in units)
-
+            )
+        start(plant)
         fill(disk)
-        until(both_have_failed, "both have ended with a line that says why")
-        assert {code for unit in units for code in unit.ends} == {STORAGE}
+        service = agent.process if program == "agent" else coordinator_of(plant)
+        assert_ends_with_one_line(service, STORAGE, "database or disk is full", "Free some space")
+        unit.look()
         make_room()
-        goes_on_soon(plant, agent, supervise)
+        goes_on_soon(plant, agent, unit.look)
+        assert set(unit.ends) == {STORAGE}
         judge(plant)
 
 
