@@ -231,7 +231,9 @@ def test_a_child_whose_answer_nobody_reads_any_more_ends_without_a_word(settings
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     with process:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         process.stdout.close()
         process.stdin.write(encode(settings_frame(settings)))
         process.stdin.write(encode(task_frame(first_task(classifier()))))
