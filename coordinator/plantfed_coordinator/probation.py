@@ -80,8 +80,11 @@ class Probation:
             return
         if not isinstance(message, Manifest):
             return
-        seen = newer_past_of_model(state, message.offer.name)
-        if seen is None:
+        name = message.offer.name
+        seen = newer_past_of_model(state, name)
+        # of two federations of one name the one that has come further serves
+        ahead = name.epoch.counter == state.epoch.counter and name.k < state.k
+        if seen is None or ahead:
             self._until = now
         else:
             self._until, self._seen = now + RIVAL_BACK_S, seen.reason

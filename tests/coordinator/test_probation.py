@@ -20,9 +20,9 @@ TOPICS = Topics("toy")
 CUT = Disconnected("the connection broke")
 
 
-def federation(counter: int = 1, bits: int = 5) -> FederationState:
+def federation(counter: int = 1, bits: int = 5, k: int = 0) -> FederationState:
     definition = small_definition().to_bytes()
-    return FederationState.begin(EpochStarted(Epoch(counter, bits), 0, definition, "created"))
+    return FederationState.begin(EpochStarted(Epoch(counter, bits), k, definition, "created"))
 
 
 def manifest_of(state: FederationState, *, retained: bool = True) -> Received:
@@ -63,6 +63,18 @@ def test_its_own_model_or_an_older_one_ends_it_at_once(case: Case) -> None:
     case.take(Connected())
     case.take(manifest_of(federation()))
     assert case.serves_after(0.0)
+
+
+def test_one_of_another_federation_that_has_not_come_as_far_ends_it_too(case: Case) -> None:
+    case.state = federation(k=7)
+    case.take(manifest_of(federation(bits=6, k=6)))
+    assert case.serves_after(0.0)
+    case.take(Connected())
+    case.take(manifest_of(federation(bits=6, k=7)))
+    assert not case.serves_after(1.0)
+    case.take(Connected())
+    case.take(manifest_of(federation(counter=2, bits=6, k=6)))
+    assert not case.serves_after(1.0)
 
 
 def test_a_model_it_does_not_know_makes_it_wait_for_the_one_who_made_it(case: Case) -> None:
