@@ -31,12 +31,14 @@ from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
 from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.disk_room import wait_for_room
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.log_lines import LogFormat, log_to_stderr
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.vitals import Vitals
 from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
 
@@ -74,7 +76,7 @@ def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
     log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
-    asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
+    asyncio.run(_serve_watched(settings, load_definition(settings.coordinator.federation_file)))
 
 
 @commands.command()
@@ -185,10 +187,21 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     findings.finish()
 
 
-async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+async def _serve_watched(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+    stopped, state_dir = stop_on_signals(), settings.coordinator.state_dir
+    with watched(settings.health, state_dir) as vitals:
+        await wait_for_room(state_dir, vitals, stopped)
+        await _serve(settings, definition, vitals, stopped)
+
+
+async def _serve(
+    settings: CoordinatorSettings,
+    definition: FederationDefinition,
+    vitals: Vitals,
+    stopped: asyncio.Event,
+) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
-    stopped = stop_on_signals()
     journal = Journal(section.state_dir, time)
     try:
         machine = found_or_continue(
@@ -199,13 +212,11 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
             monotonic(),
             str(section.federation_file),
         )
-        with watched(settings.health, section.state_dir) as vitals:
-            bus = _bus(settings, topics)
-            probation = Probation(topics)
-            service = CoordinatorService(
-                machine, bus, journal, topics, vitals=vitals, probation=probation
-            )
-            await service.run(stopped)
+        bus, probation = _bus(settings, topics), Probation(topics)
+        service = CoordinatorService(
+            machine, bus, journal, topics, vitals=vitals, probation=probation
+        )
+        await service.run(stopped)
     finally:
         journal.close()
 

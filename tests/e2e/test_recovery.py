@@ -133,7 +133,7 @@ def coordinator_of(plant: Plant) -> Running:
 
 @pytest.mark.parametrize("program", ["agent", "coordinator"])
 def test_a_full_disk(plant: Plant, agent: Agent, program: str) -> None:
-    """It ends with one line, is started again in vain, and goes on once there is room."""
+    """It ends with one line, is started again, waits, and goes on once there is room."""
     disk = plant.folder / "disk"
     with tmpfs(disk) as make_room:
         configure(plant)
@@ -155,9 +155,16 @@ def test_a_full_disk(plant: Plant, agent: Agent, program: str) -> None:
         service = agent.process if program == "agent" else coordinator_of(plant)
         assert_ends_with_one_line(service, STORAGE, "database or disk is full", "Free some space")
         unit.look()
+
+        def waits_for_room() -> bool:
+            unit.look()
+            again = agent.process if program == "agent" else coordinator_of(plant)
+            return again is not service and "waiting for room" in again.log
+
+        until(waits_for_room, "it is started again and waits", 20)
         make_room()
         goes_on_soon(plant, agent, unit.look)
-        assert set(unit.ends) == {STORAGE}
+        assert unit.ends == [STORAGE]
         judge(plant)
 
 
