@@ -17,6 +17,7 @@ from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.options import config_of_members_option, config_option, json_option
+from plantfed_coordinator.probation import Probation
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
@@ -37,6 +38,7 @@ from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
 from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.disk_room import wait_for_room
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.log_lines import LogFormat, log_to_stderr
@@ -44,6 +46,7 @@ from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.vitals import Vitals
 from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
 
@@ -71,7 +74,7 @@ def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
     log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
-    asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
+    asyncio.run(_serve_watched(settings, load_definition(settings.coordinator.federation_file)))
 
 
 @commands.command()
@@ -200,10 +203,21 @@ for upkeep in (replay, backup, restore):
     commands.add_command(upkeep)
 
 
-async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+async def _serve_watched(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+    stopped, state_dir = stop_on_signals(), settings.coordinator.state_dir
+    with watched(settings.health, state_dir) as vitals:
+        await wait_for_room(state_dir, vitals, stopped)
+        await _serve(settings, definition, vitals, stopped)
+
+
+async def _serve(
+    settings: CoordinatorSettings,
+    definition: FederationDefinition,
+    vitals: Vitals,
+    stopped: asyncio.Event,
+) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
-    stopped = stop_on_signals()
     # of two halves one is whole at any time
     journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
@@ -219,12 +233,11 @@ async def _serve(settings: CoordinatorSettings, definition: FederationDefinition
                 audit.quarantined(),
             )
             _audit_the_start(audit, machine.state)
-            with watched(settings.health, section.state_dir) as vitals:
-                bus = _bus(settings, topics)
-                service = CoordinatorService(
-                    machine, bus, journal, topics, audit=audit, vitals=vitals
-                )
-                await service.run(stopped)
+            bus, probation = _bus(settings, topics), Probation(topics)
+            service = CoordinatorService(
+                machine, bus, journal, topics, audit=audit, vitals=vitals, probation=probation
+            )
+            await service.run(stopped)
     finally:
         journal.close()
 

@@ -24,7 +24,8 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.live import LiveCounters
 from plantfed_coordinator.machine import FederationMachine
-from plantfed_shared.bus.connection_state import ConnectionState
+from plantfed_coordinator.probation import Probation
+from plantfed_shared.bus.connection_state import ConnectionState, TroubleKind
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.topics import Topics
@@ -61,6 +62,7 @@ class CoordinatorService:
         wall_clock: local time, for the bytes per day.
         vitals: told that it lives, at every turn of its loop.
         audit: where refusals go, and who is quarantined; None where nobody will ask.
+        probation: decides when it may serve after it has connected; at once without one.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class CoordinatorService:
         wall_clock: WallClock = local_time,
         vitals: Vitals | None = None,
         audit: AuditLog | None = None,
+        probation: Probation | None = None,
     ) -> None:
         self._machine = machine
         self._bus = bus
@@ -87,6 +90,8 @@ class CoordinatorService:
         self._noted_connection: ConnectionState | None = None
         self._next_look = clock()
         self._vitals = vitals or no_vitals()
+        self._probation = probation
+        self._held: list[BusEvent] = []
         self._k = machine.state.k
         self._released_at = clock()
 
@@ -128,8 +133,10 @@ class CoordinatorService:
             if len(batch.tokens) >= COMMIT_AT_MOST or self._clock() >= deadline:
                 break
             await asyncio.wait({receiving}, timeout=deadline - self._clock())
-        timer = self._machine.next_timer()
-        if timer <= self._clock():
+        self._take_held(batch)
+        # on probation nothing may be said, also not because it is time to
+        serves = self._probation is None or self._probation.until is None
+        if serves and self._machine.next_timer() <= self._clock():
             batch.actions += self._machine.handle(TimerDue(), self._clock())
         self._finish(batch)
         if self._clock() >= self._next_look:
@@ -138,6 +145,25 @@ class CoordinatorService:
 
     def _take(self, event: BusEvent, batch: _Batch) -> None:
         self._note_connection(event)
+        if self._probation is not None:
+            trouble = self._bus.connection.trouble
+            taken_over = trouble is not None and trouble.kind is TroubleKind.REFUSED
+            self._probation.take(event, self._machine.state, self._clock(), taken_over=taken_over)
+            if isinstance(event, Disconnected | Refused):
+                self._held.clear()
+            self._held.append(event)
+            self._take_held(batch)
+            return
+        self._take_now(event, batch)
+
+    def _take_held(self, batch: _Batch) -> None:
+        if self._probation is not None and self._held and self._probation.over(self._clock()):
+            held, self._held = self._held, []
+            # who has said hello meanwhile is welcomed before the manifest makes it say so again
+            for event in sorted(held, key=lambda event: isinstance(event, Connected)):
+                self._take_now(event, batch)
+
+    def _take_now(self, event: BusEvent, batch: _Batch) -> None:
         match event:
             case Connected(max_payload_bytes):
                 connected = BusConnected(max_payload_bytes)
@@ -186,7 +212,9 @@ class CoordinatorService:
     def _patience(self) -> float:
         if self._journal.has_work:
             return 0.0
-        due = min(self._machine.next_timer(), self._next_look, self._vitals.next_at)
+        waits = None if self._probation is None else self._probation.until
+        timer = self._machine.next_timer() if waits is None else waits
+        due = min(timer, self._next_look, self._vitals.next_at)
         return max(0.0, due - self._clock())
 
     def _tell_vitals(self) -> None:

@@ -31,6 +31,7 @@ from plantfed_shared.command_line import (  # noqa: E402
     log_option,
 )
 from plantfed_shared.day_ledger import DayLedger  # noqa: E402
+from plantfed_shared.disk_room import wait_for_room  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
 from plantfed_shared.log_lines import LogFormat, log_to_stderr  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
@@ -176,10 +177,12 @@ def predict(config: Path, as_json: bool, file: str) -> None:
 async def _serve(settings: AgentSettings, *, leave: bool) -> bool:
     """Returns whether it ended because it has left."""
     stopped, state_dir = stop_on_signals(), settings.agent.state_dir
-    with closing(AgentStore(state_dir)) as store, watched(settings.health, state_dir) as vitals:
-        store.claim(settings.agent.federation, settings.agent.id)
-        service = _service(settings, store, vitals)
-        await service.run(stopped, leave=leave)
+    with watched(settings.health, state_dir) as vitals:
+        await wait_for_room(state_dir, vitals, stopped)
+        with closing(AgentStore(state_dir)) as store:
+            store.claim(settings.agent.federation, settings.agent.id)
+            service = _service(settings, store, vitals)
+            await service.run(stopped, leave=leave)
     return service.ended
 
 

@@ -56,7 +56,9 @@ class Seldom(logging.Filter):
         self._budget = LogBudget()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it."""
+        """Whether to write it; errors always."""
+        if record.levelno >= logging.ERROR:
+            return True
         text = record.getMessage()
         hushed = self._budget.admit(f"{getattr(record, 'agent', None)} {text}", monotonic())
         if hushed:

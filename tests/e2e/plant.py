@@ -153,6 +153,10 @@ class Running:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""
         assert self._process.poll() is None, f"had ended before:\n{self.log}"

@@ -152,7 +152,7 @@ def test_without_a_broker_all_of_a_sudden(plant: Plant, agent: Agent, broker: st
 
 def test_while_it_starts(plant: Plant, agent: Agent) -> None:
     """Before there is anything to put in order the signal may end it as it ends any program."""
-    for delay_s in (0.05, 0.3, 0.6, 0.9):
+    for delay_s in (0.1, 0.6):
         for service in (plant.start_coordinator(), agent.start()):
             time.sleep(delay_s)  # not to wait for anything: any moment is as good
             service.send(signal.SIGTERM)

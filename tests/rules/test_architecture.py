@@ -22,7 +22,8 @@ PURE = {
     """,
     "plantfed_coordinator": """
         admission allowance audit_chain consensus contents desk events freshness groups guard limits
-        live liveness machine record_rows records releases serving snapshot standing state uploads
+        live liveness machine probation record_rows records releases serving snapshot standing state
+        uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

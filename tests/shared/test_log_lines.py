@@ -81,6 +81,13 @@ def test_what_was_hushed_is_counted(
     assert human[-1].endswith("the files have changed (7 more like this were not logged)")
 
 
+def test_an_error_is_never_hushed(lines: tuple[logging.Logger, list[str], list[str]]) -> None:
+    logger, human, _ = lines
+    for _ in range(50):
+        logger.error("the disk is full")
+    assert len(human) == 50
+
+
 @pytest.mark.parametrize("cuts_a_day", [1, 24, 1000])
 def test_a_link_that_comes_and_goes_is_a_line_a_day(cuts_a_day: int) -> None:
     budget, n_days, lines = LogBudget(), 60, 0
