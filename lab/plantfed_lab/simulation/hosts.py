@@ -160,10 +160,10 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         writes = [action for action in actions if isinstance(action, _WRITES)]
         if not self._simulation.survives(self, Boundary.PERSIST):
             return
-        for number, action in enumerate(writes):
+        for number, write in enumerate(writes):
             if number > 0 and not self._simulation.survives(self, Boundary.PERSIST):
                 return
-            if not self._commit(partial(self._write, action)):
+            if not self._commit(partial(self._write, write)):
                 return
         for action in actions:
             if self.machine is None:
@@ -293,6 +293,11 @@ class CoordinatorHost(
         self.machine = None
         self._batch, self._tokens = [], []
         self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=False)
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether its machine is ahead of the journal: something waits to be committed."""
+        return bool(self._batch)
 
     def edit(self, definition: bytes) -> None:
         """Put other settings in force, as an operator does with a start.
