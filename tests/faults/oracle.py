@@ -2,10 +2,10 @@
 
 While it runs: at every write of an agent that takes an update for applied, that update is in the
 journal; nobody goes back in time; nobody who has lost nothing is given another incarnation.  From
-time to time, and at the end: the laws in :mod:`tests.machines.invariants`, no message in the journal
-twice.  At the end: every update that was ever acknowledged is there once, every dual and every model
-on a disk is, number by number, what :class:`tests.faults.reference.Reference` makes of the updates
-that the agents made.
+time to time, and at the end: the laws in :mod:`tests.machines.invariants`, and no message in the
+journal twice.  At the end: every update that was ever acknowledged is there once, every dual and
+every model on a disk is, number by number, what :class:`tests.faults.reference.Reference` makes of
+the updates that the agents made.
 """
 
 from collections import Counter
@@ -16,15 +16,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tests.faults.plan import LOSING, Disturbance
 from tests.faults.reference import Reference, covers
-from tests.machines.invariants import check_all
+from tests.machines.invariants import (
+    check_acknowledged,
+    check_duals,
+    check_replay,
+    check_sequences,
+    check_sums,
+    check_versions,
+)
 
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import Applied, IncarnationRaised, Record
 from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
 from plantfed_shared import wire
+from plantfed_shared.messages import Hello
 
 if TYPE_CHECKING:
     from tests.faults.world import FaultWorld
+
+
+FORKING = (Disturbance.TWIN, Disturbance.RESTORE_COORDINATOR)
+"""After these an agent may for some time be with another journal than the one we look at."""
+
+
+COMMITTED_WITHIN_S = 0.01
+"""By then what a HELLO has led to is in the journal."""
 
 
 class Violation(AssertionError):
@@ -56,7 +72,7 @@ class Oracle:
         self.acknowledged: list[Acknowledged] = []
         self.forgiven = 0
         self._world = world
-        self._may_raise = not world.plan.is_orderly
+        self._hellos: dict[str, list[tuple[float, Hello]]] = {}
         self._before: dict[str, AgentState] = {}
         self._journalled: dict[str, Counter[tuple[str, int]]] = {}
         self._gone: set[tuple[str, int]] = set()
@@ -68,9 +84,7 @@ class Oracle:
     def watch(self, coordinator: CoordinatorHost) -> None:
         """Look at a coordinator's journal from now on; again when it was given another one."""
         self.forget(coordinator)
-        known = Counter(
-            (r.agent, r.digest) for r in coordinator.journal if isinstance(r, Applied)
-        )
+        known = Counter((r.agent, r.digest) for r in coordinator.journal if isinstance(r, Applied))
         self._journalled[coordinator.client_id] = known
         coordinator.observe = lambda record: self._recorded(known, record)
 
@@ -88,7 +102,14 @@ class Oracle:
         Raises:
             AssertionError: it is not.
         """
-        check_all(self._world)
+        state = self._world.state()
+        check_sums(state)
+        check_versions(state)
+        check_sequences(self._world.coordinator.journal)
+        check_replay(self._world)
+        if not self._world.plan.has(*FORKING):
+            check_duals(self._world)
+            check_acknowledged(self._world)
         for known in self._journalled.values():
             twice = [key for key, times in known.items() if times > 1]
             _demand(not twice, f"applied twice: {twice}")
@@ -100,6 +121,8 @@ class Oracle:
             AssertionError: it is not.
         """
         self.check()
+        check_duals(self._world)
+        check_acknowledged(self._world)
         self._check_nothing_is_lost()
         state = self._world.state()
         for agent in self._world.agents.values():
@@ -113,9 +136,7 @@ class Oracle:
         known = self._journalled[self._world.coordinator.client_id]
         for update in self.acknowledged:
             times = known[update.agent, update.digest]
-            if not times and self._world.plan.has(
-                Disturbance.TWIN, Disturbance.RESTORE_COORDINATOR
-            ):
+            if not times and self._world.plan.has(*FORKING):
                 self.forgiven += 1
                 continue
             _demand(times == 1, f"acknowledged to {update.agent} and {times} times in the journal")
@@ -137,15 +158,30 @@ class Oracle:
 
     # ------------------------------------------------------------------ as it happens
 
+    def hello(self, agent: str, hello: Hello) -> None:
+        """A HELLO comes to a coordinator, whenever it was said."""
+        now = self._world.now
+        lately = [(t, h) for t, h in self._hellos.get(agent, []) if t > now - COMMITTED_WITHIN_S]
+        self._hellos[agent] = [*lately, (now, hello)]
+
     def _recorded(self, known: Counter[tuple[str, int]], record: Record) -> None:
         if isinstance(record, Applied):
             known[record.agent, record.digest] += 1
             _demand(known[record.agent, record.digest] == 1, "the same message is applied twice")
-        elif isinstance(record, IncarnationRaised):
-            # where the WELCOME was lost, the agent does not have the incarnation that it is given
-            had = self._world.agents[record.agent].disk.incarnation
-            lost = self._may_raise or had != record.incarnation - 1
-            _demand(lost, f"{record.agent} has lost nothing and could not be reconciled")
+        elif isinstance(record, IncarnationRaised) and not self._world.plan.has(*LOSING):
+            self._judge_fork(record)
+
+    def _judge_fork(self, record: IncarnationRaised) -> None:
+        """Only a HELLO that is old, or of an agent that never got its WELCOME, may lead to one."""
+        name, disk = record.agent, self._world.agents[record.agent].disk
+        if disk.incarnation == record.incarnation - 1:
+            outstanding = wire.envelope_digest(disk.outstanding) if disk.outstanding else None
+            now = disk.incarnation, disk.applied_seq, disk.dual_checksum, outstanding
+            old = any(
+                (h.incarnation, h.applied_seq, h.dual_checksum, h.outstanding) != now
+                for _, h in self._hellos[name]
+            )
+            _demand(old, f"{name} has lost nothing and could not be reconciled")
 
     def _persisted_by(self, agent: AgentHost) -> Callable[[], None]:
         return lambda: self._persisted(agent)
@@ -170,7 +206,9 @@ class Oracle:
         _demand(before.outstanding is not None, f"{agent} was told of an update it never made")
         digest = wire.envelope_digest(before.outstanding or b"")
         there = any(known[agent, digest] for known in self._journalled.values())
-        _demand(there or (agent, digest) in self._gone, f"acknowledged to {agent} but in no journal")
+        _demand(
+            there or (agent, digest) in self._gone, f"acknowledged to {agent} but in no journal"
+        )
         self.acknowledged.append(Acknowledged(agent, digest))
 
 

@@ -73,17 +73,6 @@ class Plan:
     any_clock: bool
     disturbances: tuple[tuple[float, Disturbance], ...] = field(default=())
 
-    @property
-    def is_orderly(self) -> bool:
-        """Whether no message comes twice or late, and nobody loses what it has persisted.
-
-        Then no agent has a reason ever to be given another incarnation.
-        """
-        bus = self.worst.duplicate or self.worst.reorder or self.worst.replay
-        shortest, longest = self.worst.delay_s
-        overtakes = shortest < longest
-        return not bus and not overtakes and not any(kind in LOSING for _, kind in self.disturbances)
-
     def has(self, *kinds: Disturbance) -> bool:
         """Whether one of these happens."""
         return any(kind in kinds for _, kind in self.disturbances)

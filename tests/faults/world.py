@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
@@ -20,13 +21,19 @@ from plantfed_coordinator.snapshot import SnapshotRows, from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Boundary, Host, WriteOutcome
 from plantfed_lab.simulation.hosts import CoordinatorHost, replay
+from plantfed_shared import wire
 from plantfed_shared.bus.memory import Delivery
+from plantfed_shared.bus.port import Received
 from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.errors import PeerError
+from plantfed_shared.topics import Kind
 
 YEAR_S = 365 * 86400.0
 PATIENCE_S = 1500.0
 """The longest intervals between two tries are ten minutes."""
 RELEASES_WANTED = 3
+MOST_EVENTS = 100_000
+"""A seed has some thousands."""
 
 
 class Outcome(NamedTuple):
@@ -35,6 +42,7 @@ class Outcome(NamedTuple):
     Attributes:
         digest: of everything that was delivered, when, and of the journal.
         happened: how often each fault struck.
+        events: deliveries, timers and other jobs.
         updates: applied.
         acknowledged: updates that agents were told are applied.
         forgiven: of these, what went with a backup or a second coordinator.
@@ -42,6 +50,7 @@ class Outcome(NamedTuple):
 
     digest: str
     happened: Counter[str]
+    events: int
     updates: int
     acknowledged: int
     forgiven: int
@@ -73,6 +82,7 @@ class FaultWorld(World):
             self.plan.definition, self.plan.agents, seed=seed, faults=CALM, training_s=4.0
         )
         self.happened: Counter[str] = Counter()
+        self.events = 0
         self.twin: CoordinatorHost | None = None
         self._trace = blake2b(digest_size=16)
         self._full: set[str] = set()
@@ -82,6 +92,7 @@ class FaultWorld(World):
         self._prepare(self.coordinator)
         self.oracle = Oracle(self)
         self.simulation.chance_of_crash = self._strikes_at
+        self.simulation.on_event = self._count_event
         self.simulation.outcome_of_write = self._outcome_of_write
         for time, kind in self.plan.disturbances:
             self.simulation.at(time, partial(self._disturb, kind))
@@ -102,6 +113,7 @@ class FaultWorld(World):
         return Outcome(
             self._trace.hexdigest(),
             self.happened,
+            self.events,
             self.state().updates,
             len(oracle.acknowledged),
             oracle.forgiven,
@@ -132,6 +144,7 @@ class FaultWorld(World):
 
         assert self.run(PATIENCE_S, until=goes_on), "no release is made any more"
         assert self.run(PATIENCE_S, until=lambda: everybody_agrees(self)), "somebody is stuck"
+        assert self.run(1.0, until=lambda: not self.coordinator.has_uncommitted)
 
     # ------------------------------------------------------------------ chance
 
@@ -181,12 +194,15 @@ class FaultWorld(World):
             case Disturbance.RESTORE_COORDINATOR:
                 self._restore_coordinator()
             case Disturbance.RESTORE_AGENT:
-                self._replace_disk(agent, self.rng.choice([AgentState(), *self._backups[agent.name]]))
+                self._replace_disk(
+                    agent, self.rng.choice([AgentState(), *self._backups[agent.name]])
+                )
             case Disturbance.LOSE_DISK:
                 self._replace_disk(agent, AgentState())
             case Disturbance.LEAVE:
                 agent.handle(LeaveRequested())
-                self.simulation.after(seconds, lambda: self._come_back(agent))
+                anew = self.rng.random() < 0.5
+                self.simulation.after(seconds, lambda: self._come_back(agent, anew=anew))
             case Disturbance.REMOVE:
                 self.coordinator.handle(OperatorOrder(Order.REMOVE, agent.name))
                 back = OperatorOrder(Order.ADMIT, agent.name)
@@ -244,11 +260,16 @@ class FaultWorld(World):
         self.oracle.disk_replaced(agent)
         agent.start()
 
-    def _come_back(self, agent: Agent) -> None:
-        if agent.stopped is not None:
-            assert agent.stopped.error is None, agent.stopped.error
-            agent.stopped = None
-            agent.start()
+    def _come_back(self, agent: Agent, *, anew: bool = False) -> None:
+        """An agent that has left is started again, perhaps on a machine set up anew."""
+        if agent.stopped is None:
+            return
+        assert agent.stopped.error is None, agent.stopped.error
+        agent.stopped = None
+        if anew:
+            agent.disk, agent.half = AgentState(), None
+            self.oracle.disk_replaced(agent)
+        agent.start()
 
     def _edited(self) -> bytes:
         machine = self.coordinator.machine
@@ -276,15 +297,27 @@ class FaultWorld(World):
     def _loader(self) -> "Loader":
         return Loader(self.plan.snapshot_every)
 
+    def _count_event(self) -> None:
+        self.events += 1
+        assert self.events <= MOST_EVENTS, "a storm of messages that doesn't end"
+
     def _trace_deliveries(self) -> None:
         take = self.broker.pop_due
 
         def traced(now: float) -> Delivery | None:
             delivery = take(now)
             self._trace.update(repr((now, delivery)).encode())
+            if delivery is not None and isinstance(delivery.event, Received):
+                self._overhear(delivery.event)
             return delivery
 
         self.broker.pop_due = traced  # type: ignore[method-assign]
+
+    def _overhear(self, received: Received) -> None:
+        if received.topic.endswith("/up/hello"):
+            with suppress(PeerError):
+                hello = wire.decode(received.payload, Kind.HELLO).message
+                self.oracle.hello(self.topics.parse(received.topic).agent, hello)
 
 
 class Loader:
