@@ -143,8 +143,13 @@ class FaultWorld(World):
             return releases(self.coordinator.journal) >= before + RELEASES_WANTED
 
         assert self.run(PATIENCE_S, until=goes_on), "no release is made any more"
-        assert self.run(PATIENCE_S, until=lambda: everybody_agrees(self)), "somebody is stuck"
+        assert self.run(PATIENCE_S, until=self._everybody_is_there), "somebody is stuck"
         assert self.run(1.0, until=lambda: not self.coordinator.has_uncommitted)
+
+    def _everybody_is_there(self) -> bool:
+        for agent in self.agents.values():
+            self._come_back(agent)  # its BYE may have been answered only now
+        return everybody_agrees(self)
 
     # ------------------------------------------------------------------ chance
 
