@@ -90,6 +90,8 @@ class FaultWorld(World):
         self._faulty = True
         self._trace_deliveries()
         self._prepare(self.coordinator)
+        for agent in self.agents.values():
+            self._let_clock_begin_anywhere(agent)
         self.oracle = Oracle(self)
         self.simulation.chance_of_crash = self._strikes_at
         self.simulation.on_event = self._count_event
@@ -251,7 +253,7 @@ class FaultWorld(World):
         if not host.is_down:
             host.crash()
         host.journal = host.journal[: self._some_length(host.journal)]
-        self._prepare(host)
+        host.load = Loader(self.plan.snapshot_every)
         self.oracle.watch(host)
         host.start()
 
@@ -294,13 +296,20 @@ class FaultWorld(World):
 
     def _prepare(self, coordinator: CoordinatorHost) -> None:
         coordinator.commits_within_s = self.plan.commits_within_s
-        coordinator.load = self._loader()
-        for host in (coordinator, *self.agents.values()):
-            if self.plan.any_clock:
-                host.clock_ahead_s = self.rng.uniform(0.0, YEAR_S)
+        coordinator.load = Loader(self.plan.snapshot_every)
+        self._let_clock_begin_anywhere(coordinator)
 
-    def _loader(self) -> "Loader":
-        return Loader(self.plan.snapshot_every)
+    def _let_clock_begin_anywhere(self, host: Agent | CoordinatorHost) -> None:
+        """At every start; while a process runs its clock only goes forward."""
+        if not self.plan.any_clock:
+            return
+        start = host.start
+
+        def start_at_some_time() -> None:
+            host.clock_ahead_s = self.rng.uniform(0.0, YEAR_S)
+            start()
+
+        host.start = start_at_some_time  # type: ignore[method-assign]
 
     def _count_event(self) -> None:
         self.events += 1
