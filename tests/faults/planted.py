@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from tests.faults.world import run_seed
+
 from plantfed_agent import agreement, fetching, membership, state
 from plantfed_agent import desk as agent_desk
 from plantfed_agent import downloads as agent_downloads
@@ -22,8 +24,11 @@ from plantfed_coordinator import state as coordinator_state
 from plantfed_coordinator.records import IncarnationRaised, Left, Record
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared import wire
+from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Code
 
+OUR_MISTAKES = (TypeError, AttributeError, NameError, ImportError)
+"""Of the patch itself: a bug that is caught by one of these was never planted."""
 Plant = Callable[[], AbstractContextManager[object]]
 PLANTED: dict[str, Plant] = {}
 
@@ -32,6 +37,18 @@ def planted(plant: Callable[[], Iterator[object]]) -> Callable[[], Iterator[obje
     """Enter a bug under its name."""
     PLANTED[plant.__name__.replace("_", "-")] = contextmanager(plant)
     return plant
+
+
+def catches(name: str, seed: int) -> bool:
+    """Whether a seed ends otherwise than it should with a bug in the product."""
+    with PLANTED[name]():
+        try:
+            run_seed(seed)
+        except OUR_MISTAKES:
+            raise
+        except (AssertionError, PlantfedError, RuntimeError, ValueError, KeyError):
+            return True
+    return False
 
 
 def _late(take: Callable[[Any], list[Any]], persist: type) -> Callable[[Any], list[Any]]:

@@ -20,7 +20,7 @@ from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_shared.messages import Epoch
 
-STEP_BYTES = 509
+STEP_BYTES = 1021
 
 
 def torn(folder: Path, name: str, before: int, spare: Path) -> Iterator[tuple[Path, bool]]:
