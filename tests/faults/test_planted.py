@@ -9,8 +9,18 @@ from tests.faults.planted import PLANTED, catches
 from tests.faults.world import run_seed
 
 SOAK_SEEDS = 500
-FIRST_CAUGHT: dict[str, int] = {}
-"""Where the seeds or the product change, ``make soak`` finds others."""
+FIRST_CAUGHT = {
+    "a-model-goes-back-in-time": 87,
+    "coordinators-sequence-in-memory-only": 5,
+    "epoch-ignored-by-agents": 45,
+    "former-members-are-forgotten": 3,
+    "hello-is-never-said-again": 4,
+    "manifest-is-announced-once": 13,
+    "no-checksum": 1,
+    "no-deduplication": 5,
+    "publish-before-persist": 1,
+}
+"""0 for all others.  Where the seeds or the product change, ``make soak`` finds others."""
 
 
 @pytest.mark.parametrize("name", sorted(PLANTED))
