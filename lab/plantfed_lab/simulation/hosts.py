@@ -294,6 +294,11 @@ class CoordinatorHost(
         self._batch, self._tokens = [], []
         self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=False)
 
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether its machine is ahead of the journal: something waits to be committed."""
+        return bool(self._batch)
+
     def edit(self, definition: bytes) -> None:
         """Put other settings in force, as an operator does with a start.
 

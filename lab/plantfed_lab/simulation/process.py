@@ -138,8 +138,10 @@ class ProcessHost(ABC, Generic[MachineT, EventT, ActionT]):
             self._simulation.broker.acknowledge(self.client_id, token)
 
     def _virtual(self, due: float) -> float:
-        """The first virtual time at which its clock has come to ``due``, in spite of rounding."""
+        """A virtual time at which its clock has come to ``due``, in spite of rounding."""
+        if due <= self.monotonic_s:
+            return self._simulation.now
         time = due - self.clock_ahead_s
         while time + self.clock_ahead_s < due:
-            time += math.ulp(due)
+            time += max(math.ulp(due), math.ulp(time))
         return time
