@@ -26,6 +26,8 @@ from plantfed_shared.store import Database, amending, reading
 FILE_NAME = "coordinator.db"
 KEEP_BYTES = 128 * 2**20
 """Of the journal; half of what the setting says, because up to twice as many stay."""
+CHECKPOINT_PAGES = 4000
+"""16 MiB: a fifth less time for durable updates of 10 KB than with SQLite's 1,000."""
 MIGRATIONS = (
     """
     CREATE TABLE journal (
@@ -63,7 +65,9 @@ class Journal:
     def __init__(
         self, state_dir: Path, wall_clock: Callable[[], float], keep_bytes: int = KEEP_BYTES
     ) -> None:
-        self._database = Database(state_dir / FILE_NAME, MIGRATIONS, "plantfed-coordinator")
+        self._database = Database(
+            state_dir / FILE_NAME, MIGRATIONS, "plantfed-coordinator", CHECKPOINT_PAGES
+        )
         self._wall_clock = wall_clock
         try:
             self._last_id = _last_id(self._database)

@@ -18,6 +18,8 @@ from plantfed_shared import store
 
 PRAGMAS = store.PRAGMAS
 """As the product has them, whatever a test puts in their place."""
+CHECKPOINT_OFTEN = "PRAGMA wal_autocheckpoint = 20"
+"""So that a cut comes in the middle of one now and then."""
 SECTOR = 512
 _numbers = count()
 
@@ -116,7 +118,7 @@ class _Connection:
     def __init__(self, path: Path, disk: ForgetfulDisk, pragmas: Iterable[str]) -> None:
         self._connection = apsw.Connection(str(path), vfs=disk.name)
         # else SQLite wants memory that processes share, which apsw's files have not
-        for pragma in ("PRAGMA locking_mode = EXCLUSIVE", *pragmas):
+        for pragma in ("PRAGMA locking_mode = EXCLUSIVE", *pragmas, CHECKPOINT_OFTEN):
             self._connection.execute(pragma)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Any:

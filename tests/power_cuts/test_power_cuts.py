@@ -17,6 +17,7 @@ from tests.power_cuts.disk import ForgetfulDisk, forgetful
 
 from plantfed_agent.agent_store import AgentStore
 from plantfed_agent.state import FIELD_NAMES, AgentState, with_changes
+from plantfed_coordinator import journal as journal_module
 from plantfed_coordinator import snapshot_store
 from plantfed_coordinator.journal import Journal, load_state, read_numbered
 from plantfed_coordinator.records import EpochStarted, Joined, Record, Served
@@ -169,6 +170,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots and what they drop are cut too."""
     monkeypatch.setattr(snapshot_store, "SNAPSHOT_EVERY", 10)
     monkeypatch.setattr(snapshot_store, "SLICE_BYTES", 600)
+    monkeypatch.setattr(journal_module, "CHECKPOINT_PAGES", 20)
     # looking at what is left needs no real disk
     monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA synchronous = OFF",))
 
@@ -186,8 +188,8 @@ def test_a_power_cut_loses_nothing(tmp_path: Path, cut: Cut) -> None:
 def test_the_same_cuts_lose_something_where_commits_are_not_synced(
     tmp_path: Path, cut: Cut
 ) -> None:
-    outcome = cuts(cut, tmp_path, range(20), "NORMAL")
-    assert outcome.lost > outcome.acknowledged / 20
+    outcome = cuts(cut, tmp_path, range(CUTS), "NORMAL")
+    assert outcome.lost > CUTS / 4
 
 
 @pytest.mark.soak
