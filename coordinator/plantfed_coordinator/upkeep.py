@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from plantfed_coordinator.audit_chain import Line
+from plantfed_coordinator.audit_log import opened
 from plantfed_coordinator.options import config_option, json_option
 from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_coordinator.verification import replay_journal
@@ -97,9 +99,13 @@ def restore(
     secret = _secret(key_file, passphrase_file)
     from plantfed_coordinator.backup import restore as restored_from
 
-    state_dir = load_coordinator_settings(config).coordinator.state_dir
+    settings = load_coordinator_settings(config)
+    state_dir = settings.coordinator.state_dir
     done = restored_from(state_dir, file, secret, lambda: secrets.randbits(64), replace=replace)
     findings, held = Findings(as_json=as_json), done.backup
+    with opened(state_dir, time, settings.limits.audit_entries) as audit:
+        what = f"release {held.k} as of {utc(held.unix_time)}, epoch {done.epoch} begins"
+        audit.append([Line("restored", None, what)])
     findings.say(
         "restored",
         f"{held.federation} release {held.k}, {counted(held.updates, 'update')}, "

@@ -256,6 +256,9 @@ def test_the_commands_say_what_they_have_done(tmp_path: Path) -> None:
     assert said.startswith("replayed: 7 records behind the founding, 1 release as announced\n")
     assert f"model: toy release {model.k}, checksum " in said
     assert said.endswith("verified: 0 snapshots as the journal gives\n")
+    (entry,) = run(tmp_path, "audit", "show").output.splitlines()
+    assert "restored" in entry
+    assert "epoch 2 begins" in entry
 
 
 def test_a_secret_is_needed(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def no_snapshot(*_: object, **__: object) -> None:
 
 if __name__ == "__main__":
     Journal.append = append_later  # type: ignore[method-assign]
-    Journal.snapshot_if_due = no_snapshot  # type: ignore[method-assign]
+    Journal.work = no_snapshot  # type: ignore[method-assign]
+    Journal.finish = no_snapshot  # type: ignore[method-assign]
     sys.argv[0] = "plantfed-coordinator"
     main()

@@ -69,7 +69,11 @@ def test_the_coordinator_says_which_updates_of_an_agent_are_lost() -> None:
         desk.hello("a")
         for _ in range(2):
             desk.answer("a", desk.update("a"))
-        payload = encode(hello(**{"epoch": Epoch(1, 5), "incarnation": 1, **claims}))
+        again = {"epoch": Epoch(1, 5), "incarnation": 1, **claims}
+        (answer,) = desk.say("a", hello(**again))
+        assert isinstance(answer, State)
+        assert answer.verdict is not None
+        payload = encode(hello(**{**again, "proof": answer.verdict.digest}))
         heard = CoordinatorHears(TOPICS.up("a", Kind.HELLO), payload)
         notes = [a for a in desk.machine.handle(heard, 0.0) if isinstance(a, Note) and a.agent]
         return notes[0].text
