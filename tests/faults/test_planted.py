@@ -19,6 +19,9 @@ FIRST_CAUGHT = {
     "no-checksum": 1,
     "no-deduplication": 5,
     "publish-before-persist": 1,
+    "snapshot-forgets-who-has-arrived": 92,
+    "update-is-never-sent-again": 1,
+    "wrong-base-at-the-agent": 87,
 }
 """0 for all others.  Where the seeds or the product change, ``make soak`` finds others."""
 

@@ -130,10 +130,7 @@ class FaultWorld(World):
             self._stop_one_of_two()
         for host in (self.coordinator, *self.agents.values()):
             self.broker.mend(host.client_id, self.now)
-        for agent in self.agents.values():
-            self._come_back(agent)
-        hosts = [self.coordinator, *self.agents.values()]
-        assert self.run(100.0, until=lambda: not any(host.is_down for host in hosts))
+        assert self.run(100.0, until=self._everybody_runs), "somebody does not start again"
         for name in sorted(self.state().barred):
             self.coordinator.handle(OperatorOrder(Order.ADMIT, name))
 
@@ -148,10 +145,13 @@ class FaultWorld(World):
         assert self.run(PATIENCE_S, until=self._everybody_is_there), "somebody is stuck"
         assert self.run(1.0, until=lambda: not self.coordinator.has_uncommitted)
 
-    def _everybody_is_there(self) -> bool:
+    def _everybody_runs(self) -> bool:
         for agent in self.agents.values():
             self._come_back(agent)  # its BYE may have been answered only now
-        return everybody_agrees(self)
+        return not any(host.is_down for host in (self.coordinator, *self.agents.values()))
+
+    def _everybody_is_there(self) -> bool:
+        return self._everybody_runs() and everybody_agrees(self)
 
     # ------------------------------------------------------------------ chance
 
