@@ -297,7 +297,8 @@ class FederationMachine:
         verdict = Verdict(envelope.digest, code, why[:300]) if code else None
         # who sends it twice may have missed more than the verdict
         self._desk.reply(agent, verdict, offer=not is_new)
-        if is_new and update.want:
+        # and a copy that the broker gives us after an outage may be all that asks for the model
+        if update.want and (is_new or code is Code.APPLIED):
             want = Want(have=update.base, window=update.want, others=update.others)
             self._serving.take_want(agent, want, envelope.digest, now)
 

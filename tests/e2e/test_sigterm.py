@@ -63,6 +63,7 @@ def flood(plant: Plant, agent: Agent, n_messages: int) -> None:
                 dual_checksum=0,
                 newest=None,
                 software=f"flood {number}",
+                proof=None,
             )
             bus.publish(topic, encode(hello))
             if number % 50 == 0:
