@@ -6,7 +6,7 @@ from onnx import NodeProto
 
 from plantfed_compiler.emitting import Emitter, Refused
 from plantfed_compiler.rules import RULES, Site
-from plantfed_compiler.unsupported import Problem, UnsupportedError, advice_on
+from plantfed_compiler.unsupported import Problem, advice_on, unsupported
 
 WITHOUT_GRADIENT = {
     "And",
@@ -59,7 +59,7 @@ def backpropagate(
         Names of the gradients by tensor; those the seeds do not depend on are missing.
 
     Raises:
-        UnsupportedError: some nodes have no gradient; it lists every one.
+        ModelError: some nodes have no gradient; it lists every one.
     """
     moving = _moved_by(nodes, wanted)
     reached: dict[str, list[str]] = {value: [gradient] for value, gradient in seeds.items()}
@@ -81,7 +81,7 @@ def backpropagate(
             if need and gradient is not None:
                 reached.setdefault(name, []).append(gradient)
     if problems:
-        raise UnsupportedError(problems[::-1], where)
+        raise unsupported(problems[::-1], where)
     gradients = {name: _summed(graph, reached, name) for name in wanted}
     return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 

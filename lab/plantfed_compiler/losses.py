@@ -39,6 +39,8 @@ class Place:
 
     def row_means(self, values: str) -> str:
         """(batch,)."""
+        if self.rank == 1:
+            return values
         axes = self.graph.integers(*range(1, self.rank))
         return self.graph.op("ReduceMean", values, axes, keepdims=0)
 
@@ -120,8 +122,8 @@ def target_of(loss: LossOfModel, outputs: Known, inputs: Array, name: str) -> Ar
         ModelError: the outputs do not fit the loss.
     """
     shape = tuple(d for d in (outputs.shape or ()) if d != BATCH and isinstance(d, int))
-    said = f"(batch, {', '.join(map(str, shape))})"
-    if not shape or len(shape) != len(outputs.shape or ()) - 1:
+    said = f"({', '.join(['batch', *map(str, shape)])})"
+    if len(shape) != len(outputs.shape or ()) - 1:
         raise ModelError(
             f"has outputs of shape {outputs.shape}; a loss needs (batch, ...)",
             hint="Give every sample one row of outputs",

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, ve
 
 from plantfed_compiler.emitting import FLOAT, INT64, attributes_of
 from plantfed_compiler.reading import STANDARD_DOMAINS, opset_of
-from plantfed_compiler.unsupported import Problem, UnsupportedError, advice_on
+from plantfed_compiler.unsupported import Problem, advice_on, unsupported
 from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
 from plantfed_shared.parameters import Floats
@@ -128,7 +128,7 @@ def _refuse_foreign_nodes(model: ModelProto, where: str) -> None:
         if node.domain not in STANDARD_DOMAINS
     ]
     if problems:
-        raise UnsupportedError(problems, where)
+        raise unsupported(problems, where)
 
 
 def _at_working_opset(model: ModelProto, where: str) -> ModelProto:

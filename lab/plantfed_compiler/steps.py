@@ -50,8 +50,8 @@ def step(plan: Plan, trains: Sequence[str]) -> Built:
         trains: names of the parameters, in order.
 
     Raises:
-        UnsupportedError: nodes without a gradient are between them and the loss.
-        ModelError: the loss does not depend on one of them.
+        ModelError: nodes without a gradient are between them and the loss, or the loss does not
+            depend on one of them.
     """
     draft = _Draft(plan, training=True)
     loss, seed = mean_and_gradient(draft.place())

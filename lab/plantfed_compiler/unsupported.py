@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plantfed_shared.errors import ModelError
+from plantfed_shared.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +43,19 @@ def advice_on(operator: str, domain: str) -> str:
     return REPLACEMENTS.get(operator, "Use another operator, or make all parameters before frozen")
 
 
-class UnsupportedError(ModelError):
-    """Lists every node that cannot be trained through.
+def unsupported(problems: Sequence[Problem], where: str) -> ModelError:
+    """One error that lists every node that cannot be trained through.
 
     Args:
         problems: at least one.
         where: the model file.
     """
-
-    def __init__(self, problems: Sequence[Problem], where: str) -> None:
-        self.problems = tuple(problems)
-        said = "; ".join(
-            f"{p.node} ({p.operator}): {p.why}" + (f" ({p.advice})" if p.advice else "")
-            for p in problems
-        )
-        nodes = "1 node" if len(problems) == 1 else f"{len(problems)} nodes"
-        super().__init__(
-            f"{nodes} cannot be trained through: {said}",
-            where=where,
-            hint="docs/bring-your-model.md lists the operators that can",
-        )
+    said = "; ".join(
+        f"{p.node} ({p.operator}): {p.why}" + (f" ({p.advice})" if p.advice else "")
+        for p in problems
+    )
+    return ModelError(
+        f"{counted(len(problems), 'node')} cannot be trained through: {said}",
+        where=where,
+        hint="docs/bring-your-model.md lists the operators that can",
+    )

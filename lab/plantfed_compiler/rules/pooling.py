@@ -13,7 +13,8 @@ def _max_pool(site: Site) -> list[str | None]:
     graph, op = site.graph, site.graph.op
     lie = windows(site, site.attributes["kernel_shape"], small=site.y, large=site.x)
     places = site.output(1)
-    if not lie.overlap:
+    # MaxUnpool knows where a window begins only where there is no padding
+    if not lie.overlap and not any(lie.pads) and min(lie.uncovered) >= 0:
         size = op("Shape", site.x)
         return site.only_first(
             op(
