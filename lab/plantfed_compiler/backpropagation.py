@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from onnx import NodeProto
 
-from plantfed_compiler.emitting import Emitter, Refused
+from plantfed_compiler.emitting import Emitter, Refused, inputs_that_count
 from plantfed_compiler.rules import RULES, Site
 from plantfed_compiler.unsupported import Problem, advice_on, unsupported
 
@@ -67,7 +67,8 @@ def backpropagate(
     for node in reversed(nodes):
         if node.op_type in WITHOUT_GRADIENT or not any(o in reached for o in node.output if o):
             continue
-        needed = [bool(name) and name in moving for name in node.input]
+        counting = inputs_that_count(node)
+        needed = [name in counting and name in moving for name in node.input]
         if not any(needed):
             continue
         upstream = [_summed(graph, reached, name) for name in node.output]
@@ -97,7 +98,7 @@ def _moved_by(nodes: Sequence[NodeProto], wanted: Collection[str]) -> set[str]:
     """Every value that moves a little when one of the tensors does."""
     moving = set(wanted)
     for node in nodes:
-        if node.op_type not in WITHOUT_GRADIENT and moving.intersection(node.input):
+        if node.op_type not in WITHOUT_GRADIENT and moving.intersection(inputs_that_count(node)):
             moving.update(name for name in node.output if name)
     return moving
 

@@ -214,6 +214,12 @@ class Emitter:
         return self.op("Cast", product, to=FLOAT)
 
 
+def inputs_that_count(node: NodeProto) -> list[str]:
+    """Names of what the outputs' elements follow from: of the second of CastLike only its type."""
+    named = node.input[:1] if node.op_type == "CastLike" else node.input
+    return [name for name in named if name]
+
+
 def attributes_of(node: NodeProto) -> dict[str, Any]:
     """By name; text as str."""
     found = {a.name: helper.get_attribute_value(a) for a in node.attribute}

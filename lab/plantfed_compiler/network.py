@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, version_converter
 
-from plantfed_compiler.emitting import FLOAT, INT64, attributes_of
+from plantfed_compiler.emitting import FLOAT, INT64
 from plantfed_compiler.reading import STANDARD_DOMAINS, opset_of
 from plantfed_compiler.unsupported import Problem, advice_on, unsupported
 from plantfed_shared.definition import MAX_PARAMETERS
@@ -320,8 +320,3 @@ def training_batch_norms(network: Network) -> list[NodeProto]:
         for n in network.nodes
         if n.op_type == "BatchNormalization" and n.input[3] in network.statistics
     ]
-
-
-def momentum_of(node: NodeProto) -> float:
-    """Part of a running statistic of batch norm that stays."""
-    return float(attributes_of(node).get("momentum", 0.9))

@@ -19,7 +19,7 @@ DIRECTIONS = 3
 LARGE_RATE = 1024.0
 """With it p - p' has the digits of the gradient and not those of p."""
 
-STEPS = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3)
+STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 """Lengths to go along a direction; float32 has digits for some of them in every network."""
 
 LARGEST_DIFFERENCE = 0.03

@@ -7,9 +7,10 @@ from typing import Any
 from onnx import ModelProto, NodeProto, ValueInfoProto, checker, helper, numpy_helper
 
 from plantfed_compiler.backpropagation import backpropagate
+from plantfed_compiler.batch_norm import in_training, running_statistics, written_out
 from plantfed_compiler.emitting import BATCH, FLOAT, INT64, Emitter, Known
 from plantfed_compiler.losses import Place, mean_and_gradient, rows_and_mean
-from plantfed_compiler.network import Network, momentum_of, training_batch_norms
+from plantfed_compiler.network import Network, training_batch_norms
 from plantfed_compiler.tracing import model_of
 from plantfed_shared import step_names
 from plantfed_shared.artefact import Array, Graph, LossOfModel
@@ -119,8 +120,7 @@ class _Draft:
             del node.attribute[:], node.output[1:]
             node.attribute.extend(kept)
             if training and node.name in own:
-                node.attribute.append(helper.make_attribute("training_mode", 1))
-                node.output.extend(self.graph.fresh("running") for _ in range(2))
+                in_training(self.graph, node)
                 found.append(node)
         return found
 
@@ -163,7 +163,8 @@ class _Draft:
 
     def finished(self, name: str, trains: Sequence[str]) -> Built:
         """The checked graph."""
-        nodes = [*self.nodes, *self.graph.nodes]
+        nodes = [part for node in self.nodes for part in self._written_out(node)]
+        nodes += self.graph.nodes
         used = _used(nodes)
         tensors = [
             numpy_helper.from_array(array, tensor)
@@ -177,6 +178,10 @@ class _Draft:
         inputs = tuple(i.name for i in self.inputs)
         outputs = tuple(o.name for o in self.outputs)
         return model, Graph(inputs=inputs, outputs=outputs, trains=tuple(trains))
+
+    def _written_out(self, node: NodeProto) -> list[NodeProto]:
+        marked = any(node is norm for norm in self._norms)
+        return written_out(self.graph, node) if marked else [node]
 
 
 def _used(nodes: Sequence[NodeProto]) -> set[str]:
@@ -210,22 +215,12 @@ def _descend(draft: _Draft, name: str, gradient: str) -> None:
 
 
 def _follow_statistics(draft: _Draft) -> None:
-    """Running mean and variance; the variance with n - 1, as torch and Keras have it.
-
-    ONNX's operator gives m v + (1 - m) var with n; what is added is made larger by n / (n - 1).
-    """
-    graph, op, network = draft.graph, draft.graph.op, draft.plan.network
+    """Running mean and variance of every batch norm that follows its batch."""
     for node in draft.norms:
-        mean, variance = node.input[3:5]
-        of_channel = [axis for axis in range(graph.rank(node.input[0])) if axis != 1]
-        n = graph.n_elements(node.input[0], of_channel)
-        others = op("Max", op("Sub", n, graph.number(1)), graph.number(1))
-        kept = op("Mul", variance, graph.number(momentum_of(node)))
-        added = op("Mul", op("Sub", node.output[2], kept), op("Div", n, others))
-        op("Identity", node.output[1], into=step_names.after(mean))
-        op("Add", kept, added, into=step_names.after(variance))
-        for name in (mean, variance):
-            draft.output(step_names.after(name), network.statistics[name].shape)
+        found = running_statistics(draft.graph, node)
+        for name, value in zip(node.input[3:5], found, strict=True):
+            draft.graph.op("Identity", value, into=step_names.after(name))
+            draft.output(step_names.after(name), draft.plan.network.statistics[name].shape)
 
 
 def _refuse_without_gradient(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
-from plantfed_compiler.emitting import BATCH, FLOAT, INT64, Dim, Known
+from plantfed_compiler.emitting import BATCH, FLOAT, INT64, Dim, Known, inputs_that_count
 from plantfed_compiler.network import Network
+from plantfed_compiler.sequences import split_nodes, without_sequences
 from plantfed_shared.errors import ModelError
 from plantfed_shared.onnx_session import Arrays, OnnxSession
 
@@ -33,10 +34,13 @@ def trace(network: Network) -> dict[str, Known]:
     Raises:
         ModelError: it doesn't run, or doesn't take batches of any size.
     """
+    runs = _runs(network)
+    if split_nodes(network):
+        known_places = {**runs[0], **network.constants}
+        places = {n: int(a) for n, a in known_places.items() if getattr(a, "size", 0) == 1}
+        without_sequences(network, runs[0], places)
+        runs = _runs(network)
     fixed = {**network.parameters, **network.statistics, **network.constants}
-    names = [o for node in network.nodes for o in node.output if o]
-    session = OnnxSession(_all_values(network, names).SerializeToString(), optimize=False)
-    runs = [_run(session, network, rows) for rows in SIZES]
     known = {name: Known(a.dtype, tuple(a.shape)) for name, a in fixed.items()}
     known[network.input] = Known(np.dtype(network.input_dtype), (BATCH, *network.input_shape))
     settled = set(network.constants)
@@ -44,7 +48,7 @@ def trace(network: Network) -> dict[str, Known]:
         known[name] = Known(known[name].dtype, known[name].shape, network.constants[name])
     for node in network.nodes:
         of_shapes = node.op_type in SHAPE_ONLY
-        free = all(not i or i in settled for i in node.input) and node.op_type not in RANDOM
+        free = settled.issuperset(inputs_that_count(node)) and node.op_type not in RANDOM
         for name in filter(None, node.output):
             if of_shapes or free:
                 settled.add(name)
@@ -52,6 +56,12 @@ def trace(network: Network) -> dict[str, Known]:
     _fold(network, known)
     _refuse_fixed_batch(network, known)
     return known
+
+
+def _runs(network: Network) -> list[Arrays]:
+    names = [o for node in network.nodes for o in node.output if o]
+    session = OnnxSession(_all_values(network, names).SerializeToString(), optimize=False)
+    return [_run(session, network, rows) for rows in SIZES]
 
 
 def _all_values(network: Network, names: Sequence[str]) -> ModelProto:

@@ -27,7 +27,6 @@ class Problem:
 REPLACEMENTS = {
     "Attention": "Export with opset_version=22 or less: attention then is MatMul and Softmax",
     "Einsum": "Write it as MatMul and Transpose",
-    "GroupNormalization": "Export with opset_version=17: it then is InstanceNormalization",
     "If": "Export the branch that is taken: no Python 'if' on tensors",
     "Loop": "Unroll the loop before the export",
     "Mish": "Use SiLU or GELU",

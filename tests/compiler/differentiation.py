@@ -56,6 +56,17 @@ class Gelu(OpRun):
         return (x / 2 * (1 + np.vectorize(erf, otypes=["d"])(x / np.sqrt(2))),)
 
 
+class GroupNormalization(OpRun):
+    """Onnx's own has the digits of float32."""
+
+    def _run(self, x, scale, offset, num_groups, epsilon, **_):
+        grouped = x.reshape(len(x), num_groups, -1)
+        centred = grouped - grouped.mean(-1, keepdims=True)
+        z = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + (epsilon or 1e-5))
+        channels = (1, -1, *[1] * (x.ndim - 2))
+        return (z.reshape(x.shape) * scale.reshape(channels) + offset.reshape(channels),)
+
+
 class ConvTranspose(OpRun):
     """Onnx's own has no groups."""
 
@@ -117,7 +128,7 @@ def in_float64(model: ModelProto) -> ReferenceEvaluator:
     graph = helper.make_graph(nodes[::-1], "forward", inputs, [output], tensors)
     return ReferenceEvaluator(
         helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=10),
-        new_ops=[ConvTranspose, Erf, Gelu],
+        new_ops=[ConvTranspose, Erf, Gelu, GroupNormalization],
     )
 
 

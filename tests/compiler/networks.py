@@ -78,6 +78,7 @@ NETS = {
     "add": Net("y = Add(a, v)", given={"v": (1, 6)}),
     "add-broadcast": Net("y = Add(a, v)", (3, 4), {"v": (3, 1)}),
     "cast": Net("y = Cast <to = 1> (a)"),
+    "cast-like": Net("y = CastLike(a, x)"),
     "cos": Net("y = Cos(a)"),
     "div": Net("y = Div(a, v)", given={"v": np.array([1.5, -2, 3, 0.7, 2, 4], np.float32)}),
     "erf": Net("y = Erf(a)"),
@@ -211,6 +212,12 @@ NETS = {
     "layer-norm-two-axes": Net(
         "y = LayerNormalization <axis = 1, epsilon = 0.01> (a, g)", (3, 5), {"g": (3, 5)}
     ),
+    "group-norm": Net(
+        "y = GroupNormalization <num_groups = 2> (a, g, c)",
+        (4, 5),
+        {"g": (4,), "c": (4,)},
+        opset=21,
+    ),
     # ---- recurrent
     "gru": Net(
         GRU
@@ -274,6 +281,12 @@ NETS = {
     ),
     "gather-one": Net("y = Gather <axis = 1> (a, at)", (3, 4), {"at": np.array(-1, np.int64)}),
     "gather-rows": Net("y = Gather(table, x)", (3,), {"table": (5, 4)}, integers=True),
+    "gather-nd": Net(
+        "t = Transpose <perm = [1, 0, 2]> (a) y0 = GatherND(t, at)"
+        " y = Transpose <perm = [1, 0, 2]> (y0)",
+        (3, 4),
+        {"at": np.array([[2], [0], [2]], np.int64)},
+    ),
     "pad": Net("y = Pad(a, pads)", (3, 4), {"pads": i64(0, 1, 0, 0, 2, 1)}),
     "pad-axes": Net("y = Pad(a, pads, , axes)", (3, 4), {"pads": i64(1, 2), "axes": i64(-1)}),
     "reshape": Net("y = Reshape(a, shape)", (3, 4), {"shape": i64(0, 2, 6)}),
@@ -297,6 +310,11 @@ NETS = {
         "y = Slice(a, starts, ends, axes, steps)",
         (5, 4),
         {"starts": i64(0, -1), "ends": i64(5, -9), "axes": i64(1, 2), "steps": i64(2, -1)},
+    ),
+    "sequence": Net(
+        "q = SplitToSequence <axis = 1> (a, sizes) p = SequenceAt(q, one) y = Tanh(p)",
+        (5, 4),
+        {"sizes": i64(2, 3), "one": np.array(1, np.int64)},
     ),
     "split": Net(
         "p, q = Split <axis = 1> (a, sizes) t = Tanh(q) y = Concat <axis = 1> (t, p)",

@@ -140,6 +140,7 @@ RULES: dict[str, Rule] = {
     "Abs": _abs,
     "Add": _add,
     "Cast": _identity,
+    "CastLike": _identity,
     "Cos": _cos,
     "Div": _div,
     "Erf": _erf,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from plantfed_compiler.emitting import Emitter
+from plantfed_compiler.emitting import Emitter, Refused
 from plantfed_compiler.rules.site import Rule, Site
 
 EPSILON = 1e-5
@@ -49,26 +49,49 @@ def _batch(site: Site) -> list[str | None]:
         d = site.graph.op("Mul", site.gradient, _per_channel(site, site.input(1)))
         through = site.graph.op("Mul", d, inverse) if site.wants(0) else None
         return _with_affine(site, standard, axes, through)
-    return _by_own_statistics(site, axes, axes)
+    # what batch_norm.py writes out gives them
+    standard, inverse = site.output(1), site.output(2)
+    through = None
+    if site.wants(0):
+        d = site.graph.op("Mul", site.gradient, _per_channel(site, site.input(1)))
+        through = _through(site.graph, d, standard, inverse, axes)
+    return _with_affine(site, standard, axes, through)
 
 
 def _instance(site: Site) -> list[str | None]:
+    """By the statistics of each channel of each sample."""
     rank = site.graph.rank(site.x)
-    return _by_own_statistics(site, range(2, rank), [axis for axis in range(rank) if axis != 1])
+    standard, inverse = _standardised(site, site.x, range(2, rank))
+    through = None
+    if site.wants(0):
+        d = site.graph.op("Mul", site.gradient, _per_channel(site, site.input(1)))
+        through = _through(site.graph, d, standard, inverse, range(2, rank))
+    return _with_affine(site, standard, [0, *range(2, rank)], through)
 
 
-def _by_own_statistics(site: Site, axes: Sequence[int], others: Sequence[int]) -> list[str | None]:
-    """Args: ``axes`` the statistics are taken over; ``others``: all but the channels."""
+def _group(site: Site) -> list[str | None]:
+    """By the statistics of each group of channels of each sample."""
     graph, op = site.graph, site.graph.op
-    along = graph.integers(*axes)
-    centred = op("Sub", site.x, op("ReduceMean", site.x, along, keepdims=1))
-    variance = op("ReduceMean", op("Mul", centred, centred), along, keepdims=1)
-    standard, inverse = _standard(site, centred, variance)
+    channels = graph.sizes(site.x, 1, 2)
+    if graph.sizes(site.input(1)) != channels:
+        raise Refused("it has a scale for each group", "Export with opset_version=21 or more")
+    groups = graph.integers(0, site.attributes["num_groups"], -1)
+    standard, inverse = _standardised(site, op("Reshape", site.x, groups), [2])
     through = None
     if site.wants(0):
         d = op("Mul", site.gradient, _per_channel(site, site.input(1)))
-        through = _through(graph, d, standard, inverse, axes)
-    return _with_affine(site, standard, others, through)
+        through = _through(graph, op("Reshape", d, groups), standard, inverse, [2])
+        through = graph.as_shape_of(through, site.x)
+    others = [0, *range(2, graph.rank(site.x))]
+    return _with_affine(site, graph.as_shape_of(standard, site.x), others, through)
+
+
+def _standardised(site: Site, x: str, axes: Sequence[int]) -> tuple[str, str]:
+    """(x - mean) / deviation and 1 / deviation, with statistics over ``axes``."""
+    op, along = site.graph.op, site.graph.integers(*axes)
+    centred = op("Sub", x, op("ReduceMean", x, along, keepdims=1))
+    variance = op("ReduceMean", op("Mul", centred, centred), along, keepdims=1)
+    return _standard(site, centred, variance)
 
 
 def _standard(site: Site, centred: str, variance: str) -> tuple[str, str]:
@@ -99,6 +122,7 @@ def _with_affine(
 
 RULES: dict[str, Rule] = {
     "BatchNormalization": _batch,
+    "GroupNormalization": _group,
     "InstanceNormalization": _instance,
     "LayerNormalization": _layer,
 }

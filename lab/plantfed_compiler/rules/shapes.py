@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from plantfed_compiler.emitting import Dim, Emitter, Refused
 from plantfed_compiler.rules.site import Rule, Site
 
+EVERYTHING = 2**31 - 1
+"""An end of a slice that exporters write for no end."""
+
 
 def _reshaped(site: Site) -> list[str | None]:
     return site.only_first(site.graph.as_shape_of(site.gradient, site.x))
@@ -75,6 +78,8 @@ def _slice(site: Site) -> list[str | None]:
     before, after = [0] * rank, [0] * rank
     gradient = site.gradient
     for start, end, axis, step in zip(starts, ends, axes % rank, steps, strict=True):
+        if start == 0 and step == 1 and end >= EVERYTHING:
+            continue
         (size,) = graph.sizes(x, axis, axis + 1)
         taken = np.arange(size)[slice(*_bounds(int(start), int(end), int(step), size))]
         if int(step) == 1 and taken.size:
@@ -183,11 +188,23 @@ def _resize(site: Site) -> list[str | None]:
     return site.only_first(graph.sum(split, range(1, len(shape), 2), keep=False))
 
 
+def _gather_nd(site: Site) -> list[str | None]:
+    """What was taken several times sums its gradients."""
+    if site.attributes.get("batch_dims", 0):
+        raise Refused("it has batch dimensions", "Index with a list of numbers")
+    graph = site.graph
+    zeros = graph.op("Expand", graph.number(0), graph.op("Shape", site.x))
+    return site.only_first(
+        graph.op("ScatterND", zeros, site.input(1), site.gradient, reduction="add")
+    )
+
+
 RULES: dict[str, Rule] = {
     "Concat": _concat,
     "Expand": _expand,
     "Flatten": _reshaped,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Pad": _pad,
     "Reshape": _reshaped,
     "Resize": _resize,
