@@ -148,8 +148,9 @@ def _fold(network: Network, known: dict[str, Known]) -> None:
 def _refuse_fixed_batch(network: Network, known: dict[str, Known]) -> None:
     shape = known[network.output].shape if network.output in known else None
     if shape is None or not shape or shape[0] != BATCH or BATCH in shape[1:]:
+        said = "that depends on the data" if shape is None else f"({', '.join(map(str, shape))})"
         raise ModelError(
-            f"has an output {network.output!r} of shape {shape}, whose first dimension is not the "
+            f"has an output {network.output!r} of shape {said}, whose first dimension is not the "
             "batch",
             where=network.where,
             hint="Export it again with a dynamic first dimension (dynamic_shapes or dynamic_axes)",
