@@ -12,10 +12,13 @@ One zip file with nothing but numbers and graphs of standard ONNX operators:
     self_test.bin     a batch, and the loss and gradients it gives
 
 Reading one needs neither onnx nor onnxruntime.  A member is looked at only after its SHA-256 was
-found right; the artefact itself is known by :func:`plantfed_shared.definition.content_digest`.
+found right; the artefact itself is known by :func:`plantfed_shared.definition.content_digest`.  A
+graph that names another file or an operator of a library is refused: nothing in an artefact is
+ever executed.
 """
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,6 +35,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from plantfed_shared.definition import MAX_PARAMETERS, Settings, content_digest
 from plantfed_shared.errors import ModelError
+from plantfed_shared.onnx_bytes import operators_in
 from plantfed_shared.parameters import Floats, Parameter, ParameterSpecification
 
 FORMAT: Literal["plantfed-model/1"] = "plantfed-model/1"
@@ -42,6 +46,19 @@ SELF_TEST = "self_test.bin"
 MAX_MANIFEST_BYTES = 2**24
 MAX_MEMBER_BYTES = 4 * 2 * MAX_PARAMETERS
 """Of any other member: the parameters, and as much again for what goes with them."""
+
+DAMAGED = (
+    BadZipFile,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    ZlibError,
+    struct.error,
+)
+"""What zipfile raises for a file that is damaged, or encrypted, or packed in another way."""
 
 LossKind = Literal["cross-entropy", "bce", "mse", "huber", "reconstruction"]
 GraphName = Literal["head_step", "body_step", "whole_step", "evaluate", "predict"]
@@ -268,13 +285,14 @@ class Artefact:
                     name: _verified(archive, name, member, where)
                     for name, member in manifest.members.items()
                 }
-        except (BadZipFile, EOFError, KeyError, NotImplementedError, ZlibError, RuntimeError):
+        except DAMAGED:
             raise ModelError(
                 "is not a whole artefact: it is truncated, damaged or another kind of file",
                 where=where,
                 hint="Compile the model again with plantfed-compile, or copy the file again",
             ) from None
         _refuse_other_lengths(manifest, members, where)
+        _refuse_foreign_graphs(manifest, members, where)
         return cls(manifest, members)
 
 
@@ -357,6 +375,15 @@ def _verified(archive: ZipFile, name: str, member: Member, where: str) -> bytes:
             hint="Copy it again, or compile the model again",
         )
     return content
+
+
+def _refuse_foreign_graphs(manifest: Manifest, members: Mapping[str, bytes], where: str) -> None:
+    """A graph can name files and libraries' operators; ours never do."""
+    for name in manifest.graphs:
+        try:
+            operators_in(members[f"{name}.onnx"])
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"has a {name}.onnx that is not ours: {error}", where=where) from None
 
 
 def _refuse_other_lengths(manifest: Manifest, members: Mapping[str, bytes], where: str) -> None:
