@@ -125,16 +125,23 @@ def refuse_wrong_gradients(at: Probe, gradients: dict[str, Floats], where: str) 
 def _difference(at: Probe, gradients: dict[str, Floats], seed: int) -> float:
     """Along one direction, at the step length that agrees best."""
     rng = np.random.RandomState(seed)
-    direction = {
-        name: (rng.standard_normal(p.shape) * max(_scale(p), 1e-3)).astype(np.float32)
-        for name, p in at.parameters.items()
-    }
+    direction = {n: _direction(p, gradients[n], rng) for n, p in at.parameters.items()}
     slope = sum(float(np.vdot(gradients[n], d)) for n, d in direction.items())
     found = [abs(_finite(at, direction, step) - slope) for step in STEPS]
-    floor = 1e-4 * sum(
-        float(np.linalg.norm(gradients[n]) * np.linalg.norm(direction[n])) for n in direction
-    )
-    return min(found) / max(abs(slope), floor, 1e-12)
+    return min(found) / max(abs(slope), 1e-12)
+
+
+def _direction(parameter: Floats, gradient: Floats, rng: np.random.RandomState) -> Floats:
+    """As long as the parameter, half at random and half along the gradient.
+
+    At random alone it would be nearly level, and the difference of two losses all rounding.
+    """
+    drawn = rng.standard_normal(parameter.shape)
+    uphill = gradient * rng.uniform(0.5, 1.5, parameter.shape)
+    parts = [part / max(float(np.linalg.norm(part)), 1e-30) for part in (drawn, uphill)]
+    length = max(float(np.linalg.norm(parameter)), 1e-3)
+    mixed: Floats = ((parts[0] + parts[1]) * length).astype(np.float32)
+    return mixed
 
 
 def _finite(at: Probe, direction: dict[str, Floats], length: float) -> float:
@@ -143,7 +150,3 @@ def _finite(at: Probe, direction: dict[str, Floats], length: float) -> float:
         for s in (1, -1)
     ]
     return (ends[0] - ends[1]) / (2 * length)
-
-
-def _scale(parameter: Floats) -> float:
-    return float(np.sqrt(np.mean(np.square(parameter, dtype=np.float64)))) if parameter.size else 0

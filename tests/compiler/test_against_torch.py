@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import inliner
-from tests.compiler.differentiation import whole_step
+from tests.compiler.differentiation import in_float64, slopes, whole_step
 from tests.compiler.training import (
     ARCHITECTURES,
     EXPORTERS,
@@ -113,6 +113,22 @@ def test_an_architecture_trains_as_in_torch(name, exporter, tmp_path):
     parameters = [p.name for p in artefact.manifest.parameters]
     toward = pulls(name, {n: begin[n] for n in parameters})
     assert_same_training(artefact, name, begin, (after_head, after_body), toward)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_has_the_gradient_that_is_its_slope(name, exporter):
+    """Finite differences in float64, along one direction for each parameter; no torch."""
+    encoded = recorded("architectures.zip")[f"{name}.{exporter}.onnx"]
+    model = inliner.inline_local_functions(onnx.load_model_from_string(encoded))
+    at, built = whole_step(model, ARCHITECTURES[name].loss)
+    gradients, rng = at.gradients(), np.random.RandomState(1)
+    directions = {n: rng.standard_normal(p.shape) for n, p in at.parameters.items()}
+    longest = max(float(np.linalg.norm(g)) for g in gradients.values())
+    for parameter, slope in slopes(at, in_float64(built), directions).items():
+        gradient, direction = gradients[parameter], directions[parameter]
+        difference = abs(slope - float(np.vdot(gradient, direction)))
+        assert difference < 2e-5 * longest * np.linalg.norm(direction), parameter
 
 
 def assert_same_training(artefact, name, begin, expected, toward):
