@@ -1,5 +1,6 @@
 """Running ONNX graphs; the only importer of onnxruntime, and only when it is needed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,6 +98,14 @@ class OnnxSession:
         return dict(zip(names, found, strict=True))
 
 
+_OF_A_NODE = re.compile(r"Name:'(?P<node>[^']*)' Status Message: (?P<why>.*)", re.DOTALL)
+_IN_ITS_SOURCE = re.compile(r"/onnxruntime_src/.*?\)\s+", re.DOTALL)
+
+
 def _said(error: BaseException) -> str:
-    said = " ".join(str(error).split())
+    """What onnxruntime says, without the places in its own source."""
+    text = str(error)
+    if found := _OF_A_NODE.search(text):
+        text = f"{found['node']}: {found['why']}"
+    said = " ".join(_IN_ITS_SOURCE.sub("", text).split())
     return said if len(said) <= 300 else said[:297] + "..."
