@@ -15,7 +15,7 @@ from plantfed_compiler.emitting import Known
 from plantfed_compiler.losses import target_of
 from plantfed_compiler.network import Network, network_of
 from plantfed_compiler.numeric_check import probe, refuse_wrong_gradients
-from plantfed_compiler.reading import read_model
+from plantfed_compiler.reading import not_whole, read_model
 from plantfed_compiler.tracing import trace
 from plantfed_shared import step_names
 from plantfed_shared.artefact import (
@@ -93,6 +93,14 @@ def compile_model(path: Path, options: Options) -> Compiled:
         ModelError: it cannot be trained; the message says why and what to do.
         ConfigError: onnxruntime is not installed.
     """
+    try:
+        return _compiled(path, options)
+    except UnicodeDecodeError:
+        # protobuf notices only when a name is looked at
+        raise not_whole(str(path)) from None
+
+
+def _compiled(path: Path, options: Options) -> Compiled:
     model, source_sha256 = read_model(path)
     where = str(path)
     network = network_of(

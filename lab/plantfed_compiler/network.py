@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper, version_converter
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    numpy_helper,
+    version_converter,
+)
 
 from plantfed_compiler.emitting import FLOAT, INT64
-from plantfed_compiler.reading import STANDARD_DOMAINS, opset_of
+from plantfed_compiler.reading import STANDARD_DOMAINS, not_whole, opset_of
 from plantfed_compiler.unsupported import Problem, advice_on, unsupported
 from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
@@ -93,7 +100,10 @@ def network_of(
     """
     _refuse_foreign_nodes(model, where)
     model = _at_working_opset(model, where)
-    initial = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    try:
+        initial = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    except (KeyError, TypeError, ValueError):
+        raise not_whole(where) from None
     source = _input(model, set(initial), where)
     outputs = [o.name for o in model.graph.output]
     if output is not None and output not in outputs:
@@ -163,12 +173,16 @@ def _dtype(source: ValueInfoProto, where: str) -> str:
     kind = source.type.tensor_type.elem_type
     if kind not in kinds:
         raise ModelError(
-            f"has an input {source.name!r} of type {helper.tensor_dtype_to_string(kind)}; float32 "
-            "and int64 can be used",
+            f"has an input {source.name!r} of type {_type_name(kind)}, not float32 or int64",
             where=where,
             hint="Export the model in float32",
         )
     return kinds[kind]
+
+
+def _type_name(kind: int) -> str:
+    names: dict[int, str] = {number: name for name, number in TensorProto.DataType.items()}
+    return names.get(kind, str(kind))
 
 
 def _input_shape(source: ValueInfoProto, sizes: Mapping[str, int], where: str) -> tuple[int, ...]:

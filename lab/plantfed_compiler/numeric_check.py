@@ -112,8 +112,16 @@ def refuse_wrong_gradients(at: Probe, gradients: dict[str, Floats], where: str) 
             where=where,
             hint="Look for logarithms, divisions and roots without an epsilon",
         )
-    worst = max(_difference(at, gradients, seed) for seed in range(DIRECTIONS))
-    if worst > LARGEST_DIFFERENCE:
+    if not all(np.isfinite(g).all() for g in gradients.values()):
+        raise ModelError(
+            "has a gradient that is not finite for a batch of random numbers",
+            where=where,
+            hint="Look at its weights, and for roots and divisions without an epsilon",
+        )
+    # losses far away may overflow; some step is short enough
+    with np.errstate(over="ignore", invalid="ignore"):
+        worst = max(_difference(at, gradients, seed) for seed in range(DIRECTIONS))
+    if not worst <= LARGEST_DIFFERENCE:
         raise ModelError(
             f"is compiled wrongly: its loss has another slope than its gradient, by {worst:.1%}",
             where=where,
@@ -127,8 +135,9 @@ def _difference(at: Probe, gradients: dict[str, Floats], seed: int) -> float:
     rng = np.random.RandomState(seed)
     direction = {n: _direction(p, gradients[n], rng) for n, p in at.parameters.items()}
     slope = sum(float(np.vdot(gradients[n], d)) for n, d in direction.items())
-    found = [abs(_finite(at, direction, step) - slope) for step in STEPS]
-    return min(found) / max(abs(slope), 1e-12)
+    found = np.abs([_finite(at, direction, step) - slope for step in STEPS])
+    # one that is no number agrees with nothing
+    return float(np.nan_to_num(found, nan=np.inf).min()) / max(abs(slope), 1e-12)
 
 
 def _direction(parameter: Floats, gradient: Floats, rng: np.random.RandomState) -> Floats:
@@ -139,7 +148,7 @@ def _direction(parameter: Floats, gradient: Floats, rng: np.random.RandomState) 
     drawn = rng.standard_normal(parameter.shape)
     uphill = gradient * rng.uniform(0.5, 1.5, parameter.shape)
     parts = [part / max(float(np.linalg.norm(part)), 1e-30) for part in (drawn, uphill)]
-    length = max(float(np.linalg.norm(parameter)), 1e-3)
+    length = max(float(np.linalg.norm(parameter.astype(np.float64))), 1e-3)
     mixed: Floats = ((parts[0] + parts[1]) * length).astype(np.float32)
     return mixed
 

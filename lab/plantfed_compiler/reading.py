@@ -36,9 +36,9 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
     try:
         model = onnx.load_model_from_string(encoded)
     except DecodeError:
-        raise _not_whole(where) from None
+        raise not_whole(where) from None
     if not model.graph.node or not model.opset_import:
-        raise _not_whole(where)
+        raise not_whole(where)
     _refuse_opset(model, where)
     _load_external_data(model, path)
     model = inliner.inline_local_functions(model)
@@ -51,7 +51,8 @@ def opset_of(model: ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), default=0)
 
 
-def _not_whole(where: str) -> ModelError:
+def not_whole(where: str) -> ModelError:
+    """What is wrong with a file that no ONNX model can be read from."""
     return ModelError(
         "is not a whole ONNX file: it is truncated, damaged or another kind of file",
         where=where,

@@ -242,6 +242,41 @@ def test_reserved_names(tmp_path):
     assert refused(saved(tmp_path, made)).startswith("has a value named 'plantfed.lr': names")
 
 
+def test_names_that_are_no_text(tmp_path):
+    encoded = model(DENSE).SerializeToString().replace(b"Relu", b"Rel\xf9")
+    assert refused(saved(tmp_path, encoded)).startswith("is not a whole ONNX file")
+
+
+def test_an_input_of_another_type(tmp_path):
+    said = refused(text(tmp_path, "net (double[b, 6] x) => (double[b, 6] y) { y = Relu(x) }"))
+    assert said.startswith("has an input 'x' of type DOUBLE, not float32 or int64. ")
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [(np.inf, "has a loss of "), (np.nan, "has a loss of nan"), (3e38, "has a ")],
+)
+def test_weights_that_are_no_use(tmp_path, weight, said):
+    given = {"v": np.full((6, 3), weight, "f4")}
+    path = saved(tmp_path, model(Net("h = Relu(a) y = Gemm(h, v)", given=given)))
+    assert refused(path).startswith(said)
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "mse"])
+def test_every_changed_byte_is_taken_or_refused_in_one_line(tmp_path, kind):
+    """Whatever a damaged file still says, it gives no traceback."""
+    whole = model(DENSE).SerializeToString()
+    n_refused = 0
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 0x59
+        try:
+            compile_model(saved(tmp_path, bytes(changed)), Options(loss=LossOfModel(kind=kind)))
+        except ModelError:
+            n_refused += 1
+    assert n_refused > len(whole) / 3 / 5
+
+
 # ---------------------------------------------------------------- operators without a rule
 
 
