@@ -6,8 +6,11 @@ from pathlib import Path
 import click
 
 from plantfed_compiler.compiling import Compiled, Options, compile_model
-from plantfed_shared.artefact import LossOfModel, digest_of
+from plantfed_shared.artefact import digest_of
 from plantfed_shared.errors import StorageError
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+)
 from plantfed_shared.version import software_version
 from plantfed_shared.wording import counted
 

@@ -21,8 +21,13 @@ from plantfed_shared import step_names
 from plantfed_shared.artefact import (
     INITIAL,
     SELF_TEST,
-    Array,
     Artefact,
+    member_of,
+    packed,
+)
+from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    Array,
     Graph,
     GraphName,
     LossOfModel,
@@ -30,11 +35,8 @@ from plantfed_shared.artefact import (
     Manifest,
     SelfTest,
     Trained,
-    member_of,
-    packed,
     sampled,
 )
-from plantfed_shared.errors import ModelError
 from plantfed_shared.onnx_session import OnnxSession
 from plantfed_shared.version import software_version
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from plantfed_compiler.emitting import BATCH, FLOAT, Emitter, Known
-from plantfed_shared.artefact import Array, LossOfModel
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    Array,
+    LossOfModel,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from plantfed_compiler.network import Network
 from plantfed_compiler.tracing import example_rows
 from plantfed_shared import step_names
-from plantfed_shared.artefact import Array, LossOfModel
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    Array,
+    LossOfModel,
+)
 from plantfed_shared.onnx_session import Arrays, OnnxSession
 from plantfed_shared.parameters import Floats
 

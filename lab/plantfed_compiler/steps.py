@@ -13,8 +13,12 @@ from plantfed_compiler.losses import Place, mean_and_gradient, rows_and_mean
 from plantfed_compiler.network import Network, training_batch_norms
 from plantfed_compiler.tracing import model_of
 from plantfed_shared import step_names
-from plantfed_shared.artefact import Array, Graph, LossOfModel
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    Array,
+    Graph,
+    LossOfModel,
+)
 
 DTYPES = {"float32": FLOAT, "int64": INT64}
 

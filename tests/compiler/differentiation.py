@@ -17,7 +17,10 @@ from plantfed_compiler.network import network_of
 from plantfed_compiler.numeric_check import Probe, probe
 from plantfed_compiler.tracing import trace
 from plantfed_shared import step_names
-from plantfed_shared.artefact import Array, LossOfModel
+from plantfed_shared.model_manifest import (
+    Array,
+    LossOfModel,
+)
 from plantfed_shared.onnx_session import OnnxSession
 
 LENGTH = 1e-5

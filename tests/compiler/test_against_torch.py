@@ -28,7 +28,10 @@ from plantfed_compiler import backpropagation
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_compiler.rules import RULES
 from plantfed_shared import step_names
-from plantfed_shared.artefact import Artefact, LossOfModel
+from plantfed_shared.artefact import Artefact
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+)
 from plantfed_shared.onnx_session import OnnxSession
 
 FOLDER = Path(__file__).parent / "recorded"

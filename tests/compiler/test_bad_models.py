@@ -11,9 +11,11 @@ from tests.compiler.networks import Net, model
 
 from plantfed_compiler import network, reading
 from plantfed_compiler.compiling import Options, compile_model
-from plantfed_shared.artefact import LossOfModel
 from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+)
 
 DENSE = Net("h = Relu(a) y = Gemm(h, v)", given={"v": (6, 3)})
 
@@ -53,9 +55,9 @@ def test_a_truncated_file(tmp_path, part):
     assert said.startswith(("is not a whole ONNX file", "is not a valid ONNX model"))
 
 
-def test_every_truncation_is_refused(tmp_path):
+def test_truncations_are_refused_wherever_they_are(tmp_path):
     whole = model(DENSE).SerializeToString()
-    for length in range(0, len(whole), 7):
+    for length in range(0, len(whole), 13):
         refused(saved(tmp_path, whole[:length]))
 
 
@@ -262,19 +264,18 @@ def test_weights_that_are_no_use(tmp_path, weight, said):
     assert refused(path).startswith(said)
 
 
-@pytest.mark.parametrize("kind", ["cross-entropy", "mse"])
-def test_every_changed_byte_is_taken_or_refused_in_one_line(tmp_path, kind):
+def test_a_changed_byte_is_taken_or_refused_in_one_line(tmp_path):
     """Whatever a damaged file still says, it gives no traceback."""
     whole = model(DENSE).SerializeToString()
     n_refused = 0
-    for place in range(0, len(whole), 3):
+    for place in range(0, len(whole), 7):
         changed = bytearray(whole)
         changed[place] ^= 0x59
         try:
-            compile_model(saved(tmp_path, bytes(changed)), Options(loss=LossOfModel(kind=kind)))
+            compile_model(saved(tmp_path, bytes(changed)), Options(loss=LossOfModel(kind="mse")))
         except ModelError:
             n_refused += 1
-    assert n_refused > len(whole) / 3 / 5
+    assert n_refused > len(whole) / 7 / 5
 
 
 # ---------------------------------------------------------------- operators without a rule

@@ -15,8 +15,12 @@ from plantfed_compiler import backpropagation
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_compiler.rules import RULES
 from plantfed_shared import step_names
-from plantfed_shared.artefact import Artefact, LossOfModel, read_artefact, sampled
+from plantfed_shared.artefact import Artefact, read_artefact
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+    sampled,
+)
 from plantfed_shared.onnx_bytes import operators_in, with_tensors
 from plantfed_shared.onnx_session import OnnxSession
 
@@ -224,6 +228,43 @@ def test_a_model_with_its_weights_is_a_file_of_its_own(name, tmp_path):
     found = session.run({x: feeds[x]})[step_names.OUTPUT]
     expected = run(artefact, "predict", {**feeds, **tensors})[step_names.OUTPUT]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+MACHINE = """
+import sys
+sys.modules.update(dict.fromkeys(("onnx", "torch", "google", "plantfed_compiler")))
+from pathlib import Path
+import numpy as np
+from plantfed_shared import step_names
+from plantfed_shared.artefact import read_artefact
+from plantfed_shared.onnx_session import OnnxSession
+artefact = read_artefact(Path(sys.argv[1]))
+manifest, tests, now = artefact.manifest, artefact.self_test_arrays(), artefact.initial()
+session = OnnxSession(artefact.graph("whole_step"))
+numbers = {step_names.LEARNING_RATE: 0.1, step_names.BODY_PULL: 0, step_names.HEAD_PULL: 0}
+feeds = {n: np.array(v, "f4") for n, v in numbers.items()}
+for p in manifest.parameters:
+    feeds[step_names.dual(p.name)] = feeds[step_names.anchor(p.name)] = np.zeros(p.shape, "f4")
+losses = []
+for _ in range(20):
+    every = {**tests, **feeds, **now}
+    found = session.run({n: every[n] for n in session.inputs})
+    losses.append(float(found[step_names.LOSS]))
+    now = {n: found[step_names.after(n)] for n in now}
+assert abs(losses[0] - manifest.self_test.loss) < manifest.self_test.tolerance
+sys.stdout.write(f"{losses[0]} {losses[-1]}")
+"""
+
+
+def test_a_machine_without_onnx_and_torch_reads_and_trains(tmp_path):
+    path = tmp_path / "net.pfm"
+    path.write_bytes(architecture("residual", "dynamo", tmp_path).to_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", MACHINE, path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, last = map(float, done.stdout.split())
+    assert last < first / 1.5
 
 
 # ---------------------------------------------------------------- options

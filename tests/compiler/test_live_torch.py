@@ -13,7 +13,9 @@ from tests.compiler.training import ARCHITECTURES, EXPORTERS, pulls
 
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_shared import step_names
-from plantfed_shared.artefact import LossOfModel
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+)
 
 pytestmark = [
     pytest.mark.soak,

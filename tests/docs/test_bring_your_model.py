@@ -9,8 +9,10 @@ from tests.compiler.networks import Net, model
 from plantfed_compiler.cli import command
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_compiler.rules import FAMILIES
-from plantfed_shared.artefact import LossOfModel
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    LossOfModel,
+)
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "bring-your-model.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,8 @@ PURE = {
     "plantfed_shared": """
         bit_streams bus.address bus.connection_state bus.faults bus.filters bus.memory bus.port
         bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition
-        entropy_codec errors initial lattice local_time low_rank messages onnx_bytes parameters
+        entropy_codec errors initial lattice local_time low_rank messages model_manifest
+        onnx_bytes parameters
         patience quantities step_names subset_code terms topics transfer wire wording
     """,
     "plantfed_agent": """

@@ -3,7 +3,13 @@
 import numpy as np
 
 from plantfed_shared import artefact as a
-from plantfed_shared.artefact import Array, Artefact, Graph, Manifest, Trained
+from plantfed_shared.artefact import Artefact
+from plantfed_shared.model_manifest import (
+    Array,
+    Graph,
+    Manifest,
+    Trained,
+)
 
 # Identity from x to y, of opset 18, as onnx writes it
 GRAPH = bytes.fromhex("08083a150a100a017812017922084964656e7469747912016742040a001012")

@@ -11,14 +11,16 @@ from tests.shared.artefacts import GRAPH, artefact
 from plantfed_shared.artefact import (
     INITIAL,
     MANIFEST,
-    SAMPLE,
     Artefact,
     digest_of,
     member_of,
     read_artefact,
-    sampled,
 )
 from plantfed_shared.errors import ModelError
+from plantfed_shared.model_manifest import (
+    SAMPLE,
+    sampled,
+)
 
 
 def refused(encoded: bytes) -> str:
