@@ -371,6 +371,19 @@ def test_the_command_says_one_line_and_exits_with_the_documented_code(tmp_path):
     assert not (tmp_path / "net.pfm").exists()
 
 
+def test_without_onnx_it_says_what_to_install(tmp_path):
+    program = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from plantfed_compiler.__main__ import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "net.onnx"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    said = "plantfed-compile: install it whole: pip install 'plantfed[compiler]'\n"
+    assert done.stderr == said
+
+
 def test_an_artefact_that_cannot_be_written(tmp_path):
     done = command(saved(tmp_path, model(DENSE)), "--loss", "mse", "-o", tmp_path / "no" / "a.pfm")
     assert done.returncode == 74

@@ -65,3 +65,24 @@ def test_operators_have_the_gradients_of_torch(torch, exporter):
         largest = max(np.abs(g).max() for g in expected.values())
         for parameter, gradient in expected.items():
             assert np.abs(gradients[parameter] - gradient).max() < 2e-5 * largest, (name, parameter)
+
+
+@pytest.mark.parametrize("dynamo", [True, False], ids=EXPORTERS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_exporters_write_by_default_compiles_too(torch, name, dynamo, tmp_path):
+    """With their optimisations: some names are lost, and the older one folds batch norm away."""
+    from tests.compiler import torch_modules
+
+    shape, path = ARCHITECTURES[name], tmp_path / "net.onnx"
+    form = (
+        {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+        if dynamo
+        else {"input_names": ["x"], "dynamic_axes": {"x": {0: "batch"}}}
+    )
+    module = torch_modules.architecture(name).eval()
+    torch.onnx.export(module, (torch.randn(4, *shape.sample),), path, dynamo=dynamo, **form)
+    made = compile_model(path, Options(loss=LossOfModel(kind=shape.loss)))
+    sizes = [int(np.prod(p.shape)) for p in made.artefact.manifest.parameters]
+    trained = sum(p.numel() for p in module.parameters())
+    # one bias instead of two, where batch norm is folded
+    assert 0.8 * trained <= sum(sizes) <= 1.05 * trained
