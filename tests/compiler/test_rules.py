@@ -40,6 +40,20 @@ def test_the_gradient_of_each_loss_is_its_slope(loss):
     assert largest_difference(Net("y = Gemm(a, v)", given={"v": (6, 6)}), loss) < TOLERANCE
 
 
+@pytest.mark.parametrize("strides", [2, 1])
+def test_of_equal_maxima_the_first_takes_all(strides):
+    """As in torch; after a ReLU whole windows are 0."""
+    net = Net(
+        f"y = MaxPool <kernel_shape = [2, 2], strides = [{strides}, {strides}]> (a)", (1, 2, 2)
+    )
+    at, _ = whole_step(model(net), "mse")
+    at.feeds["x"] = np.ones_like(at.feeds["x"])
+    at.parameters.update(w=np.full((1, 2, 2), 3, "f4"), b=np.zeros((1, 2, 2), "f4"))
+    gradient = at.gradients()["b"].ravel()
+    assert abs(gradient[0]) > 0.1
+    assert not gradient[1:].any()
+
+
 def test_every_rule_is_gone_through(monkeypatch):
     used = set()
 
