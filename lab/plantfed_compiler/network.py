@@ -24,8 +24,8 @@ from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
 from plantfed_shared.parameters import Floats
 
-WORKING_OPSET = 18
-"""From here to opset 22 all operators that a step needs have the same form."""
+WORKING_OPSETS = range(18, 22)
+"""In these all operators that a step needs have the same form, and onnxruntime 1.20 knows them."""
 
 NEVER_TRAINED = {
     ("BatchNormalization", 3),
@@ -142,14 +142,16 @@ def _refuse_foreign_nodes(model: ModelProto, where: str) -> None:
 
 
 def _at_working_opset(model: ModelProto, where: str) -> ModelProto:
-    if opset_of(model) >= WORKING_OPSET:
+    opset = opset_of(model)
+    if opset in WORKING_OPSETS:
         return model
+    wanted = min(max(opset, WORKING_OPSETS[0]), WORKING_OPSETS[-1])
     try:
-        return version_converter.convert_version(model, WORKING_OPSET)
+        return version_converter.convert_version(model, wanted)
     except (RuntimeError, version_converter.ConvertError) as error:
         said = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"of opset {opset_of(model)} cannot be converted to {WORKING_OPSET}: {said}",
+            f"of opset {opset} cannot be converted to {wanted}: {said}",
             where=where,
             hint="Export it again with opset_version=20",
         ) from None

@@ -317,6 +317,16 @@ def test_dropout_is_off_and_equal_weights_are_trained_apart(tmp_path):
     assert {p.name for p in found.artefact.manifest.parameters} == {"v", "twin", "w", "b"}
 
 
+@pytest.mark.parametrize(("given", "made"), [(13, 18), (17, 18), (18, 18), (20, 20), (22, 21)])
+def test_an_artefact_has_an_opset_that_machines_know(tmp_path, given, made):
+    net = Net("r = Relu(a) y = Softmax <axis = -1> (r)", (3, 4), opset=given)
+    artefact = compiled(tmp_path, net)
+    assert artefact.manifest.opset == made
+    for graph in artefact.manifest.graphs:
+        (known,) = onnx.load_from_string(artefact.graph(graph)).opset_import
+        assert (known.domain, known.version) == ("", made)
+
+
 def test_equal_models_give_equal_artefacts(tmp_path):
     assert compiled(tmp_path, NORMED).to_bytes() == compiled(tmp_path, NORMED).to_bytes()
 
