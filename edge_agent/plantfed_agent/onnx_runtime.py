@@ -1,15 +1,11 @@
-"""Running ONNX files; the only importer of onnxruntime, and only when it is needed."""
+"""Running exported ONNX files."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from plantfed_shared.errors import ConfigError
+from plantfed_shared.onnx_session import OnnxSession, is_installed
 from plantfed_shared.parameters import Floats
 
-
-def is_installed() -> bool:
-    """Whether onnxruntime can be imported."""
-    return find_spec("onnxruntime") is not None
+__all__ = ["is_installed", "run_onnx"]
 
 
 def run_onnx(path: Path, x: Floats) -> Floats:
@@ -24,15 +20,8 @@ def run_onnx(path: Path, x: Floats) -> Floats:
 
     Raises:
         ConfigError: onnxruntime is not installed.
+        ModelError: it is no ONNX file, or cannot run on these samples.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ConfigError(
-            "running ONNX files is not installed", hint="pip install 'plantfed[agent]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs: Floats = session.run(None, {"x": x})[0]
+    session = OnnxSession(path)
+    outputs: Floats = session.run({"x": x})[session.outputs[0]]
     return outputs

@@ -3,6 +3,7 @@
     PlantfedError
         ConfigError       a settings file, a federation file or an argument is wrong   exit 78
         DataError         rows on this machine cannot be used                          exit 65
+        ModelError        a model file or an artefact cannot be used                   exit 65
         BrokerError       the broker cannot be reached or started, a port is taken     exit 69
             BrokerRefused     the broker refused this identity                         exit 77
         StorageError      the state on disk cannot be read or written                  exit 74
@@ -46,6 +47,12 @@ class ConfigError(PlantfedError):
 
 class DataError(PlantfedError):
     """Rows on this machine cannot be used."""
+
+    exit_code = 65
+
+
+class ModelError(PlantfedError):
+    """A model file, or the artefact that was compiled from one, cannot be used."""
 
     exit_code = 65
 

@@ -14,17 +14,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "plantfed_agent": frozenset({"plantfed_shared"}),
     "plantfed_coordinator": frozenset({"plantfed_shared"}),
     "plantfed_broker": frozenset({"plantfed_shared"}),
+    "plantfed_compiler": frozenset({"plantfed_shared"}),
     "plantfed_lab": frozenset(
         {"plantfed_shared", "plantfed_agent", "plantfed_coordinator", "plantfed_broker"}
     ),
 }
-"""Shared <- agent, coordinator, broker <- lab; never across, never back."""
+"""Shared <- agent, coordinator, broker, compiler <- lab; never across, never back."""
 
 ONE_IMPORTER = {
     "paho": "plantfed_shared.bus.connection",
     "sqlite3": "plantfed_shared.store",
     "msgpack": "plantfed_shared.wire",
-    "onnxruntime": "plantfed_agent.onnx_runtime",
+    "onnxruntime": "plantfed_shared.onnx_session",
 }
 
 PURE_LIBRARIES = frozenset(

@@ -12,6 +12,7 @@ PACKAGES = {
     "plantfed_agent": ROOT / "edge_agent",
     "plantfed_coordinator": ROOT / "coordinator",
     "plantfed_broker": ROOT / "broker_config",
+    "plantfed_compiler": ROOT / "lab",
     "plantfed_lab": ROOT / "lab",
 }
 
@@ -65,7 +66,7 @@ def _parsed(text: str) -> ast.Module:
 
 @cache
 def product() -> tuple[Source, ...]:
-    """Every module of the five packages."""
+    """Every module of the six packages."""
     found = []
     for package, folder in PACKAGES.items():
         for path in sorted((folder / package).rglob("*.py")):

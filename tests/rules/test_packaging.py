@@ -1,4 +1,4 @@
-"""What is installed: exactly our five packages with their data, and nothing of the tests."""
+"""What is installed: exactly our six packages with their data, and nothing of the tests."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     for name in PROJECT_FILES:
         assert (ROOT / name).exists(), f"{name} is missing: pyproject.toml names it"
         shutil.copy(ROOT / name, folder)
-    for top in [*PACKAGES.values(), ROOT / "tests"]:
+    for top in {*PACKAGES.values(), ROOT / "tests"}:
         shutil.copytree(top, folder / top.name, ignore=shutil.ignore_patterns("__pycache__"))
     # with a setuptools that is there, nothing is fetched; else pip fetches one
     local = ["--no-build-isolation", "--no-index"]
@@ -84,6 +84,7 @@ def test_every_command_is_there(wheel):
         "plantfed",
         "plantfed-agent",
         "plantfed-broker",
+        "plantfed-compile",
         "plantfed-coordinator",
     }
     for target in commands.values():

@@ -42,6 +42,7 @@ def test_exit_codes_are_the_documented_ones():
     assert documented == {
         "ConfigError": os.EX_CONFIG,
         "DataError": os.EX_DATAERR,
+        "ModelError": os.EX_DATAERR,
         "BrokerError": os.EX_UNAVAILABLE,
         "BrokerRefused": os.EX_NOPERM,
         "StorageError": os.EX_IOERR,
