@@ -27,6 +27,7 @@ from plantfed_shared.definition import (
 )
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import Topics
+from plantfed_shared.transfer import Blob
 
 
 def small_definition(**changes: object) -> FederationDefinition:
@@ -87,6 +88,8 @@ class World:
         training_s: float = 1.0,
         transit: Transit | None = None,
         host: "Callable[[World, str, Train, float], Agent] | None" = None,
+        initial: bytes = b"",
+        artefact: Blob | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.crash_probability = 0.0
@@ -96,11 +99,12 @@ class World:
         self.simulation.downtime_s = lambda: self.rng.uniform(0.1, 5.0)
         self.topics = Topics(definition.federation)
         founding = EpochStarted(
-            Epoch(1, self.rng.getrandbits(64)), 0, definition.to_bytes(), "created"
+            Epoch(1, self.rng.getrandbits(64)), 0, definition.to_bytes(), "created", initial
         )
         self.coordinator = CoordinatorHost(
             self.simulation, self.topics, founding, lambda: self.rng.getrandbits(64)
         )
+        self.coordinator.artefact = artefact
         make = train or (lambda name: PullToTarget(seed, name))
         names = [f"m{i:02d}" for i in range(agents)]
         host = host or Agent

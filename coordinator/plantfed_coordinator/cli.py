@@ -14,6 +14,7 @@ from plantfed_coordinator.audit_chain import Line
 from plantfed_coordinator.audit_log import AuditLog, opened
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
+from plantfed_coordinator.federation_file import Federation, load_federation
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.options import config_of_members_option, config_option, json_option
@@ -22,7 +23,6 @@ from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
     load_coordinator_settings,
-    load_definition,
 )
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.upkeep import backup, replay, restore
@@ -61,8 +61,8 @@ def commands() -> None:
     """The PlantFed coordinator: joins what the agents have learnt.
 
     Exit codes: 0 done, 1 the audit log is not what was written, 2 wrong command line,
-    69 broker not reachable, 74 state on disk, 77 broker refused this identity, 78 settings,
-    130 Ctrl-C.
+    65 the artefact of the model cannot be used, 69 broker not reachable, 74 state on disk,
+    77 broker refused this identity, 78 settings, 130 Ctrl-C.
     """
 
 
@@ -74,7 +74,7 @@ def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
     log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
-    asyncio.run(_serve_watched(settings, load_definition(settings.coordinator.federation_file)))
+    asyncio.run(_serve_watched(settings, load_federation(settings.coordinator.federation_file)))
 
 
 @commands.command()
@@ -85,7 +85,7 @@ def check(config: Path, as_json: bool) -> None:
     findings = Findings(as_json=as_json)
     settings = load_coordinator_settings(config)
     findings.say("settings", f"{config} is in order")
-    definition = load_definition(settings.coordinator.federation_file)
+    definition = load_federation(settings.coordinator.federation_file).definition
     size = definition.lattice().size
     findings.say("federation", f"{definition.federation}, {counted(size, 'shared number')}")
     state_dir = settings.coordinator.state_dir
@@ -203,20 +203,20 @@ for upkeep in (replay, backup, restore):
     commands.add_command(upkeep)
 
 
-async def _serve_watched(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+async def _serve_watched(settings: CoordinatorSettings, federation: Federation) -> None:
     stopped, state_dir = stop_on_signals(), settings.coordinator.state_dir
     with watched(settings.health, state_dir) as vitals:
         await wait_for_room(state_dir, vitals, stopped)
-        await _serve(settings, definition, vitals, stopped)
+        await _serve(settings, federation, vitals, stopped)
 
 
 async def _serve(
     settings: CoordinatorSettings,
-    definition: FederationDefinition,
+    federation: Federation,
     vitals: Vitals,
     stopped: asyncio.Event,
 ) -> None:
-    topics = _topics(settings, definition)
+    topics = _topics(settings, federation.definition)
     section = settings.coordinator
     # of two halves one is whole at any time
     journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
@@ -224,7 +224,7 @@ async def _serve(
         with opened(section.state_dir, time, settings.limits.audit_entries) as audit:
             machine = found_or_continue(
                 journal,
-                definition,
+                federation,
                 topics,
                 lambda: secrets.randbits(64),
                 monotonic(),

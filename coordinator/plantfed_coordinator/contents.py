@@ -15,9 +15,14 @@ STEPS_KEPT_BYTES = 32 * 2**20
 
 
 class Contents:
-    """Encodes each step between two models once, and the duals that are being fetched."""
+    """Encodes each step between two models once, and the duals that are being fetched.
+
+    Attributes:
+        artefact: of a compiled model.
+    """
 
     def __init__(self) -> None:
+        self.artefact: Blob | None = None
         self._epoch: Epoch | None = None
         self._names: dict[int, ModelName] = {}
         self._steps: OrderedDict[ModelStep, Blob] = OrderedDict()
@@ -74,7 +79,9 @@ class Contents:
         return (step, blob) if blob.content.digest == digest else None
 
     def other(self, state: FederationState, agent: str, digest: bytes) -> Blob | None:
-        """The definition or the agent's own dual."""
+        """The definition, the artefact of its model, or the agent's own dual."""
+        if self.artefact is not None and digest == self.artefact.content.digest:
+            return self.artefact
         if digest == state.terms.digest:
             return Blob(state.terms.content, state.terms.encoded)
         blob = self._encoded_dual(state, agent)

@@ -1,8 +1,10 @@
 """From a federation file and a journal to a running machine: create, continue, or new settings."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from plantfed_coordinator.events import Action, Persist
+from plantfed_coordinator.federation_file import Federation
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.machine import FederationMachine
@@ -17,7 +19,7 @@ from plantfed_shared.topics import Topics
 
 def found_or_continue(
     journal: Journal,
-    definition: FederationDefinition,
+    federation: Federation | FederationDefinition,
     topics: Topics,
     new_bits: Callable[[], int],
     now: float,
@@ -29,7 +31,7 @@ def found_or_continue(
 
     Args:
         journal: empty, or of the same federation.
-        definition: as the operator has it now.
+        federation: as the operator has it now; a definition alone where its model is dense.
         topics: of the federation.
         new_bits: draws 64 random bits.
         now: monotonic seconds.
@@ -42,19 +44,27 @@ def found_or_continue(
             numbers don't fit the edited settings.
         StorageError: the journal can't be read or written.
     """
+    if isinstance(federation, FederationDefinition):
+        federation = Federation(federation)
+    definition = federation.definition
+    machine_of = partial(
+        FederationMachine,
+        topics=topics,
+        new_bits=new_bits,
+        now=now,
+        limits=limits,
+        quarantined=quarantined,
+        artefact=federation.artefact,
+    )
     state = journal.load()
     encoded = definition.to_bytes()
     if state is None:
-        record = EpochStarted(Epoch(1, new_bits()), 0, encoded, "created")
+        record = EpochStarted(Epoch(1, new_bits()), 0, encoded, "created", federation.initial)
         founded = FederationState.begin(record)
         journal.append([record], {})
-        return FederationMachine(
-            founded, topics, new_bits, now, limits=limits, quarantined=quarantined
-        )
+        return machine_of(founded)
     refuse_other_structure(state.terms.definition, definition, where)
-    machine = FederationMachine(
-        state, topics, new_bits, now, limits=limits, quarantined=quarantined
-    )
+    machine = machine_of(state)
     if state.terms.encoded != encoded:
         try:
             actions = machine.start_epoch(encoded, "settings were edited")

@@ -70,6 +70,7 @@ from plantfed_shared.messages import (
     Welcome,
 )
 from plantfed_shared.topics import EVERYBODY, Address, Kind, Topics
+from plantfed_shared.transfer import Blob
 
 UPDATE_ENVELOPE_BYTES = 256
 """More than any UPDATE has besides its change."""
@@ -89,6 +90,7 @@ class FederationMachine:
         select: draws the participants of synchronous rounds.
         limits: what is put up with of one agent.
         quarantined: agents that are not listened to, and why.
+        artefact: of a compiled model, served to who asks for it.
     """
 
     def __init__(
@@ -100,8 +102,10 @@ class FederationMachine:
         select: Selector = draw_participants,
         limits: Limits | None = None,
         quarantined: Mapping[str, str] | None = None,
+        artefact: Blob | None = None,
     ) -> None:
         self._desk = Desk(state, topics, new_bits, now)
+        self._desk.contents.artefact = artefact
         self._desk.quarantined.update(quarantined or {})
         self._guard = Guard(self._desk, limits or Limits())
         self._freshness = Freshness(new_bits)

@@ -43,6 +43,9 @@ def to_row(record: Record) -> RecordRow:
     fields = asdict(record)
     agent = fields.pop("agent", None)
     blob = fields.pop(_BLOB_FIELD[kind]) if kind in _BLOB_FIELD else None
+    initial = fields.pop("initial", b"")
+    if initial:
+        fields["initial"] = initial.hex()
     return kind, agent, json.dumps(fields, separators=(",", ":")), blob
 
 
@@ -59,6 +62,8 @@ def from_row(row: RecordRow) -> Record:
             fields["agent"] = agent
         if kind in _BLOB_FIELD:
             fields[_BLOB_FIELD[kind]] = blob
+        if "initial" in fields:
+            fields["initial"] = bytes.fromhex(fields["initial"])
         if "epoch" in fields:
             fields["epoch"] = Epoch(*fields["epoch"])
         if "agents" in fields:

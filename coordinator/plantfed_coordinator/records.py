@@ -14,12 +14,15 @@ class EpochStarted:
         k: the release number its first version gets; that version is the model as it stands.
         definition: canonical bytes of the federation's definition from now on.
         reason: why, for the reader of the history.
+        initial: in the first record of a federation with a compiled model, the shared parameters it
+            begins with, encoded; empty where the definition says how they are drawn.
     """
 
     epoch: Epoch
     k: int
     definition: bytes
     reason: str
+    initial: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from plantfed_coordinator.limits import Limits
 from plantfed_shared.broker_settings import BrokerSection
-from plantfed_shared.definition import FederationDefinition, Settings
+from plantfed_shared.definition import Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.health_settings import HealthSection
 from plantfed_shared.settings_file import read_settings
@@ -66,18 +66,3 @@ def load_coordinator_settings(path: Path) -> CoordinatorSettings:
             "broker": settings.broker.resolved(folder),
         }
     )
-
-
-def load_definition(path: Path) -> FederationDefinition:
-    """Read a federation file.
-
-    Raises:
-        ConfigError: see :func:`plantfed_shared.settings_file.read_settings`, or the federation's
-            id can't be a topic level.
-    """
-    definition = read_settings(path, FederationDefinition)
-    try:
-        Topics(definition.federation)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=f"{path}: federation", hint=error.hint) from None
-    return definition

@@ -120,7 +120,11 @@ class FederationState:
     def begin(cls, record: EpochStarted) -> "FederationState":
         """The state after the first record of a journal."""
         terms = terms_of(record.definition)
-        model = terms.initial_model
+        if record.initial:
+            model = decode_integers(record.initial, terms.lattice)
+            model.flags.writeable = False
+        else:
+            model = terms.initial_model
         consensus = consensus_of(terms.definition.algorithm, model)
         return cls(terms, record.epoch, record.k, {record.k: model}, consensus, model)
 

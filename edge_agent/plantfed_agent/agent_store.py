@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from plantfed_agent.events import HalfFetched
+from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_shared.bus.connection_state import ConnectionState
@@ -89,12 +90,16 @@ class AgentStore:
         state_dir: folder of the file.
         wall_clock: Unix time in seconds.
 
+    Attributes:
+        models: compiled models, in files beside it.
+
     Raises:
         StorageError: see :class:`plantfed_shared.store.Database`.
     """
 
     def __init__(self, state_dir: Path, wall_clock: Callable[[], float] = time) -> None:
         self._wall_clock = wall_clock
+        self.models = ModelCache(state_dir)
         self._database = Database(state_dir / FILE_NAME, _MIGRATIONS, "plantfed-agent")
 
     def claim(self, federation: str, agent: str) -> None:

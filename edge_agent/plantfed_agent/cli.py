@@ -59,8 +59,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def commands() -> None:
     """The PlantFed agent: trains on this machine's rows, shares only the shared parameters.
 
-    Exit codes: 0 done, 2 wrong command line, 65 rows cannot be used, 69 broker not reachable,
-    70 training failed, 74 state on disk, 77 broker refused this identity, 78 settings, 130 Ctrl-C.
+    Exit codes: 0 done, 2 wrong command line, 65 rows or the model cannot be used, 69 broker not
+    reachable, 70 training failed, 74 state on disk, 77 broker refused this identity, 78 settings,
+    130 Ctrl-C.
     """
 
 
@@ -198,6 +199,7 @@ def _service(settings: AgentSettings, store: AgentStore, vitals: Vitals) -> Agen
         report_score=training.report_score,
         limits=limits,
         half=store.load_half(),
+        artefacts=store.models.digests(),
     )
     ledger = DayLedger.from_counters(store.load_counters())
     return AgentService(

@@ -8,9 +8,10 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState, changed_fields, with_changes
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
+from plantfed_shared.definition import CompiledModel
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
-from plantfed_shared.messages import KIND_OF_MESSAGE, Message, ModelOffer, Status
+from plantfed_shared.messages import KIND_OF_MESSAGE, Content, Message, ModelOffer, Status
 from plantfed_shared.terms import Terms, terms_of
 from plantfed_shared.topics import Topics
 from plantfed_shared.transfer import WINDOW_BYTES
@@ -31,6 +32,7 @@ class Desk:
         link: what may be done with the link now.
         offer: the newest model announced by the coordinator.
         max_payload_bytes: what the broker grants and the link carries at once.
+        artefacts: digests of the compiled models that are on disk.
         window_bytes: how much may be on its way to this machine at once.
     """
 
@@ -48,6 +50,7 @@ class Desk:
         self.state = state
         self.link = LinkBudget(limits or LinkLimits(), topics, agent)
         self.offer: ModelOffer | None = None
+        self.artefacts: frozenset[bytes] = frozenset()
         self.max_payload_bytes = MAX_MESSAGE_BYTES
         self.window_bytes = min(WINDOW_BYTES, self.link.largest_window)
         self._persisted = state
@@ -98,6 +101,14 @@ class Desk:
         if self.offer is None or self.terms is None:
             return False
         return self.offer.definition.digest == self.terms.digest
+
+    def missing_artefact(self) -> Content | None:
+        """The compiled model of this federation, while it is not on disk."""
+        terms = self.terms
+        if terms is None or not isinstance(terms.definition.model, CompiledModel):
+            return None
+        digest = bytes.fromhex(terms.definition.model.digest)
+        return None if digest in self.artefacts else Content(digest, terms.definition.model.size)
 
     def lattice(self) -> Lattice:
         """Of the shared vector.

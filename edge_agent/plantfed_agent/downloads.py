@@ -1,6 +1,7 @@
-"""What the agent fetches from the coordinator: definition, dual and models.
+"""What the agent fetches from the coordinator: definition, dual, artefact and models.
 
-A definition and a dual have names, in an offer or a WELCOME.  A model is asked for by WANT, or by
+A definition, a dual and the artefact of a compiled model have names, in an offer, a WELCOME and the
+definition.  A model is asked for by WANT, or by
 the update that leads to it, and comes as the difference from the one that is here.  Then the
 request *stands*: the coordinator sends the next model by itself, and is only reminded where a newer
 one is known to exist.
@@ -13,7 +14,7 @@ from math import inf
 from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
-from plantfed_agent.events import HalfFetched, Listen, StopListening
+from plantfed_agent.events import HalfFetched, KeepArtefact, Listen, StopListening
 from plantfed_agent.fetching import Fetch, ModelFetch, Purpose
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.shelf import Shelf
@@ -174,6 +175,10 @@ class Downloads:
             return _Want(Purpose.DEFINITION, offer.definition)
         if welcome is not None and welcome.dual is not None:
             return _Want(Purpose.DUAL, welcome.dual)
+        # behind the dual: until that is here the join is not finished
+        artefact = self._desk.missing_artefact()
+        if artefact is not None and self._membership.link is Link.JOINED:
+            return _Want(Purpose.ARTEFACT, artefact)
         return None
 
     def _want_model(self, now: float) -> None:
@@ -276,6 +281,11 @@ class Downloads:
             return None
         if fetch.purpose is Purpose.DEFINITION:
             return FetchedDefinition(whole)
+        if fetch.purpose is Purpose.ARTEFACT:
+            self._desk.ask(KeepArtefact(fetch.content.digest, whole))
+            self._desk.artefacts = frozenset({fetch.content.digest})
+            self._named = None
+            return None
         try:
             if welcome is not None:
                 dual = self._dual_in(whole, welcome.dual_checksum)

@@ -161,6 +161,19 @@ class DropPieces:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepArtefact:
+    """Write a compiled model, in place of any other, before anything that follows.
+
+    Attributes:
+        digest: of its bytes, which was verified.
+        encoded: its bytes.
+    """
+
+    digest: bytes
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Send this message."""
 
@@ -206,4 +219,15 @@ class Stop:
     error: PlantfedError | None
 
 
-Action = Persist | KeepPieces | DropPieces | Publish | Listen | StopListening | Train | Note | Stop
+Action = (
+    Persist
+    | KeepPieces
+    | DropPieces
+    | KeepArtefact
+    | Publish
+    | Listen
+    | StopListening
+    | Train
+    | Note
+    | Stop
+)

@@ -21,6 +21,7 @@ class Purpose(StrEnum):
 
     DEFINITION = "definition"
     DUAL = "dual"
+    ARTEFACT = "artefact"
 
 
 @dataclass(slots=True)

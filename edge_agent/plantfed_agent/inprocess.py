@@ -4,7 +4,8 @@ from collections.abc import Callable
 from math import isfinite
 from time import perf_counter
 
-from plantfed_agent.kernels import kernel_for
+from plantfed_agent.kernel_source import Kernels
+from plantfed_agent.kernels import Kernel
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.local_round import RoundStart, run_round
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
@@ -14,8 +15,7 @@ from plantfed_agent.settings import AgentSettings
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.initial import initial_parameters
-from plantfed_shared.parameters import Floats, flatten
+from plantfed_shared.parameters import Floats
 
 Load = Callable[[FederationDefinition], SampleSets]
 """Gives the samples of this machine as the definition wants them."""
@@ -27,11 +27,18 @@ class InProcessTrainer:
     Args:
         source: settings that say which files hold the rows, or ready samples.
         row_order: in which order rows are visited.
+        kernels: makes the kernels; None where all models are dense.
     """
 
-    def __init__(self, source: AgentSettings | SampleSets, row_order: RowOrder = row_order) -> None:
+    def __init__(
+        self,
+        source: AgentSettings | SampleSets,
+        row_order: RowOrder = row_order,
+        kernels: Kernels | None = None,
+    ) -> None:
         self._load, self._report_score = _opened(source)
         self._row_order = row_order
+        self._kernels = kernels or Kernels()
 
     @property
     def running(self) -> bool:
@@ -41,7 +48,11 @@ class InProcessTrainer:
     async def run(self, task: TrainingTask) -> TrainingOutcome:
         """See :meth:`plantfed_agent.training.Trainer.run`."""
         return carry_out(
-            task, self._load, report_score=self._report_score, row_order=self._row_order
+            task,
+            self._load,
+            report_score=self._report_score,
+            row_order=self._row_order,
+            kernels=self._kernels,
         )
 
     async def stop(self) -> None:
@@ -55,7 +66,12 @@ def _opened(source: AgentSettings | SampleSets) -> tuple[Load, bool]:
 
 
 def carry_out(
-    task: TrainingTask, load: Load, *, report_score: bool, row_order: RowOrder = row_order
+    task: TrainingTask,
+    load: Load,
+    *,
+    report_score: bool,
+    row_order: RowOrder = row_order,
+    kernels: Kernels | None = None,
 ) -> TrainingOutcome:
     """Do one local round.
 
@@ -64,20 +80,24 @@ def carry_out(
         load: gives the samples.
         report_score: score the model served until now, if there are test samples.
         row_order: in which order rows are visited.
+        kernels: makes the kernel; None where the model is dense.
 
     Raises:
         DataError: the rows cannot be used.
-        ConfigError: the settings do not fit the federation.
+        ConfigError: the settings do not fit the federation, or an extra is not installed.
+        ModelError: the compiled model cannot be used on this machine.
         TrainingError: the numbers are no longer finite.
     """
     started = perf_counter()
+    kernels = kernels or Kernels()
+    kernel = kernels.of(task.definition)
     sets = load(task.definition)
-    head = initial_head(task.definition) if task.head is None else task.head
+    head = kernels.initial_head(task.definition) if task.head is None else task.head
     start = RoundStart(task.base, task.dual, head)
-    earlier = _score(task.definition, start, sets.test) if report_score else None
-    begun = _loss(task.definition, start, sets.train)
+    earlier = _score(kernel, task.definition, start, sets.test) if report_score else None
+    begun = _loss(kernel, task.definition, start, sets.train)
     result = run_round(
-        kernel_for(task.definition),
+        kernel,
         task.definition.parameter_specification(),
         task.definition.algorithm,
         start,
@@ -99,9 +119,8 @@ def carry_out(
 
 
 def initial_head(definition: FederationDefinition) -> Floats:
-    """float32 (personal,): the personal part of the initial parameters."""
-    _, personal = definition.parameter_specification().split(initial_parameters(definition))
-    return flatten(personal)
+    """float32 (personal,): the personal part of the initial parameters of a dense model."""
+    return Kernels().initial_head(definition)
 
 
 def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> RowBatches:
@@ -110,20 +129,22 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
 
 
-def _loss(definition: FederationDefinition, start: RoundStart, train: Samples) -> float | None:
+def _loss(
+    kernel: Kernel, definition: FederationDefinition, start: RoundStart, train: Samples
+) -> float | None:
     """Only where it decides how much is sent, or when: it costs a look at all rows."""
     if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
     parameters = whole_model(definition.parameter_specification(), start.base, start.head)
-    found, _ = kernel_for(definition).loss_and_gradient(parameters, train.x, train.y, ())
+    found = kernel.mean_loss(parameters, train.x, train.y)
     return found if isfinite(found) else None
 
 
 def _score(
-    definition: FederationDefinition, start: RoundStart, test: Samples | None
+    kernel: Kernel, definition: FederationDefinition, start: RoundStart, test: Samples | None
 ) -> float | None:
     if test is None:
         return None
     parameters = whole_model(definition.parameter_specification(), start.base, start.head)
-    found = score(kernel_for(definition), definition, parameters, test)
+    found = score(kernel, definition, parameters, test)
     return found if isfinite(found) else None

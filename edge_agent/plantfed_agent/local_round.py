@@ -14,7 +14,6 @@ The other modes differ in two things only, their row of :data:`LOCAL_RULES`: whe
 parameters are trained one after the other or together, and what pulls at them.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
@@ -22,22 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plantfed_agent.kernels.port import Kernel
+from plantfed_agent.kernels.port import Batches, Kernel, Part, Pull, Rates
 from plantfed_agent.row_order import RowBatches
 from plantfed_agent.samples import Samples
 from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import Algorithm, Mode
 from plantfed_shared.errors import TrainingError
-from plantfed_shared.parameters import (
-    Floats,
-    Parameter,
-    Parameters,
-    ParameterSpecification,
-    flatten,
-)
-
-Pull = Callable[[Floats], Floats]
-"""Adds to the gradient with respect to a vector, given where the vector is."""
+from plantfed_shared.parameters import Floats, Parameters, ParameterSpecification
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +37,8 @@ class RoundStart:
     Attributes:
         base: float32 (shared,), the shared parameters u it trains against.
         dual: float32 (shared,), the scaled dual w in parameter units; used in fedapm.
-        head: float32 (personal,), the personal parameters v_start.
+        head: float32 (personal + statistics,), the personal parameters v_start and what follows
+            them, see :class:`plantfed_shared.parameters.ParameterSpecification`.
     """
 
     base: Floats
@@ -61,7 +52,7 @@ class RoundResult:
 
     Attributes:
         shared: float32 (shared,), the machine's own x.
-        head: float32 (personal,), the new v.
+        head: float32 (personal + statistics,), the new v.
         loss: mean over the rows of the last epoch of the last phase, each as it was when its step
             was taken; without weight decay and pulls.
     """
@@ -99,15 +90,12 @@ def _admm_pulls(algorithm: Algorithm, start: RoundStart) -> Pulls:
     """FedAPM: sigma (v - v_start) and rho w + rho (x - u)."""
     sigma, rho = algorithm.head_proximal, algorithm.penalty
     scaled_dual: Floats = rho * start.dual
-    return Pulls(
-        head=lambda head: sigma * (head - start.head),
-        shared=lambda shared: scaled_dual + rho * (shared - start.base),
-    )
+    return Pulls(Pull(sigma, start.head), Pull(rho, start.base, scaled_dual))
 
 
 def _proximal_pull(algorithm: Algorithm, start: RoundStart) -> Pulls:
     """FedProx (arXiv 1812.06127): towards the model it was given."""
-    return Pulls(shared=lambda shared: algorithm.proximal * (shared - start.base))
+    return Pulls(shared=Pull(algorithm.proximal, start.base))
 
 
 LOCAL_RULES: dict[Mode, LocalRule] = {
@@ -120,14 +108,6 @@ LOCAL_RULES: dict[Mode, LocalRule] = {
     "fedbuff": LocalRule(together=False, pulls=_no_pulls),
     "fedasync": LocalRule(together=False, pulls=_no_pulls),
 }
-
-
-class _Part(NamedTuple):
-    """A vector that takes steps, with its parameters and what pulls at it."""
-
-    vector: Floats
-    parameters: tuple[Parameter, ...]
-    pull: Pull | None
 
 
 def run_round(
@@ -159,13 +139,13 @@ def run_round(
         ValueError: a vector has the wrong number of elements, or there are no rows.
     """
     shared, head = start.base.copy(), start.head.copy()
-    # views into the two vectors: the network sees every step at once
+    # views into the two vectors
     parameters = whole_model(specification, shared, head)
-    descent = _Descent(kernel, specification, parameters, samples, algorithm)
+    descent = _Descent(kernel, parameters, samples, algorithm)
     rule = LOCAL_RULES[algorithm.mode]
     pulls = rule.pulls(algorithm, start)
-    head_part = _Part(head, specification.personal, pulls.head)
-    shared_part = _Part(shared, specification.shared, pulls.shared)
+    head_part = Part(head, specification.personal, _of_head(pulls.head, specification))
+    shared_part = Part(shared, specification.shared, pulls.shared)
     # numbers that overflow are reported once, at the end, as what they mean
     with np.errstate(over="ignore", invalid="ignore"):
         if head_only:
@@ -173,50 +153,48 @@ def run_round(
         elif rule.together:
             loss = descent.run((head_part, shared_part), head_rows)
         else:
-            if head.size:
+            if specification.personal:
                 descent.run((head_part,), head_rows)
             loss = descent.run((shared_part,), shared_rows)
     _refuse_non_finite(algorithm, loss, shared, head)
     return RoundResult(shared, head, loss)
 
 
+def _of_head(pull: Pull | None, specification: ParameterSpecification) -> Pull | None:
+    """Statistics have no gradient, and nothing pulls at them."""
+    n_personal = sum(p.size for p in specification.personal)
+    return None if pull is None else pull._replace(towards=pull.towards[:n_personal])
+
+
 class _Descent(NamedTuple):
     """SGD on some of a network's parameters."""
 
     kernel: Kernel
-    specification: ParameterSpecification
     parameters: Parameters
     samples: Samples
     algorithm: Algorithm
 
-    def run(self, parts: tuple[_Part, ...], batches: RowBatches) -> float:
+    def run(self, parts: tuple[Part, ...], batches: RowBatches) -> float:
         """Take one step per batch; returns the mean loss of the last epoch.
 
         Raises:
             ValueError: there are no batches.
         """
         samples, algorithm = self.samples, self.algorithm
-        of_parts = {p.name for part in parts for p in part.parameters}
-        wanted = [p.name for p in self.specification.parameters if p.name in of_parts]
-        recent: deque[tuple[float, int]] = deque(maxlen=ceil(len(samples) / algorithm.batch))
-        for rows in batches:
-            loss, found = self.kernel.loss_and_gradient(
-                self.parameters, samples.x[rows], samples.y[rows], wanted
-            )
-            recent.append((loss, len(rows)))
-            gradients = dict(zip(wanted, found, strict=True))
-            for part in parts:
-                self._step(part, flatten([gradients[p.name] for p in part.parameters]))
-        if not recent:
-            raise ValueError("there are no rows to train on")
-        return sum(loss * rows for loss, rows in recent) / sum(rows for _, rows in recent)
+        rates = Rates(algorithm.learning_rate, algorithm.weight_decay)
+        sizes: list[int] = []
 
-    def _step(self, part: _Part, step: Floats) -> None:
-        step += self.algorithm.weight_decay * part.vector
-        if part.pull is not None:
-            step += part.pull(part.vector)
-        step *= self.algorithm.learning_rate
-        part.vector[:] -= step
+        def given() -> Batches:
+            for rows in batches:
+                sizes.append(len(rows))
+                yield samples.x[rows], samples.y[rows]
+
+        losses = self.kernel.descend(self.parameters, parts, rates, given())
+        if not losses:
+            raise ValueError("there are no rows to train on")
+        last = -ceil(len(samples) / algorithm.batch)
+        recent = zip(losses[last:], sizes[last:], strict=True)
+        return sum(loss * rows for loss, rows in recent) / sum(sizes[last:])
 
 
 def _refuse_non_finite(algorithm: Algorithm, loss: float, *vectors: Floats) -> None:

@@ -50,6 +50,7 @@ class AgentMachine:
         report_score: whether updates carry the score of the machine's own model.
         limits: of its link.
         half: fetched before the start.
+        artefacts: digests of the compiled models that are on disk.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class AgentMachine:
         report_score: bool = True,
         limits: LinkLimits | None = None,
         half: HalfFetched | None = None,
+        artefacts: frozenset[bytes] = frozenset(),
     ) -> None:
         self._desk = Desk(agent, topics, state, pace, limits)
+        self._desk.artefacts = artefacts
         self._membership = Membership(self._desk, software)
         downloads = Downloads(self._desk, self._membership, half)
         self._ignored = Throttle(IGNORED_LINE_EVERY_S)

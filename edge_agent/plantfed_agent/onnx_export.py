@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plantfed_agent import onnx_runtime
+from plantfed_agent.compiled_export import export_compiled
 from plantfed_agent.personal_model import PersonalModel
-from plantfed_shared.definition import FederationDefinition, Input
+from plantfed_shared.definition import CompiledModel, FederationDefinition, Input
 from plantfed_shared.errors import ConfigError, StorageError, TrainingError
 from plantfed_shared.parameters import Floats
 
@@ -36,11 +37,16 @@ def export_onnx(model: PersonalModel, path: Path) -> None:
     definition; its only output ``probabilities``, float32 (batch, classes), or ``y``, float32
     (batch, targets), in target units.  Its metadata hold the manifest.
 
+    A compiled model is written by :mod:`plantfed_agent.compiled_export`.
+
     Raises:
         ConfigError: onnx is not installed.
         StorageError: the file cannot be written.
         TrainingError: the file computes something else than the model.
     """
+    if isinstance(model.definition.model, CompiledModel):
+        export_compiled(model, path)
+        return
     try:
         import onnx
     except ImportError:
@@ -117,11 +123,12 @@ def _network(graph: _Graph, model: PersonalModel) -> str:
         for name, parameter in zip(names, model.parameters, strict=True)
     ]
     n_layers = len(constants) // 2
+    activations = definition.model.activations if definition.model.kind == "dense" else ()
     for layer in range(n_layers):
         weight, bias = constants[2 * layer : 2 * layer + 2]
         value = graph.node("Gemm", value, weight, bias, name=f"layer{layer + 1}")
         if layer < n_layers - 1:
-            operator = ACTIVATIONS[definition.model.activations[layer]]
+            operator = ACTIVATIONS[activations[layer]]
             value = graph.node(operator, value, name=f"hidden{layer + 1}")
     if definition.classes:
         return graph.node("Softmax", value, name="probabilities", axis=-1)

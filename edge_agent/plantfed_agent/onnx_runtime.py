@@ -9,11 +9,11 @@ __all__ = ["is_installed", "run_onnx"]
 
 
 def run_onnx(path: Path, x: Floats) -> Floats:
-    """The first output of a network for its input ``x``, on one thread.
+    """The first output of a network for its first input, on one thread.
 
     Args:
         path: an ONNX file.
-        x: float32 (samples, features).
+        x: float32 (samples, *shape of a sample).
 
     Returns:
         float32 (samples, outputs).
@@ -23,5 +23,5 @@ def run_onnx(path: Path, x: Floats) -> Floats:
         ModelError: it is no ONNX file, or cannot run on these samples.
     """
     session = OnnxSession(path)
-    outputs: Floats = session.run({"x": x})[session.outputs[0]]
+    outputs: Floats = session.run({session.inputs[0]: x})[session.outputs[0]]
     return outputs

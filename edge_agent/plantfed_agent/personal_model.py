@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
@@ -10,8 +10,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from plantfed_agent.column_mapping import ColumnMapping
-from plantfed_agent.kernels import kernel_for
-from plantfed_agent.kernels.losses import softmax
+from plantfed_agent.kernel_source import Kernels
+from plantfed_agent.kernels.losses import sigmoid, softmax
 from plantfed_agent.samples import samples_of
 from plantfed_agent.scores import in_target_units, score
 from plantfed_agent.table import Table
@@ -29,13 +29,15 @@ class PersonalModel:
 
     Attributes:
         definition: of the federation.
-        parameters: of the whole model, in the order of the specification.
+        parameters: of the whole model, in the order of the specification; then statistics.
         name: of the shared model in it, for the reader.
+        kernels: give its kernel; they have the artefact where its model is compiled.
     """
 
     definition: FederationDefinition
     parameters: Parameters
     name: str = ""
+    kernels: Kernels = field(default_factory=Kernels, compare=False)
 
     def predict(self, x: Floats) -> Floats:
         """What the network says about samples.
@@ -45,12 +47,19 @@ class PersonalModel:
                 :func:`plantfed_agent.samples.features`.
 
         Returns:
-            float32 (samples, classes): probabilities; or (samples, targets): values in target
-            units.
+            float32 (samples, classes): probabilities; (samples, targets): values in target units,
+            or with bce probabilities; of an autoencoder (samples, 1): anomaly scores, half the
+            mean squared error in scaled units.
         """
-        outputs = kernel_for(self.definition).outputs(self.parameters, x)
+        kernel = self.kernels.of(self.definition)
+        if self.definition.loss.kind == "reconstruction":
+            answers = np.zeros((len(x), 0), np.float32)
+            return kernel.row_losses(self.parameters, x, answers)[:, None]
+        outputs = kernel.outputs(self.parameters, x)
         if self.definition.classes:
             return softmax(outputs)
+        if self.definition.loss.kind == "bce":
+            return sigmoid(outputs)
         return in_target_units(outputs, self.definition.targets)
 
     def score_table(self, table: Table, mapping: ColumnMapping) -> float:
@@ -62,7 +71,7 @@ class PersonalModel:
         samples, _ = samples_of(table, self.definition, mapping)
         if not len(samples):
             raise DataError("fewer rows than one sample needs", where=table.source)
-        return score(kernel_for(self.definition), self.definition, self.parameters, samples)
+        return score(self.kernels.of(self.definition), self.definition, self.parameters, samples)
 
     def manifest(self) -> dict[str, Any]:
         """What one must know to use the parameters elsewhere, as JSON can hold it."""
@@ -99,13 +108,12 @@ class PersonalModel:
             StorageError: the file cannot be written.
         """
         specification = self.definition.parameter_specification()
+        tensors = (*specification.parameters, *specification.statistics)
         written = path.with_name(path.name + ".part")
         try:
             with ZipFile(written, "w") as archive:
                 archive.writestr(ZipInfo(MANIFEST), json.dumps(self.manifest(), indent=2))
-                for parameter, values in zip(
-                    specification.parameters, self.parameters, strict=True
-                ):
+                for parameter, values in zip(tensors, self.parameters, strict=True):
                     with archive.open(ZipInfo(f"{parameter.name}.npy"), "w") as member:
                         np.save(member, values)
             written.replace(path)
@@ -116,8 +124,12 @@ class PersonalModel:
                 written.unlink()
 
 
-def load_npz(path: Path) -> PersonalModel:
+def load_npz(path: Path, kernels: Kernels | None = None) -> PersonalModel:
     """Read what :meth:`PersonalModel.export_npz` wrote.
+
+    Args:
+        path: of the file.
+        kernels: with the artefact of a compiled model, where it is to predict.
 
     Raises:
         StorageError: the file cannot be read, is not one of those, or was changed.
@@ -127,8 +139,10 @@ def load_npz(path: Path) -> PersonalModel:
             manifest = json.loads(archive.read(MANIFEST))
         with np.load(path, allow_pickle=False) as file:
             definition = FederationDefinition.model_validate(manifest["definition"])
-            names = [p.name for p in definition.parameter_specification().parameters]
-            model = PersonalModel(definition, [file[n] for n in names], manifest["model"])
+            specification = definition.parameter_specification()
+            tensors = (*specification.parameters, *specification.statistics)
+            values = [file[t.name] for t in tensors]
+            model = PersonalModel(definition, values, manifest["model"], kernels or Kernels())
     except OSError as error:
         raise StorageError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except (BadZipFile, KeyError, TypeError, ValueError) as error:

@@ -23,7 +23,7 @@ from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PE
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import ConfigError, DataError, PeerError, PlantfedError
+from plantfed_shared.errors import ConfigError, DataError, ModelError, PeerError, PlantfedError
 from plantfed_shared.lattice import Integers, SaturationError
 from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
 from plantfed_shared.patience import Answered
@@ -172,6 +172,8 @@ class Rounds:
             return False
         if self._job is not None or state.outstanding is not None or self.resting:
             return False
+        if self._desk.missing_artefact() is not None:
+            return False
         if terms.definition.schedule.kind == "sync" and (
             self.invitation is None or self.invitation.offer.name != offer.name
         ):
@@ -317,7 +319,7 @@ class Rounds:
         if self._job is None or self._job.ticket != ticket:
             return
         self._job = None
-        if not isinstance(error, DataError | ConfigError):
+        if not isinstance(error, DataError | ConfigError | ModelError):
             self._desk.pace.round_failed(now)
             self._desk.note(f"a round failed: {error}", warning=True)
         elif self._proven:

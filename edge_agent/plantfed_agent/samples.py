@@ -28,7 +28,8 @@ class Samples:
 
     Attributes:
         x: float32 (samples, window rows * inputs), scaled.
-        y: int64 (samples,), class numbers, or float32 (samples, targets), scaled.
+        y: int64 (samples,), class numbers, or float32 (samples, targets), scaled; (samples, 0)
+            where the input is the answer.
     """
 
     x: Floats

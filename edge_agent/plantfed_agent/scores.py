@@ -11,9 +11,10 @@ from plantfed_shared.parameters import Floats, Parameters
 def score(
     kernel: Kernel, definition: FederationDefinition, parameters: Parameters, samples: Samples
 ) -> float:
-    """Accuracy for classes; minus the root mean square error for targets.
+    """Accuracy for classes and bce; minus the root mean square error for targets and autoencoders.
 
-    The error is a mean over rows and targets, each target in its own unit.
+    The error is a mean over rows and targets, each target in its own unit; that of an autoencoder
+    one over rows and inputs, in scaled units.
 
     Args:
         kernel: of the definition.
@@ -24,6 +25,10 @@ def score(
     outputs = kernel.outputs(parameters, samples.x)
     if definition.classes:
         return float((outputs.argmax(1) == samples.y).mean())
+    if definition.loss.kind == "reconstruction":
+        return -float(np.sqrt(2 * kernel.mean_loss(parameters, samples.x, samples.y)))
+    if definition.loss.kind == "bce":
+        return float(((outputs > 0) == (samples.y > 0.5)).mean())
     scales = np.array([t.scale for t in definition.targets])
     error = (outputs.astype(np.float64) - samples.y) * scales
     return -float(np.sqrt(np.mean(error * error)))

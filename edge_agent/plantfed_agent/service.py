@@ -19,6 +19,7 @@ from plantfed_agent.events import (
     BusDisconnected,
     DropPieces,
     Event,
+    KeepArtefact,
     KeepPieces,
     LaneAnswered,
     LeaveRequested,
@@ -213,6 +214,8 @@ class AgentService:
                 self._store.keep_pieces(half)
             case DropPieces():
                 self._store.drop_pieces()
+            case KeepArtefact(digest, encoded):
+                self._store.models.keep(digest, encoded)
 
     def _carry_out(self, action: Action) -> None:
         match action:

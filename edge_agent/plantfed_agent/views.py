@@ -7,8 +7,9 @@ from pydantic import BaseModel
 from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
 from plantfed_agent.budget import LinkBudget
 from plantfed_agent.events import LinkRead
-from plantfed_agent.inprocess import initial_head
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.lengths import model_bytes, next_update_bytes
+from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
@@ -39,6 +40,7 @@ class AgentStatus(BaseModel):
         model_k: release number of the shared parameters it serves.
         loss: of the last round.
         score: of the model served before the last round, on the machine's test rows.
+        metric: what the score is, as "accuracy"; None before the definition is here.
         n_samples: it trains on.
         bytes_up: MQTT bytes sent since ever.
         bytes_down: received.
@@ -66,6 +68,7 @@ class AgentStatus(BaseModel):
     model_k: int | None
     loss: float | None
     score: float | None
+    metric: str | None
     n_samples: int
     bytes_up: int
     bytes_down: int
@@ -108,6 +111,7 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         model_k=state.model_name.k if state.model_name else None,
         loss=state.loss,
         score=state.score,
+        metric=_metric(state),
         n_samples=state.n_samples,
         bytes_up=counters.get("bytes_up", 0),
         bytes_down=counters.get("bytes_down", 0),
@@ -115,6 +119,12 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         messages_down=counters.get("messages_down", 0),
         **_today(settings, state, DayLedger.from_counters(counters), wall_clock()),
     )
+
+
+def _metric(state: AgentState) -> str | None:
+    if not state.definition:
+        return None
+    return FederationDefinition.from_bytes(state.definition).metric
 
 
 def _today(
@@ -153,8 +163,9 @@ def served_model(settings: AgentSettings) -> PersonalModel:
             hint="Run it until it has joined its federation",
         )
     definition = FederationDefinition.from_bytes(state.definition)
-    head = initial_head(definition) if state.head is None else state.head
+    kernels = Kernels.of_cache(ModelCache(settings.agent.state_dir))
+    head = kernels.initial_head(definition) if state.head is None else state.head
     shared = definition.lattice().to_floats(state.model)
     name = f"{definition.federation} release {state.model_name.k}"
     parameters = whole_model(definition.parameter_specification(), shared, head)
-    return PersonalModel(definition, parameters, name)
+    return PersonalModel(definition, parameters, name, kernels)

@@ -4,15 +4,17 @@ from plantfed_shared.parameters import Floats, Parameters, ParameterSpecificatio
 
 
 def whole_model(specification: ParameterSpecification, shared: Floats, head: Floats) -> Parameters:
-    """All parameters, in the order of the specification, as views into the two vectors.
+    """All parameters in the order of the specification, then statistics: views into two vectors.
 
     Args:
         specification: of the federation.
         shared: float32 (shared,).
-        head: float32 (personal,); (0,) where nothing is personal.
+        head: float32 (personal + statistics,); (0,) where there is nothing of either.
 
     Raises:
         ValueError: a vector has another number of elements.
     """
-    personal = unflatten(head, specification.personal) if specification.personal else []
-    return specification.merge(unflatten(shared, specification.shared), personal)
+    personal = specification.personal
+    own = unflatten(head, (*personal, *specification.statistics))
+    parameters = specification.merge(unflatten(shared, specification.shared), own[: len(personal)])
+    return [*parameters, *own[len(personal) :]]

@@ -14,9 +14,11 @@ from threading import Thread
 
 from plantfed_agent.frames import LENGTH, Frame, decode, encode
 from plantfed_agent.inprocess import carry_out
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.loading import SampleLoader
+from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.worker_messages import error_frame, outcome_frame, settings_in, task_in
-from plantfed_shared.errors import ConfigError, DataError, TrainingError
+from plantfed_shared.errors import ConfigError, DataError, ModelError, TrainingError
 
 
 def main() -> None:
@@ -26,11 +28,13 @@ def main() -> None:
     replies = _take_standard_output()
     requests: SimpleQueue[Frame] = SimpleQueue()
     Thread(target=_receive, args=(FileIO(sys.stdin.fileno()), requests), daemon=True).start()
-    data, training = settings_in(requests.get())
+    data, training, state_dir = settings_in(requests.get())
     os.nice(training.nice)
     loader = SampleLoader(data)
+    kernels = Kernels.of_cache(ModelCache(state_dir))
     while True:
-        answer = encode(_answer(requests.get(), loader, report_score=training.report_score))
+        outcome = _answer(requests.get(), loader, kernels, report_score=training.report_score)
+        answer = encode(outcome)
         try:
             replies.write(answer)
             replies.flush()
@@ -38,10 +42,12 @@ def main() -> None:
             os._exit(0)  # the agent is gone, and the other thread has not noticed yet
 
 
-def _answer(request: Frame, loader: SampleLoader, *, report_score: bool) -> Frame:
+def _answer(request: Frame, loader: SampleLoader, kernels: Kernels, *, report_score: bool) -> Frame:
     try:
-        return outcome_frame(carry_out(task_in(request), loader.load, report_score=report_score))
-    except (ConfigError, DataError, TrainingError) as error:
+        return outcome_frame(
+            carry_out(task_in(request), loader.load, report_score=report_score, kernels=kernels)
+        )
+    except (ConfigError, DataError, ModelError, TrainingError) as error:
         return error_frame(error)
 
 

@@ -5,15 +5,16 @@ error.
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 from plantfed_agent.frames import Frame
 from plantfed_agent.settings import AgentSettings, DataSection, TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import ConfigError, DataError, PlantfedError, TrainingError
+from plantfed_shared.errors import ConfigError, DataError, ModelError, PlantfedError, TrainingError
 
 ERRORS: dict[str, type[PlantfedError]] = {
-    kind.__name__: kind for kind in (ConfigError, DataError, TrainingError)
+    kind.__name__: kind for kind in (ConfigError, DataError, ModelError, TrainingError)
 }
 """What a round can fail with."""
 
@@ -24,15 +25,17 @@ def settings_frame(settings: AgentSettings) -> Frame:
         {
             "data": settings.data.model_dump(mode="json"),
             "training": settings.training.model_dump(mode="json"),
+            "state_dir": str(settings.agent.state_dir),
         }
     )
 
 
-def settings_in(frame: Frame) -> tuple[DataSection, TrainingSection]:
-    """The inverse of :func:`settings_frame`."""
+def settings_in(frame: Frame) -> tuple[DataSection, TrainingSection, Path]:
+    """The inverse of :func:`settings_frame`; the folder is that of the agent's state."""
     return (
         DataSection.model_validate(frame.header["data"]),
         TrainingSection.model_validate(frame.header["training"]),
+        Path(frame.header["state_dir"]),
     )
 
 

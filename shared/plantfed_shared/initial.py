@@ -15,10 +15,14 @@ def initial_parameters(definition: FederationDefinition) -> Parameters:
 
     Returns:
         One float32 array per parameter, in the order of the specification.
+
+    Raises:
+        ValueError: the model is compiled: its artefact has them.
     """
+    layers = definition.layer_shapes()
     rng = np.random.RandomState(definition.model.seed)
     values: Parameters = []
-    for n_in, n_out in definition.layer_shapes():
+    for n_in, n_out in layers:
         bound = 1 / np.sqrt(n_in)
         values.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(np.float32))
         values.append(rng.uniform(-bound, bound, n_out).astype(np.float32))

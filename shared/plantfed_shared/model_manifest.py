@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from plantfed_shared.definition import MAX_PARAMETERS, Settings
+from plantfed_shared.model_section import MAX_PARAMETERS, LossKind, Settings
 from plantfed_shared.parameters import Floats, Parameter, ParameterSpecification
 
 FORMAT: Literal["plantfed-model/1"] = "plantfed-model/1"
@@ -14,7 +14,6 @@ FORMAT: Literal["plantfed-model/1"] = "plantfed-model/1"
 MAX_MEMBER_BYTES = 4 * 2 * MAX_PARAMETERS
 """Of any member but the manifest: the parameters, and as much again for what goes with them."""
 
-LossKind = Literal["cross-entropy", "bce", "mse", "huber", "reconstruction"]
 GraphName = Literal["head_step", "body_step", "whole_step", "evaluate", "predict"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=400)]

@@ -143,23 +143,33 @@ def with_tensors(model: bytes, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         model: an ONNX file.
         tensors: float32 or int64, by the names of inputs.
     """
-    added = b"".join(_field(GRAPH_TENSORS, _tensor(name, array)) for name, array in tensors.items())
-    return model + _field(MODEL_GRAPH, added)
+    kinds = {"float32": FLOAT, "int64": INT64}
+    encoded = (encoded_tensor(n, a, kinds[a.dtype.name]) for n, a in tensors.items())
+    added = b"".join(encoded_field(GRAPH_TENSORS, tensor) for tensor in encoded)
+    return model + encoded_field(MODEL_GRAPH, added)
 
 
-def _tensor(name: str, array: NDArray[Any]) -> bytes:
-    kind = {"float32": FLOAT, "int64": INT64}[array.dtype.name]
-    sizes = b"".join(_number(TENSOR_SHAPE, size) for size in array.shape)
+def encoded_tensor(name: str, array: NDArray[Any], kind: int) -> bytes:
+    """A TensorProto.
+
+    Args:
+        name: of it.
+        array: its elements.
+        kind: number of its type in onnx.proto.
+    """
+    sizes = b"".join(encoded_number(TENSOR_SHAPE, size) for size in array.shape)
     raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    named = _field(TENSOR_NAME, name.encode())
-    return sizes + _number(TENSOR_TYPE, kind) + named + _field(TENSOR_RAW, raw)
+    named = encoded_field(TENSOR_NAME, name.encode())
+    return sizes + encoded_number(TENSOR_TYPE, kind) + named + encoded_field(TENSOR_RAW, raw)
 
 
-def _field(number: int, content: bytes) -> bytes:
+def encoded_field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message that holds bytes, a text or another message."""
     return _encoded(number << 3 | _LENGTH) + _encoded(len(content)) + content
 
 
-def _number(number: int, value: int) -> bytes:
+def encoded_number(number: int, value: int) -> bytes:
+    """A field of a protobuf message that holds a whole number, at least 0."""
     return _encoded(number << 3 | _VARINT) + _encoded(value)
 
 

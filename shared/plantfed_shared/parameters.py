@@ -35,9 +35,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpecification:
-    """All parameters of a model, in order."""
+    """All parameters of a model, in order.
+
+    Attributes:
+        parameters: what is trained.
+        statistics: what follows the machine's own rows without a gradient; they lie behind the
+            personal parameters in the vector of its head.
+    """
 
     parameters: tuple[Parameter, ...]
+    statistics: tuple[Parameter, ...] = ()
 
     @classmethod
     def from_shapes(

@@ -28,9 +28,22 @@ def read_settings(path: Path, model: type[Model]) -> Model:
         ConfigError: the file is missing, is not TOML, or a key or value is not allowed; the
             message names file, key, value and what is allowed.
     """
+    return parse_settings(_text_of(path), model, str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a TOML file without checking what is in it.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    return _document(_text_of(path), str(path))
+
+
+def _text_of(path: Path) -> str:
     try:
         # Windows' editor begins a file with a byte order mark
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path), hint="Give the path of one") from None
     except OSError as error:
@@ -40,7 +53,6 @@ def read_settings(path: Path, model: type[Model]) -> Model:
         raise ConfigError(
             f"line {line} is not UTF-8", where=str(path), hint="Save it as UTF-8"
         ) from None
-    return parse_settings(text, model, str(path))
 
 
 def parse_settings(text: str, model: type[Model], where: str) -> Model:
@@ -49,14 +61,17 @@ def parse_settings(text: str, model: type[Model], where: str) -> Model:
     Raises:
         ConfigError: as of :func:`read_settings`.
     """
+    return check_settings(_document(text, where), model, where)
+
+
+def _document(text: str, where: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     # integers of thousands of digits are no TOMLDecodeError, nor are thousands of brackets
     except ValueError as error:
         raise ConfigError(f"is not TOML: {error}", where=where) from None
     except RecursionError:
         raise ConfigError("is not TOML: too many brackets in each other", where=where) from None
-    return check_settings(document, model, where)
 
 
 def check_settings(document: dict[str, Any], model: type[Model], where: str) -> Model:
@@ -80,9 +95,11 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Conf
     problems = error.errors(include_url=False, include_context=False)
     # a misspelt key is the cause of the key that is then missing
     first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
+    path, section = _place(model, first["loc"])
+    key = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_allowed_keys(model, first["loc"][:-1]))
+        fields = section.model_fields if section is not None else {}
+        allowed = ", ".join(sorted(_key(n, f) for n, f in fields.items()))
         what = f"unknown key {key!r}"
         hint = f"Allowed here: {allowed}" if allowed else "Remove it"
     elif first["type"] == "missing":
@@ -109,30 +126,43 @@ def _shown(key: str, value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _allowed_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    current: Any = model
+def _place(
+    model: type[BaseModel], path: Sequence[int | str]
+) -> tuple[list[int | str], type[BaseModel] | None]:
+    """A path of pydantic as the reader knows it, and the section its last key stands in.
+
+    Where a section has several forms, pydantic puts the name of one of them into the path.
+    """
+    kept: list[int | str] = []
+    forms: list[type[BaseModel]] = [model]
+    section: type[BaseModel] | None = None
     for part in path:
-        if isinstance(part, int):
+        chosen = [form for form in forms if len(forms) > 1 and _kind(form) == part]
+        if chosen:
+            forms = chosen
             continue
-        field = current.model_fields.get(part) if _is_model(current) else None
-        if field is None:
-            return []
-        current = _model_within(field.annotation)
-    return sorted(_key(n, f) for n, f in current.model_fields.items()) if _is_model(current) else []
+        kept.append(part)
+        if isinstance(part, str):
+            section = forms[0] if forms else None
+            fields = [form.model_fields[part] for form in forms if part in form.model_fields]
+            forms = [form for field in fields for form in _models_within(field.annotation)]
+    return kept, section
+
+
+def _kind(form: type[BaseModel]) -> Any:
+    field = form.model_fields.get("kind")
+    return None if field is None else field.default
 
 
 def _key(name: str, field: Any) -> str:
     return field.alias or name
 
 
-def _model_within(annotation: Any) -> Any:
+def _models_within(annotation: Any) -> list[type[BaseModel]]:
     if _is_model(annotation):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_within(argument)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    within = getattr(annotation, "__args__", ())
+    return [form for argument in within for form in _models_within(argument)]
 
 
 def _is_model(candidate: Any) -> bool:

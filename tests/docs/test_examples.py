@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from plantfed_agent.settings import AgentSettings, load_agent_settings
+from plantfed_coordinator.federation_file import load_definition
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
     load_coordinator_settings,
-    load_definition,
 )
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import BrokerError, BrokerRefused, ConfigError, DataError, StorageError

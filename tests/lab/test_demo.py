@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from tests.free_ports import free_port
 
 from plantfed_agent.settings import load_agent_settings
-from plantfed_coordinator.settings import load_coordinator_settings, load_definition
+from plantfed_coordinator.federation_file import load_definition
+from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_lab.cli import commands
 from plantfed_lab.demo_folder import MARKER, fill_folder, fresh_folder
 from plantfed_lab.tennessee_eastman import federation_definition, plants

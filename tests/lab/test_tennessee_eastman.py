@@ -6,7 +6,7 @@ import pytest
 
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.settings import load_agent_settings
-from plantfed_coordinator.settings import load_definition
+from plantfed_coordinator.federation_file import load_definition
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
 from plantfed_lab.process_variables import VARIABLES
 from plantfed_lab.tennessee_eastman import federation_definition, plants, thinned

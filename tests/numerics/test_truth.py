@@ -15,13 +15,16 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from tests.federation_world import Agent, World
 from tests.free_ports import free_port
 
 from benchmarks.learning.reference_draws import batches, select
 from plantfed_agent.agent_store import AgentStore
 from plantfed_agent.budget import LinkLimits
+from plantfed_agent.compiled_kernel import CompiledKernel
 from plantfed_agent.inprocess import InProcessTrainer, carry_out, initial_head
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.machine import AgentMachine
@@ -32,6 +35,7 @@ from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_broker.embedded import EmbeddedBroker
 from plantfed_broker.folder import add_agent, render_federation
+from plantfed_compiler.compiling import Options, compile_model
 from plantfed_coordinator.events import Action, Event
 from plantfed_coordinator.founding import found_or_continue
 from plantfed_coordinator.journal import Journal
@@ -43,6 +47,8 @@ from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import BrokerAddress, SessionSettings
 from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition, Schedule
+from plantfed_shared.initial import initial_parameters
+from plantfed_shared.model_manifest import LossOfModel
 from plantfed_shared.topics import COORDINATOR, Topics
 
 SEED = 0
@@ -123,11 +129,59 @@ def samples(plant: Plant) -> SampleSets:
     return SampleSets(Samples(plant.x_train, plant.y_train), None, "rows")
 
 
+def compiled_kernel(made: FederationDefinition, folder: Path) -> CompiledKernel:
+    """The same network in onnxruntime: its graphs, by the compiler, with the same names."""
+    values = initial_parameters(made)
+    parameters = made.parameter_specification().parameters
+    names = [p.name for p in parameters]
+    nodes, value = [], "x"
+    for layer in range(0, len(names), 2):
+        last = layer == len(names) - 2
+        nodes.append(helper.make_node("Gemm", [value, *names[layer : layer + 2]], [f"g{layer}"]))
+        value = f"g{layer}"
+        if not last:
+            nodes.append(helper.make_node("Relu", [value], [f"h{layer}"]))
+            value = f"h{layer}"
+    floats = TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "dense",
+        [helper.make_tensor_value_info("x", floats, ["batch", made.n_inputs])],
+        [helper.make_tensor_value_info(value, floats, ["batch", made.n_outputs])],
+        [numpy_helper.from_array(v, n) for n, v in zip(names, values, strict=True)],
+    )
+    path = folder / "dense.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+    )
+    head = ("layer3.*",)
+    options = Options(loss=LossOfModel(kind="cross-entropy"), personal=head)
+    artefact = compile_model(path, options).artefact
+    return CompiledKernel(artefact, made.n_inputs, columns_first=False)
+
+
+class Same(Kernels):
+    """One kernel, whatever the definition."""
+
+    def __init__(self, kernel: CompiledKernel) -> None:
+        super().__init__()
+        self._kernel = kernel
+
+    def of(self, definition: FederationDefinition) -> CompiledKernel:
+        return self._kernel
+
+
+@pytest.mark.parametrize("runtime", ["numpy", "onnxruntime"])
 @pytest.mark.parametrize(("mode", "name"), ALL_MODES)
-def test_machines_reproduce_the_reference(mode: str, name: str) -> None:
+def test_machines_reproduce_the_reference(
+    mode: str, name: str, runtime: str, tmp_path: Path
+) -> None:
     everyone = plants(SEED)
     recorder = Recorder(everyone, mode)
     by_id = {plant.id: (number, plant) for number, plant in enumerate(everyone)}
+    kernels = Kernels()
+    if runtime == "onnxruntime":
+        kernels = Same(compiled_kernel(recorder.definition, tmp_path))
     world = World(recorder.definition, agents=0, seed=1)
     world.coordinator.crash()
     world.coordinator.select = select
@@ -136,7 +190,7 @@ def test_machines_reproduce_the_reference(mode: str, name: str) -> None:
         number, plant = by_id[agent]
         order = reference_order(number, lambda: world.state().k)
         return lambda task: carry_out(
-            task, lambda _: samples(plant), report_score=False, row_order=order
+            task, lambda _: samples(plant), report_score=False, row_order=order, kernels=kernels
         )
 
     world.agents = {plant.id: Agent(world, plant.id, trainer(plant.id)) for plant in everyone}

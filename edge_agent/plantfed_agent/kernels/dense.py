@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plantfed_agent.kernels.descent import descend
 from plantfed_agent.kernels.losses import LossFunction, loss_function
-from plantfed_agent.kernels.port import Kernel, Truth
-from plantfed_shared.definition import FederationDefinition
+from plantfed_agent.kernels.port import Batches, Kernel, Part, Rates, Truth
+from plantfed_shared.definition import DenseModel, FederationDefinition
 from plantfed_shared.parameters import Floats, Parameters
 
 
@@ -49,6 +50,22 @@ class DenseKernel:
         """See :meth:`Kernel.outputs`."""
         return self._forward(parameters, x)[-1]
 
+    def mean_loss(self, parameters: Parameters, x: Floats, y: Truth) -> float:
+        """See :meth:`Kernel.mean_loss`."""
+        return self.loss_and_gradient(parameters, x, y, ())[0]
+
+    def row_losses(self, parameters: Parameters, x: Floats, y: Truth) -> Floats:
+        """See :meth:`Kernel.row_losses`."""
+        outputs = self.outputs(parameters, x)
+        found = [self.loss(outputs[n : n + 1], y[n : n + 1])[0] for n in range(len(x))]
+        return np.array(found, dtype=np.float32)
+
+    def descend(
+        self, parameters: Parameters, parts: tuple[Part, ...], rates: Rates, batches: Batches
+    ) -> list[float]:
+        """See :meth:`Kernel.descend`."""
+        return descend(self, self.names, parameters, parts, rates, batches)
+
     def loss_and_gradient(
         self, parameters: Parameters, x: Floats, y: Truth, wanted: Collection[str]
     ) -> tuple[float, list[Floats]]:
@@ -85,9 +102,15 @@ class DenseKernel:
 
 
 def kernel_for(definition: FederationDefinition) -> Kernel:
-    """The network and the loss of a federation."""
+    """The network and the loss of a federation.
+
+    Raises:
+        ValueError: its model is compiled: :mod:`plantfed_agent.kernel_source` has those.
+    """
+    if not isinstance(definition.model, DenseModel):
+        raise ValueError("the kernel of a compiled model is in its artefact")
     return DenseKernel(
         names=tuple(p.name for p in definition.parameter_specification().parameters),
         activations=tuple(ACTIVATIONS[name] for name in definition.model.activations),
-        loss=loss_function(definition.loss),
+        loss=loss_function(definition.loss.kind, definition.loss.delta),
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from plantfed_agent.kernels.port import Truth
-from plantfed_shared.definition import Loss
+from plantfed_shared.model_section import LossKind
 from plantfed_shared.parameters import Floats
 
 LossFunction = Callable[[Floats, Truth], tuple[float, Floats]]
@@ -25,6 +25,20 @@ def softmax(logits: Floats) -> Floats:
     probabilities: Floats = np.exp(logits - logits.max(1, keepdims=True))
     probabilities /= probabilities.sum(1, keepdims=True)
     return probabilities
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Probabilities of yes.
+
+    Args:
+        logits: float32, any shape.
+
+    Returns:
+        float32, the same shape.
+    """
+    # of a large negative logit exp overflows, and 1 / inf is the 0 it should be
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
 def cross_entropy(logits: Floats, classes: Truth) -> tuple[float, Floats]:
@@ -82,12 +96,18 @@ def huber(delta: float) -> LossFunction:
     return of
 
 
-def loss_function(loss: Loss) -> LossFunction:
-    """The loss a definition names."""
-    match loss.kind:
+def loss_function(kind: LossKind, delta: float) -> LossFunction:
+    """The loss of this kind.
+
+    Raises:
+        ValueError: it has no form in numpy.
+    """
+    match kind:
         case "cross-entropy":
             return cross_entropy
         case "mse":
             return half_squared_error
         case "huber":
-            return huber(loss.delta)
+            return huber(delta)
+        case _:
+            raise ValueError(f"the loss {kind!r} has no form in numpy")

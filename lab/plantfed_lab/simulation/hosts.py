@@ -33,6 +33,7 @@ from plantfed_shared.bus.port import (
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Status
 from plantfed_shared.topics import COORDINATOR, Topics
+from plantfed_shared.transfer import Blob
 from plantfed_shared.version import software_version
 
 Train = Callable[[TrainingTask], TrainingOutcome]
@@ -40,7 +41,12 @@ NO_LIMIT = 10**9
 KEPT_LOG_LINES = 200
 
 
-_WRITES = (agent_events.Persist, agent_events.KeepPieces, agent_events.DropPieces)
+_WRITES = (
+    agent_events.Persist,
+    agent_events.KeepPieces,
+    agent_events.DropPieces,
+    agent_events.KeepArtefact,
+)
 """Each is a transaction of its own."""
 
 
@@ -63,7 +69,8 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         pace: makes the timers and limits of the agent at every start.
         limits: of its link, at every start; who sets them tells the agent what it reads there.
         disk: survives a crash.
-        half: what is half fetched on its disk; nothing else survives.
+        half: what is half fetched on its disk.
+        artefacts: the compiled model on its disk, by digest; nothing else survives.
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
@@ -93,6 +100,7 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         self.limits = LinkLimits()
         self.disk = AgentState()
         self.half: agent_events.HalfFetched | None = None
+        self.artefacts: dict[bytes, bytes] = {}
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
         self.on_persist: Callable[[], None] = lambda: None
@@ -126,6 +134,7 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
             software_version(),
             limits=self.limits,
             half=self.half,
+            artefacts=frozenset(self.artefacts),
         )
         farewell = wire.encode(Status(online=False, software=""))
         session = SessionSettings(
@@ -183,6 +192,8 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
                 self.half = half
             case agent_events.DropPieces():
                 self.half = None
+            case agent_events.KeepArtefact(digest, encoded):
+                self.artefacts = {digest: encoded}
 
     def _do(self, action: agent_events.Action) -> None:
         match action:
@@ -244,6 +255,7 @@ class CoordinatorHost(
 
     Attributes:
         select: draws the participants of synchronous rounds.
+        artefact: of a compiled model, which it serves.
         journal: all that survives a crash.
         keeps_journal: False where nothing will ever be replayed: it holds every update there was.
         load: makes the state of a journal at a start.
@@ -261,6 +273,7 @@ class CoordinatorHost(
     ) -> None:
         super().__init__(simulation, client_id or f"{topics.federation}-{COORDINATOR}")
         self.select: Selector = draw_participants
+        self.artefact: Blob | None = None
         self.journal: list[Record] = [founding]
         self.keeps_journal = True
         self.load: Callable[[Sequence[Record]], FederationState] = replay
@@ -274,7 +287,12 @@ class CoordinatorHost(
     def start(self) -> None:
         """Start the coordinator from its journal."""
         self.machine = FederationMachine(
-            self.load(self.journal), self._topics, self._new_bits, self.monotonic_s, self.select
+            self.load(self.journal),
+            self._topics,
+            self._new_bits,
+            self.monotonic_s,
+            self.select,
+            artefact=self.artefact,
         )
         session = SessionSettings(
             self.client_id, self._topics.coordinator_subscriptions(), persistent=True

@@ -1,0 +1,208 @@
+"""The federation file: a definition, or one whose [model] names an artefact that was compiled.
+
+    [model]
+    artefact = "model.pfm"    # written by plantfed-compile; relative to this file
+    layout = "columns"        # only where rows and columns of a sample could be either way
+    seed = 0                  # of the order of rows
+
+What agents receive instead are digest, size and shapes of the artefact, which they fetch.
+"""
+
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from plantfed_shared.artefact import Artefact
+from plantfed_shared.codec import encode_integers
+from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
+from plantfed_shared.errors import ConfigError, ModelError
+from plantfed_shared.lattice import Integers
+from plantfed_shared.model_manifest import Manifest
+from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
+from plantfed_shared.parameters import flatten
+from plantfed_shared.settings_file import check_settings, read_document
+from plantfed_shared.topics import Topics
+from plantfed_shared.transfer import Blob
+
+Layout = Literal["rows", "columns"]
+
+
+class ArtefactSection(Settings):
+    """[model] where it names an artefact.
+
+    Attributes:
+        artefact: path, relative to the federation file.
+        layout: see :class:`plantfed_shared.model_section.CompiledModel`; None where it is clear.
+        seed: of the order of rows.
+    """
+
+    artefact: Path
+    layout: Layout | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class Federation(NamedTuple):
+    """What a federation file says.
+
+    Attributes:
+        definition: as agents receive it.
+        artefact: of its model, to be served; None for a dense one.
+        initial: the shared parameters it begins with, encoded; empty where they are drawn.
+    """
+
+    definition: FederationDefinition
+    artefact: Blob | None = None
+    initial: bytes = b""
+
+
+def load_federation(path: Path) -> Federation:
+    """Read a federation file, and the artefact it names.
+
+    Raises:
+        ConfigError: see :func:`plantfed_shared.settings_file.read_settings`; the federation's id
+            can't be a topic level; or the artefact cannot be used in a federation.
+        ModelError: the artefact cannot be read, or is not whole.
+    """
+    document = read_document(path)
+    model = document.get("model")
+    if isinstance(model, dict) and "artefact" in model:
+        federation = _with_artefact(path, document, model)
+    else:
+        federation = Federation(check_settings(document, FederationDefinition, str(path)))
+    try:
+        Topics(federation.definition.federation)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"{path}: federation", hint=error.hint) from None
+    return federation
+
+
+def load_definition(path: Path) -> FederationDefinition:
+    """What agents receive of a federation file.
+
+    Raises:
+        ConfigError: see :func:`load_federation`.
+        ModelError: see there.
+    """
+    return load_federation(path).definition
+
+
+def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) -> Federation:
+    section = check_settings(model, ArtefactSection, f"{path}: model")
+    artefact_path = path.resolve().parent / section.artefact
+    blob = _read(artefact_path)
+    artefact = Artefact.from_bytes(blob.encoded, str(artefact_path))
+    manifest = artefact.manifest
+    _refuse_what_agents_do_not_train(manifest, str(artefact_path))
+    document = {
+        **document,
+        "model": {
+            "kind": "compiled",
+            "digest": blob.content.digest.hex(),
+            "size": blob.content.size,
+            "input_shape": manifest.input.shape,
+            "output_shape": manifest.output.shape,
+            "layout": section.layout or _layout(document, manifest, str(path)),
+            "parameters": [_tensor(t) for t in manifest.parameters],
+            "statistics": [_tensor(t) for t in manifest.statistics],
+            "seed": section.seed,
+        },
+        "loss": _loss(document, manifest, str(path)),
+    }
+    document.setdefault("personal", _personal(document, manifest))
+    definition = check_settings(document, FederationDefinition, str(path))
+    return Federation(definition, blob, _initial(definition, artefact, str(artefact_path)))
+
+
+def _read(path: Path) -> Blob:
+    try:
+        size = path.stat().st_size
+        if size > MAX_ARTEFACT_BYTES:
+            raise ModelError(
+                f"has {size} bytes; an artefact has at most {MAX_ARTEFACT_BYTES}", where=str(path)
+            )
+        return Blob.of(path.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            hint="Give the path of a file that plantfed-compile has written",
+        ) from None
+
+
+def _refuse_what_agents_do_not_train(manifest: Manifest, where: str) -> None:
+    if manifest.momentum:
+        raise ConfigError(
+            "has steps with momentum, which no algorithm of a federation uses",
+            where=where,
+            hint="Compile it without --momentum",
+        )
+    shared = [s.name for s in manifest.statistics if not s.personal]
+    if shared:
+        raise ConfigError(
+            f"shares the statistics {', '.join(shared)}, which agents keep to themselves",
+            where=where,
+            hint="Compile it without --share-statistics",
+        )
+    if manifest.loss.kind == "cross-entropy" and manifest.target and manifest.target.shape:
+        raise ConfigError(
+            "gives several answers for a sample, but a row has one class", where=where
+        )
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": tensor.shape, "personal": tensor.personal}
+
+
+def _loss(document: dict[str, Any], manifest: Manifest, where: str) -> dict[str, Any]:
+    compiled = manifest.loss
+    given = document.get("loss", {})
+    if isinstance(given, dict) and given.get("kind", compiled.kind) != compiled.kind:
+        raise ConfigError(
+            f"loss.kind = {given['kind']!r}: the artefact was compiled for {compiled.kind!r}",
+            where=where,
+            hint="Leave [loss] out, or compile the model for the other one",
+        )
+    return {"kind": compiled.kind, "delta": compiled.delta}
+
+
+def _personal(document: dict[str, Any], manifest: Manifest) -> list[str]:
+    algorithm = document.get("algorithm", {})
+    mode = algorithm.get("mode", "fedapm") if isinstance(algorithm, dict) else ""
+    if mode in PERSONAL_OF_MODE:
+        return list(PERSONAL_OF_MODE[mode])
+    # the names themselves: a bracket in one would be a pattern
+    return [p.name.replace("[", "[[]") for p in manifest.parameters if p.personal]
+
+
+def _layout(document: dict[str, Any], manifest: Manifest, where: str) -> Layout:
+    """How a window becomes the input of a network; what does not fit at all is refused later."""
+    inputs = document.get("inputs")
+    n_inputs = len(inputs) if isinstance(inputs, list) else 0
+    shape = [size for size in manifest.input.shape if size != 1]
+    if len(shape) < 2 or n_inputs == 1:
+        return "rows"
+    as_rows = shape[-1] == n_inputs
+    as_columns = shape[0] == n_inputs and prod(shape[1:]) > 1
+    if as_rows == as_columns:
+        shown = " x ".join(map(str, manifest.input.shape))
+        raise ConfigError(
+            f"model.layout: the model takes {shown} and there are {n_inputs} inputs: it is not "
+            "clear which axis they are",
+            where=where,
+            hint='Say layout = "rows" (rows, inputs) or "columns" (inputs, rows)',
+        )
+    return "columns" if as_columns else "rows"
+
+
+def _initial(definition: FederationDefinition, artefact: Artefact, where: str) -> bytes:
+    values, lattice = artefact.initial(), definition.lattice()
+    shared = flatten([values[p.name] for p in definition.parameter_specification().shared])
+    try:
+        model: Integers = lattice.released(lattice.from_floats(shared))
+    except ValueError as error:
+        raise ConfigError(
+            f"has initial weights that cannot be used: {error}", where=where
+        ) from None
+    return encode_integers(model, lattice, definition.compression.coding)

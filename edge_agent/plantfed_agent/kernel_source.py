@@ -1,0 +1,122 @@
+"""From a definition to the kernel that trains it, and to the head that a machine begins with."""
+
+from collections.abc import Callable
+
+from plantfed_agent.compiled_kernel import CompiledKernel, failures_of_self_test
+from plantfed_agent.kernels import Kernel, kernel_for
+from plantfed_agent.model_cache import ModelCache
+from plantfed_shared.artefact import Artefact
+from plantfed_shared.definition import CompiledModel, FederationDefinition
+from plantfed_shared.errors import ModelError
+from plantfed_shared.initial import initial_parameters
+from plantfed_shared.onnx_session import is_installed
+from plantfed_shared.parameters import Floats, flatten
+
+FindArtefact = Callable[[bytes], Artefact]
+"""Gives the artefact with a digest; raises ModelError."""
+
+
+class Kernels:
+    """Makes kernels; keeps the last one, since its sessions cost time to make.
+
+    Args:
+        find: gives artefacts; None where all models are dense.
+        cache: remembers self-tests; None to do them every time.
+    """
+
+    def __init__(self, find: FindArtefact | None = None, cache: ModelCache | None = None) -> None:
+        self._find = find
+        self._cache = cache
+        self._last: tuple[bytes, Kernel] | None = None
+        self._artefact: tuple[str, Artefact] | None = None
+
+    @classmethod
+    def of_cache(cls, cache: ModelCache) -> "Kernels":
+        """With the artefacts of an agent."""
+        return cls(cache.load, cache)
+
+    def of(self, definition: FederationDefinition) -> Kernel:
+        """The network and the loss of a federation.
+
+        Raises:
+            ModelError: its artefact is not here, is not what the definition says, or does not
+                compute on this machine what it should.
+            ConfigError: onnxruntime is not installed.
+        """
+        structure = definition.structure()
+        if self._last is None or self._last[0] != structure:
+            self._last = structure, self._made(definition)
+        return self._last[1]
+
+    def initial_head(self, definition: FederationDefinition) -> Floats:
+        """float32 (personal + statistics,): what a machine begins with.
+
+        Raises:
+            ModelError: the artefact is not here, or is not what the definition says.
+        """
+        specification = definition.parameter_specification()
+        if not isinstance(definition.model, CompiledModel):
+            return flatten(specification.split(initial_parameters(definition))[1])
+        values = self.artefact(definition, definition.model).initial()
+        own = (*specification.personal, *specification.statistics)
+        return flatten([values[p.name] for p in own])
+
+    def artefact(self, definition: FederationDefinition, model: CompiledModel) -> Artefact:
+        """Of a compiled model, which is what the definition says it is.
+
+        Raises:
+            ModelError: see :meth:`of`.
+        """
+        if self._artefact is None or self._artefact[0] != model.digest:
+            if self._find is None:
+                raise ModelError("no artefacts are kept here", where=definition.federation)
+            found = self._find(bytes.fromhex(model.digest))
+            _refuse_another(found, definition, model)
+            self._artefact = model.digest, found
+        return self._artefact[1]
+
+    def _made(self, definition: FederationDefinition) -> Kernel:
+        model = definition.model
+        if not isinstance(model, CompiledModel):
+            return kernel_for(definition)
+        artefact = self.artefact(definition, model)
+        if not is_installed():
+            raise ModelError(
+                "this federation's model is a compiled one, which needs onnxruntime",
+                where=definition.federation,
+                hint="pip install 'plantfed[agent]'; where there is no wheel of it, only dense "
+                "models can be trained",
+            )
+        self._test(artefact, model)
+        n_inputs = len(definition.inputs)
+        return CompiledKernel(artefact, n_inputs, columns_first=model.layout == "columns")
+
+    def _test(self, artefact: Artefact, model: CompiledModel) -> None:
+        digest = bytes.fromhex(model.digest)
+        if self._cache is not None and self._cache.passed(digest):
+            return
+        kernel = CompiledKernel(artefact, 1, columns_first=False)
+        for failure in failures_of_self_test(artefact, kernel):
+            raise ModelError(
+                f"this machine computes {failure}: it does not train",
+                where=f"self-test of model {model.digest[:8]}",
+                hint="Try another version of onnxruntime, and report the processor",
+            )
+        if self._cache is not None:
+            self._cache.note_passed(digest)
+
+
+def _refuse_another(
+    artefact: Artefact, definition: FederationDefinition, model: CompiledModel
+) -> None:
+    manifest = artefact.manifest
+    said = [(t.name, t.shape, t.personal) for t in (*model.parameters, *model.statistics)]
+    found = [(t.name, t.shape, t.personal) for t in (*manifest.parameters, *manifest.statistics)]
+    same_loss = manifest.loss.kind == definition.loss.kind
+    shapes = (manifest.input.shape, manifest.output.shape)
+    if said != found or not same_loss or shapes != (model.input_shape, model.output_shape):
+        raise ModelError(
+            "the artefact has other parameters, shapes or another loss than the definition says",
+            where=f"model {model.digest[:8]}",
+            hint="Ask who runs the coordinator",
+        )

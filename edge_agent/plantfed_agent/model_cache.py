@@ -1,0 +1,112 @@
+"""Compiled models on this machine's disk, by digest, and whether they compute what they should."""
+
+import os
+import platform
+import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from plantfed_shared.artefact import Artefact, digest_of
+from plantfed_shared.errors import ModelError, StorageError
+from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
+
+FOLDER = "models"
+_DIGEST = re.compile("[0-9a-f]{32}")
+
+
+class ModelCache:
+    """A folder in the agent's state that holds one artefact, and a note on its self-test.
+
+    Args:
+        state_dir: of the agent.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / FOLDER
+
+    def digests(self) -> frozenset[bytes]:
+        """Of the artefacts that are here."""
+        names = [path.stem for path in self._folder.glob("*.pfm")]
+        return frozenset(bytes.fromhex(name) for name in names if _DIGEST.fullmatch(name))
+
+    def keep(self, digest: bytes, content: bytes) -> None:
+        """Write an artefact in the place of all others; it is there whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written.
+            ValueError: it has another digest, or is longer than any.
+        """
+        if digest_of(content) != digest or len(content) > MAX_ARTEFACT_BYTES:
+            raise ValueError("an artefact that is not what was promised")
+        path = self._path(digest)
+        part = path.with_suffix(".part")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            for other in self._folder.iterdir():
+                if other.stem != path.stem:
+                    other.unlink()
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from None
+
+    def load(self, digest: bytes) -> Artefact:
+        """Read and verify an artefact.
+
+        Raises:
+            ModelError: it is missing, or not what its digest says.
+        """
+        path = self._path(digest)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"cannot be read: {error.strerror}",
+                where=str(path),
+                hint="Start the agent: it fetches it",
+            ) from None
+        if digest_of(content) != digest:
+            with suppress(OSError):
+                path.unlink()
+            raise ModelError(
+                "is not what its digest says: the file was changed or the disk is bad",
+                where=str(path),
+                hint="It was deleted; start the agent again and it is fetched anew",
+            )
+        return Artefact.from_bytes(content, str(path))
+
+    def passed(self, digest: bytes) -> bool:
+        """Whether its self-test was passed on this machine with these versions."""
+        try:
+            return self._note(digest).read_text() == _machine()
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def note_passed(self, digest: bytes) -> None:
+        """Its self-test was passed; where that cannot be written it is done again."""
+        with suppress(OSError):
+            self._note(digest).write_text(_machine())
+
+    def _path(self, digest: bytes) -> Path:
+        return self._folder / f"{digest.hex()}.pfm"
+
+    def _note(self, digest: bytes) -> Path:
+        return self._folder / f"{digest.hex()}.tested"
+
+
+def _machine() -> str:
+    """What a self-test is good for: this machine and the versions that compute."""
+    return f"{platform.node()} {platform.machine()} onnxruntime {_version()}"
+
+
+def _version() -> str:
+    try:
+        return version("onnxruntime")
+    except PackageNotFoundError:
+        return "-"
