@@ -28,6 +28,10 @@ def world_of(made, agents, faults=None):
     )
 
 
+def mean_score(world):
+    return np.mean([agent.disk.score for agent in world.agents.values()])
+
+
 def test_agents_fetch_the_artefact_once_and_train(tmp_path):
     made = federation(tmp_path)
     world = world_of(made, 3, FAULTS)
@@ -36,8 +40,8 @@ def test_agents_fetch_the_artefact_once_and_train(tmp_path):
     for agent in world.agents.values():
         assert agent.artefacts == {digest: made.artefact.encoded}
         assert agent.disk.loss is not None
-    scores = [agent.disk.score for agent in world.agents.values()]
-    assert np.mean(scores) > 0.4
+    # chance is a third
+    assert world.run(900, lambda: mean_score(world) > 0.6)
 
 
 def test_an_agent_that_has_it_does_not_fetch_it_again(tmp_path):
