@@ -50,10 +50,17 @@ class ColumnsToRead:
     Attributes:
         numbers: to be read as numbers.
         texts: to be read as texts.
+        inputs: those of the numbers that are inputs, in the order of the federation.
+        window_rows: of one sample, where a file holds whole samples.
+        columns_first: whether such a file has (samples, inputs, rows) instead of
+            (samples, rows, inputs).
     """
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    window_rows: int = 1
+    columns_first: bool = False
 
 
 def columns_to_read(
@@ -83,4 +90,10 @@ def columns_to_read(
     if answers:
         numbers += mapping.local(definition.targets)
         texts += [mapping.label_column()] if definition.classes else []
-    return ColumnsToRead(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(texts)))
+    return ColumnsToRead(
+        tuple(dict.fromkeys(numbers)),
+        tuple(dict.fromkeys(texts)),
+        tuple(mapping.local(definition.inputs)),
+        definition.window.rows,
+        columns_first=getattr(definition.model, "layout", "rows") == "columns",
+    )

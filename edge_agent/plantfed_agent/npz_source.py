@@ -2,7 +2,8 @@
 
 Either one array ``x`` (rows, columns) with a text array ``columns`` that names its columns, and
 one-dimensional arrays beside it for what is not in it, such as the label; or one one-dimensional
-array per column.
+array per column; or one array ``x`` of whole samples in the shape that the network takes, such as
+(samples, inputs, rows), with one-dimensional arrays beside it for what each sample has once.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,11 @@ def read_npz(path: str, wanted: ColumnsToRead) -> Table:
     try:
         _refuse_others(path)
         with np.load(path, allow_pickle=False) as file:
-            columns = _columns(path, file, {*wanted.numbers, *wanted.texts})
+            samples = _whole_samples(path, file, wanted)
+            if samples is None:
+                columns = _columns(path, file, {*wanted.numbers, *wanted.texts})
+            else:
+                columns = samples
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where=path) from None
     except (EOFError, BadZipFile, ZlibError) as error:
@@ -41,6 +46,7 @@ def read_npz(path: str, wanted: ColumnsToRead) -> Table:
         n_rows=_length(path, columns),
         numbers={name: number_column(path, name, columns[name]) for name in wanted.numbers},
         texts={name: text_column(path, name, columns[name]) for name in wanted.texts},
+        sample_rows=None if samples is None else wanted.window_rows,
     )
 
 
@@ -80,6 +86,36 @@ def _array(path: str, file: Mapping[str, Any], name: str) -> NDArray[Any]:
             hint="Write it with numpy.savez, without Python objects",
         )
     return array
+
+
+def _whole_samples(
+    path: str, file: Mapping[str, Any], wanted: ColumnsToRead
+) -> dict[str, NDArray[Any]] | None:
+    """Columns of the rows of all samples, one sample after the other; None for a file of rows."""
+    x = _array(path, file, "x") if "x" in file and "x" not in wanted.numbers else None
+    if x is None or x.ndim < 3:
+        return None
+    n_inputs, n_rows = len(wanted.inputs), wanted.window_rows
+    shape = (n_inputs, n_rows) if wanted.columns_first else (n_rows, n_inputs)
+    if x[:1].size != n_inputs * n_rows * len(x[:1]) or n_inputs not in x.shape[1:]:
+        raise DataError(
+            f"x has samples of shape {x.shape[1:]}, the network takes {shape[0]} x {shape[1]}",
+            where=path,
+            hint=f"{counted(n_inputs, 'input')}, window.rows = {n_rows}",
+        )
+    values = x.reshape(len(x), *shape)
+    by_row = (values.transpose(0, 2, 1) if wanted.columns_first else values).reshape(-1, n_inputs)
+    columns = {name: by_row[:, at] for at, name in enumerate(wanted.inputs)}
+    missing = [n for n in dict.fromkeys((*wanted.numbers, *wanted.texts)) if n not in columns]
+    positions_of(path, [name for name in file if name != "x"], missing)
+    for name in missing:
+        values_once = _array(path, file, name)
+        if values_once.shape != (len(x),):
+            raise DataError(
+                f"column {name!r} has shape {values_once.shape}, x has {len(x)} samples", where=path
+            )
+        columns[name] = np.repeat(values_once, n_rows)
+    return columns
 
 
 def _columns(path: str, file: Mapping[str, Any], wanted: set[str]) -> dict[str, NDArray[Any]]:

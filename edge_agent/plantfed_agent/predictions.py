@@ -16,7 +16,8 @@ class Prediction:
     """What the model says about one sample.
 
     Attributes:
-        row: number of its last row in the file, from 1, without the header.
+        row: number of its last row in the file, from 1, without the header; of itself where the
+            file holds whole samples.
         label: the most probable class, or None for regression.
         probability: of that class, or None.
         values: of the targets in their units; empty for classification.
@@ -46,7 +47,7 @@ def predict_file(model: PersonalModel, section: DataSection, path: str) -> list[
     x, last_rows = features(table, model.definition, mapping)
     if not len(x):
         raise too_few_rows(model.definition.window, path)
-    numbers = (last_rows + 1).tolist()
+    numbers = ((last_rows + 1) // (table.sample_rows or 1)).tolist()
     return sorted(_predictions(model, numbers, model.predict(x)), key=lambda p: p.row)
 
 

@@ -66,7 +66,7 @@ def features(
     Raises:
         DataError: a value is not a finite number.
     """
-    windows = _windows(_groups(table, mapping), definition.window)
+    windows = _windows(_groups(table, mapping), _window_of(table, definition))
     return _windowed(_scaled(table, definition.inputs, mapping), windows), windows[:, -1]
 
 
@@ -97,10 +97,14 @@ def samples_of(
         y = _class_numbers(table, definition, mapping)
     else:
         y = _scaled(table, definition.targets, mapping)
-    cut = [(rows, len(rows) - int(len(rows) * test_fraction)) for rows in _groups(table, mapping)]
+    whole = table.sample_rows or 1
+    cut = [
+        (rows, len(rows) - whole * int(len(rows) // whole * test_fraction))
+        for rows in _groups(table, mapping)
+    ]
 
     def cut_out(parts: list[RowNumbers]) -> Samples:
-        windows = _windows(parts, definition.window)
+        windows = _windows(parts, _window_of(table, definition))
         return Samples(_windowed(x, windows), y[windows[:, -1]])
 
     return cut_out([rows[:n] for rows, n in cut]), cut_out([rows[n:] for rows, n in cut])
@@ -138,6 +142,12 @@ def _groups(table: Table, mapping: ColumnMapping) -> list[RowNumbers]:
     by_group = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))[:-1]
     return np.split(by_group, ends)
+
+
+def _window_of(table: Table, definition: FederationDefinition) -> Window:
+    """Of a file of rows that of the federation; whole samples stay what they are."""
+    rows = table.sample_rows
+    return definition.window if rows is None else Window(rows=rows, step=rows)
 
 
 def _windows(groups: Sequence[RowNumbers], window: Window) -> NDArray[np.int64]:

@@ -32,12 +32,14 @@ class Table:
         n_rows: length of every column.
         numbers: by local column name, (rows,) of any real dtype; may hold NaN.
         texts: by local column name.
+        sample_rows: where the file holds whole samples, so many rows after each other are one.
     """
 
     source: str
     n_rows: int
     numbers: Mapping[str, NDArray[Any]]
     texts: Mapping[str, TextColumn]
+    sample_rows: int | None = None
 
 
 def positions_of(source: str, available: Sequence[str], wanted: Sequence[str]) -> list[int]:

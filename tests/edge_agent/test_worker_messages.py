@@ -57,4 +57,4 @@ def test_settings_come_back_equal_and_hold_nothing_of_the_broker():
     settings = agent_settings("a.csv", nice=3, data={"labels": {"1": "bad"}})
     frame = settings_frame(settings)
     assert settings_in(frame) == (settings.data, settings.training, settings.agent.state_dir)
-    assert set(frame.header) == {"data", "training"}
+    assert set(frame.header) == {"data", "training", "state_dir"}
