@@ -18,6 +18,7 @@ ANSWERS = {
     "none": "",
 }
 WINDOWS = {
+    "mlp": (9, 1, "classes"),
     "cnn1d": (3, 16, "classes"),
     "residual": (2, 64, "classes"),
     "gru": (4, 7, "targets"),
@@ -34,7 +35,7 @@ def write_federation(
     (folder / "model.pfm").write_bytes(compiled(name, exporter, folder).to_bytes())
     n_inputs, rows, answers = WINDOWS[name]
     inputs = "".join(
-        f'[[inputs]]\nname = "{"abcd"[n]}"\ncentre = {n}\nscale = {n + 1}\nclip = 3\n'
+        f'[[inputs]]\nname = "{"abcdefghi"[n]}"\ncentre = {n}\nscale = {n + 1}\nclip = 3\n'
         for n in range(n_inputs)
     )
     path = folder / "federation.toml"

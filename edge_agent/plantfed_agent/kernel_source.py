@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from plantfed_agent.compiled_dense import dense_kernel
 from plantfed_agent.compiled_kernel import CompiledKernel, failures_of_self_test
 from plantfed_agent.kernels import Kernel, kernel_for
 from plantfed_agent.model_cache import ModelCache
@@ -81,11 +82,14 @@ class Kernels:
             return kernel_for(definition)
         artefact = self.artefact(definition, model)
         if not is_installed():
+            dense = dense_kernel(artefact)
+            if dense is not None:
+                return dense
             raise ModelError(
                 "this federation's model is a compiled one, which needs onnxruntime",
                 where=definition.federation,
                 hint="pip install 'plantfed[agent]'; where there is no wheel of it, only dense "
-                "models can be trained",
+                "networks can be trained",
             )
         self._test(artefact, model)
         n_inputs = len(definition.inputs)

@@ -4,7 +4,9 @@ An ONNX file is a protobuf message; numbers of fields are those of onnx.proto (o
 format: https://protobuf.dev/programming-guides/encoding/.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,7 +18,9 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 MODEL_GRAPH, MODEL_OPSETS, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
 GRAPH_NODES, GRAPH_TENSORS, GRAPH_SPARSE_TENSORS = 1, 5, 15
-NODE_OPERATOR, NODE_ATTRIBUTES, NODE_DOMAIN = 4, 5, 7
+NODE_INPUTS, NODE_OUTPUTS, NODE_OPERATOR, NODE_ATTRIBUTES, NODE_DOMAIN = 1, 2, 4, 5, 7
+ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TYPE = 1, 2, 3, 20
+ATTRIBUTE_TYPE_FLOAT, ATTRIBUTE_TYPE_INT = 1, 2
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 ATTRIBUTE_SPARSE = (22, 23)
 TENSOR_SHAPE, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
@@ -131,6 +135,57 @@ def _refuse_other_domain(message: bytes, field: int) -> None:
             raise ValueError(
                 f"it has operators of domain {_message(value).decode(errors='replace')}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a graph.
+
+    Attributes:
+        operator: of ``ai.onnx``.
+        inputs: names of values.
+        outputs: names of values.
+        attributes: those that are numbers; None for any other.
+    """
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, float | None]
+
+
+def nodes_in(model: bytes) -> list[Node]:
+    """The nodes of a model's graph, in order.
+
+    Raises:
+        ValueError: it is no ONNX file.
+    """
+    graphs = [_message(value) for number, value in fields_of(model) if number == MODEL_GRAPH]
+    parts = [part for graph in graphs for part in fields_of(graph)]
+    return [_node(_message(value)) for number, value in parts if number == GRAPH_NODES]
+
+
+def _node(node: bytes) -> Node:
+    texts: dict[int, list[str]] = {NODE_INPUTS: [], NODE_OUTPUTS: [], NODE_OPERATOR: []}
+    attributes: dict[str, float | None] = {}
+    for number, value in fields_of(node):
+        if number in texts:
+            texts[number].append(_message(value).decode())
+        elif number == NODE_ATTRIBUTES:
+            found = dict(fields_of(_message(value)))
+            attributes[_message(found.get(ATTRIBUTE_NAME, b"")).decode()] = _number_in(found)
+    operator = "".join(texts[NODE_OPERATOR])
+    return Node(operator, tuple(texts[NODE_INPUTS]), tuple(texts[NODE_OUTPUTS]), attributes)
+
+
+def _number_in(attribute: Mapping[int, Any]) -> float | None:
+    match attribute.get(ATTRIBUTE_TYPE):
+        case code if code == ATTRIBUTE_TYPE_FLOAT:
+            (value,) = struct.unpack("<f", attribute.get(ATTRIBUTE_FLOAT, bytes(4)))
+            return float(value)
+        case code if code == ATTRIBUTE_TYPE_INT:
+            return int(attribute.get(ATTRIBUTE_INT, 0))
+    return None
 
 
 def with_tensors(model: bytes, tensors: Mapping[str, NDArray[Any]]) -> bytes:

@@ -7,11 +7,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from plantfed_shared.onnx_bytes import (
+    ATTRIBUTE_INT,
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_TYPE,
+    ATTRIBUTE_TYPE_INT,
     FLOAT,
     GRAPH_NODES,
     GRAPH_TENSORS,
     INT64,
     MODEL_GRAPH,
+    NODE_ATTRIBUTES,
+    NODE_INPUTS,
+    NODE_OPERATOR,
+    NODE_OUTPUTS,
     encoded_field,
     encoded_number,
     encoded_tensor,
@@ -23,9 +31,7 @@ TYPES = {"float32": FLOAT, "int64": INT64, "float64": DOUBLE}
 
 GRAPH_NAME, GRAPH_INPUTS, GRAPH_OUTPUTS = 2, 11, 12
 MODEL_PROPERTIES = 14
-NODE_INPUTS, NODE_OUTPUTS, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTES = 1, 2, 3, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TYPE = 1, 3, 20
-ATTRIBUTE_TYPE_INT = 2
+NODE_NAME = 3
 
 
 @dataclass

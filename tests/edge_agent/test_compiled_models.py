@@ -111,6 +111,21 @@ def test_without_onnxruntime_one_line_says_what_is_missing(tmp_path, monkeypatch
         kernels_of(made).of(made.definition)
 
 
+def test_without_onnxruntime_a_dense_network_trains_in_numpy(tmp_path, monkeypatch):
+    made = federation(tmp_path, "mlp")
+    outcomes = []
+    for there in (True, False):
+        monkeypatch.setattr("plantfed_agent.kernel_source.is_installed", lambda there=there: there)
+        kernels = kernels_of(made)
+        assert isinstance(kernels.of(made.definition), CompiledKernel) == there
+        outcomes.append(
+            carry_out(task(made), lambda _: samples(made), report_score=True, kernels=kernels)
+        )
+    np.testing.assert_allclose(outcomes[0].shared, outcomes[1].shared, atol=1e-5)
+    np.testing.assert_allclose(outcomes[0].head, outcomes[1].head, atol=1e-5)
+    assert outcomes[0].score == outcomes[1].score
+
+
 def test_an_artefact_that_is_not_what_the_definition_says_is_refused(tmp_path):
     made, other = federation(tmp_path), federation(tmp_path, "gru")
     with pytest.raises(ModelError, match="other parameters, shapes or another loss"):
