@@ -78,6 +78,7 @@ class Overview(BaseModel):
         final: whether the last planned one is made.
         checksum: of the newest model, 16 hexadecimal digits.
         updates: applied in all epochs, those of former members too.
+        metric: what scores are, as "accuracy"; more is better.
         members: sorted by id.
         barred: agents the operator has removed.
         quarantined: agents that are not listened to, and why.
@@ -90,6 +91,7 @@ class Overview(BaseModel):
     final: bool
     checksum: str
     updates: int
+    metric: str
     members: tuple[MemberView, ...]
     barred: tuple[str, ...]
     quarantined: dict[str, str]
@@ -189,6 +191,7 @@ def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overvi
         final=state.final,
         checksum=f"{checksum(state.model):016x}",
         updates=state.updates,
+        metric=state.terms.definition.metric,
         members=members,
         barred=tuple(sorted(state.barred)),
         quarantined=dict(sorted(read_quarantined(state_dir).items())),
@@ -248,6 +251,7 @@ def read_releases(state_dir: Path) -> list[ReleaseView]:
 
 
 def _readable(fields: dict[str, Any]) -> dict[str, Any]:
+    fields.pop("initial", None)
     if "checksum" in fields:
         fields["checksum"] = f"{fields['checksum']:016x}"
     if "epoch" in fields:

@@ -1,21 +1,38 @@
 """A federation with a compiled model on the simulator's engine: the artefact comes over the bus."""
 
+from functools import cache
+
 import numpy as np
+import pytest
 from tests.compiled_federations import federation, kernels_of, samples
 from tests.federation_world import World
 
 from plantfed_agent.inprocess import carry_out
+from plantfed_agent.state import AgentState, same_structure
+from plantfed_coordinator.founding import refuse_other_structure
 from plantfed_shared.bus.faults import Faults
+from plantfed_shared.errors import ConfigError
+from plantfed_shared.transfer import Blob
 
 FAULTS = Faults(delay_s=(0.01, 0.3), drop=0.05, duplicate=0.05)
 
 
+def with_large_artefact(made):
+    """The same federation whose artefact, never looked into here, has 400 kB."""
+    blob = Blob.of(np.random.default_rng(0).bytes(400_000))
+    model = made.definition.model.model_copy(
+        update={"digest": blob.content.digest.hex(), "size": blob.content.size}
+    )
+    definition = made.definition.model_copy(update={"model": model})
+    return made._replace(definition=definition, artefact=blob)
+
+
 def world_of(made, agents, faults=None):
-    kernels = kernels_of(made)
+    kernels = cache(lambda: kernels_of(made))
 
     def train(name):
         own = samples(made, seed=int(name[1:]))
-        return lambda task: carry_out(task, lambda _: own, report_score=True, kernels=kernels)
+        return lambda task: carry_out(task, lambda _: own, report_score=True, kernels=kernels())
 
     return World(
         made.definition,
@@ -61,3 +78,40 @@ def test_nobody_trains_before_the_artefact_is_there(tmp_path):
     world = world_of(made, 2)
     world.coordinator.machine._desk.contents.artefact = None
     assert not world.run(120, lambda: any(a.disk.rounds for a in world.agents.values()))
+
+
+def test_a_half_fetched_artefact_goes_on_after_a_kill(tmp_path):
+    made = with_large_artefact(federation(tmp_path))
+    world = world_of(made, 1, Faults(delay_s=(0.2, 0.3)))
+    world.agents["m00"].compute_s = lambda: 1000.0
+    agent = world.agents["m00"]
+    assert world.run(60, lambda: agent.half is not None)
+    here = sum(len(piece) for _, piece in agent.half.pieces)
+    assert agent.half.content == made.artefact.content
+    assert 0 < here < made.artefact.content.size
+    agent.crash()
+    world.run(5)  # what was asked for before is answered before, to nobody
+    pulled = []
+    whole = made.artefact.encoded
+    publish = world.broker.publish
+    agent.start()
+
+    def watched(client_id, topic, payload, now, *, retain=False):
+        if topic.endswith("/down/chunk"):
+            pulled.append(len(payload))
+        return publish(client_id, topic, payload, now, retain=retain)
+
+    world.broker.publish = watched
+    assert world.run(60, lambda: bool(agent.artefacts))
+    assert agent.artefacts == {made.artefact.content.digest: whole}
+    assert agent.half is None
+    assert 0 < sum(pulled) < made.artefact.content.size - here + 20_000
+
+
+def test_an_agent_ends_with_one_line_where_the_artefact_changed(tmp_path):
+    made = with_large_artefact(federation(tmp_path))
+    state = AgentState(definition=made.definition.to_bytes())
+    other = federation(tmp_path)
+    assert not same_structure(state.definition, other.definition)
+    with pytest.raises(ConfigError, match="model differ from the federation in the journal"):
+        refuse_other_structure(made.definition, other.definition, "federation.toml")
