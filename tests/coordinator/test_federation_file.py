@@ -1,5 +1,7 @@
 """Federation files whose [model] names an artefact, and what is refused of them."""
 
+import json
+
 import numpy as np
 import pytest
 from tests.compiled_federations import federation, write_federation
@@ -13,6 +15,7 @@ from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Epoch
+from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 from plantfed_shared.parameters import flatten
 
 
@@ -103,3 +106,14 @@ def test_momentum_and_shared_statistics_are_refused(tmp_path):
     (tmp_path / "model.pfm").write_bytes(made.to_bytes())
     with pytest.raises(PlantfedError, match="Compile it without --share-statistics"):
         load_federation(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size", MAX_ARTEFACT_BYTES + 1), ("size", 0), ("digest", "../../etc/passwd"), ("digest", "")],
+)
+def test_no_agent_takes_a_definition_that_claims_too_much_or_names_a_path(field, value, tmp_path):
+    document = json.loads(federation(tmp_path).definition.to_bytes())
+    document["model"][field] = value
+    with pytest.raises(ValueError, match=field):
+        FederationDefinition.from_bytes(json.dumps(document).encode())

@@ -110,7 +110,14 @@ def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
 
 def _definition_in(path: Path, loaded: LoadedScenario) -> FederationDefinition:
     if isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
-        return load_definition(path)
+        definition = load_definition(path)
+        if definition.model.kind != "dense":
+            raise ConfigError(
+                "a simulation trains dense models only, and this one is compiled",
+                where=str(path),
+                hint="Give [model] hidden layers of about its size",
+            )
+        return definition
     raise ConfigError(
         f"federation.file = '{loaded.scenario.federation.file}': no such file",
         where=str(loaded.path.absolute()),

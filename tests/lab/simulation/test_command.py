@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from tests.compiled_federations import write_federation
 from tests.lab.simulation.scenarios import QUICK, write
 
 import plantfed_lab.simulation.command as display_of_a_run
@@ -473,3 +474,10 @@ def test_a_folder_that_another_run_has_tidied_away_is_made_again(tmp_path: Path)
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert json.loads((tmp_path / "out" / "r.json").read_text())["updates"] == 1000
+
+
+def test_a_federation_with_a_compiled_model_is_not_simulated(tmp_path: Path) -> None:
+    write_federation(tmp_path)
+    kind = 'kind = "none"'
+    path = write(tmp_path, QUICK.replace(kind, f'{kind}\n[federation]\nfile = "federation.toml"'))
+    assert_one_line(run(path), SETTINGS, "federation.toml", "a simulation trains dense models only")
