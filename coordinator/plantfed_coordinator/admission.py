@@ -11,7 +11,6 @@ from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import (
     Integers,
     SaturationError,
-    checksum,
 )
 from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
 
@@ -54,8 +53,8 @@ def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliatio
         return Reconciliation.NEW
     if hello.incarnation != member.incarnation:
         return Reconciliation.FORKED
-    own = checksum(member.contribution.dual)
-    if hello.applied_seq == member.last_seq and hello.dual_checksum == own:
+    same_dual = hello.dual_checksum == member.contribution.dual_checksum
+    if hello.applied_seq == member.last_seq and same_dual:
         return Reconciliation.AGREES
     awaits_verdict = hello.applied_seq + 1 == member.last_seq
     if awaits_verdict and hello.outstanding == member.last_digest:
@@ -97,7 +96,7 @@ def newer_past_of_model(state: FederationState, name: ModelName) -> NewerPast | 
         return _newer_epoch(state, epoch)
     if name.k > state.k:
         return NewerPast(f"release {name.k} was seen, ours is {state.k}", epoch)
-    if name.k == state.k and name.checksum != checksum(state.model):
+    if name.k == state.k and name != state.name(name.k):
         return NewerPast(f"release {name.k} was seen with another content", epoch)
     return None
 
@@ -129,7 +128,7 @@ def _newer_epoch(state: FederationState, epoch: Epoch) -> NewerPast | None:
 
 
 def judge_update(
-    state: FederationState, agent: str, update: Update, digest: int, change: memoryview
+    state: FederationState, agent: str, update: Update, digest: int, change: bytes
 ) -> Judgement:
     """Check an UPDATE in the order: member, sequence, settings, base, content."""
     member = state.members.get(agent)
@@ -153,8 +152,7 @@ def judge_update(
 
 
 def _has_base(state: FederationState, base: ModelName) -> bool:
-    kept = state.versions.get(base.k)
-    return base.epoch == state.epoch and kept is not None and checksum(kept) == base.checksum
+    return base.k in state.versions and base == state.name(base.k)
 
 
 def _is_late(state: FederationState, agent: str, update: Update) -> bool:
@@ -166,9 +164,7 @@ def _is_late(state: FederationState, agent: str, update: Update) -> bool:
     return opened is None or update.base.k != opened.k or agent not in opened.drawn
 
 
-def _judge_content(
-    state: FederationState, agent: str, update: Update, change: memoryview
-) -> Judgement:
+def _judge_content(state: FederationState, agent: str, update: Update, change: bytes) -> Judgement:
     algorithm = state.terms.definition.algorithm
     if algorithm.weighting == "equal" and update.weight != 1:
         return Judgement(Code.REJECTED, "weight must be 1 in this federation")
@@ -184,7 +180,7 @@ def _judge_content(
         return Judgement(Code.REJECTED, str(error))  # of one whose training diverges
     if algorithm.max_norm is not None and _norm(state, decoded) > algorithm.max_norm:
         return Judgement(Code.REJECTED, f"the change is longer than {algorithm.max_norm:g}")
-    if checksum(after.dual) != update.dual_checksum:
+    if after.dual_checksum != update.dual_checksum:
         reason = "the dual after it would not be the agent's"
         return Judgement(Code.REJECTED, reason, is_offence=True)
     return Judgement(Code.APPLIED, is_new=True)

@@ -17,7 +17,7 @@ difference, not to the last bit.
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
     Integers,
     check_magnitude,
+    checksum,
     divide_half_even,
 )
 
@@ -34,7 +35,7 @@ ONE = 2**16
 """1 with 16 fraction bits: what is not an integer in a server step has so many."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contribution:
     """What the consensus holds of one member, in lattice units.
 
@@ -52,6 +53,11 @@ class Contribution:
     def neutral(cls, model: Integers) -> "Contribution":
         """Of a member that has just joined: it agrees with the model."""
         return cls(1, model, np.zeros_like(model))
+
+    @cached_property
+    def dual_checksum(self) -> int:
+        """c(w_i); every message about the member has it."""
+        return checksum(self.dual)
 
 
 class Consensus(Protocol):

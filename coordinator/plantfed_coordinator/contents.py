@@ -6,8 +6,8 @@ import numpy as np
 
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import Coding, encode_integers, encode_model
-from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, checksum
-from plantfed_shared.messages import Epoch, ModelName, ModelOffer, ModelStep
+from plantfed_shared.lattice import MAX_MAGNITUDE, Integers
+from plantfed_shared.messages import Epoch, ModelOffer, ModelStep
 from plantfed_shared.transfer import Blob
 
 DUALS_KEPT = 4
@@ -24,23 +24,14 @@ class Contents:
     def __init__(self) -> None:
         self.artefact: Blob | None = None
         self._epoch: Epoch | None = None
-        self._names: dict[int, ModelName] = {}
         self._steps: OrderedDict[ModelStep, Blob] = OrderedDict()
         self._step_of: dict[bytes, ModelStep] = {}
         self._steps_bytes = 0
         self._duals: dict[str, tuple[Integers, Blob]] = {}
 
-    def name(self, state: FederationState, k: int) -> ModelName:
-        """The name of a kept model."""
-        self._keep_up(state)
-        known = self._names.get(k)
-        if known is None:
-            known = self._names[k] = ModelName(state.epoch, k, checksum(state.versions[k]))
-        return known
-
     def offer(self, state: FederationState) -> ModelOffer:
         """The newest model."""
-        return ModelOffer(self.name(state, state.k), state.terms.content, state.final)
+        return ModelOffer(state.name(state.k), state.terms.content, state.final)
 
     def step(self, state: FederationState, step: ModelStep) -> Blob:
         """How to get from one kept model to another, or to one from nothing.
@@ -98,7 +89,7 @@ class Contents:
         base = None if step.base_k is None else (step.base_k, state.versions[step.base_k])
         if base is not None and not _is_shorter(model, base[1], coding):
             base = None
-        encoded = encode_model(self.name(state, step.k), model, lattice, coding, base)
+        encoded = encode_model(state.name(step.k), model, lattice, coding, base)
         return Blob.of(encoded, ModelStep(step.k, None if base is None else base[0]))
 
     def _encoded_dual(self, state: FederationState, agent: str) -> Blob:
@@ -116,12 +107,9 @@ class Contents:
     def _keep_up(self, state: FederationState) -> None:
         if self._epoch != state.epoch:
             self._epoch = state.epoch
-            self._names.clear()
             self._steps.clear()
             self._step_of.clear()
             self._steps_bytes = 0
-        for k in self._names.keys() - state.versions.keys():
-            del self._names[k]
 
 
 def _is_shorter(model: Integers, base: Integers, coding: str) -> bool:

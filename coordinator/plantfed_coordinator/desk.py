@@ -10,7 +10,6 @@ from plantfed_coordinator.records import EpochStarted, Joined, Left, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
-from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     Epoch,
@@ -115,7 +114,7 @@ class Desk:
                 incarnation=member.incarnation if member else 0,
                 last_seq=member.last_seq if member else 0,
                 last_digest=member.last_digest if member else None,
-                dual_checksum=checksum(member.contribution.dual) if member else 0,
+                dual_checksum=member.contribution.dual_checksum if member else 0,
                 verdict=verdict,
                 offer=self.contents.offer(self.state) if offer else None,
             ),

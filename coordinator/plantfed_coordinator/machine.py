@@ -51,7 +51,6 @@ from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.codec import largest_encoding_bytes
 from plantfed_shared.errors import DamagedError, PeerError
-from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Bye,
     Chunk,
@@ -277,7 +276,8 @@ class FederationMachine:
         is_member = self._is_member(agent)
         if seen is not None and is_member and self._guard.may_begin_epoch(agent, now):
             self._renew(*seen)
-        judgement = judge_update(self._desk.state, agent, update, envelope.digest, envelope.tail)
+        change = bytes(envelope.tail)
+        judgement = judge_update(self._desk.state, agent, update, envelope.digest, change)
         code, why, is_new, is_offence = judgement
         if is_new:
             self._desk.record(
@@ -289,7 +289,7 @@ class FederationMachine:
                     base_k=update.base.k,
                     weight=update.weight,
                     score=update.score,
-                    change=bytes(envelope.tail),
+                    change=change,
                 )
             )
         elif code is Code.REJECTED:
@@ -386,7 +386,7 @@ class FederationMachine:
             Welcome(
                 epoch=state.epoch,
                 incarnation=member.incarnation,
-                dual_checksum=checksum(member.contribution.dual),
+                dual_checksum=member.contribution.dual_checksum,
                 dual=None if dual is None else dual.content,
                 offer=self._desk.contents.offer(state),
             ),

@@ -1,7 +1,7 @@
 """Journal records as rows: readable columns, and bytes only for what is long."""
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from plantfed_coordinator.records import (
@@ -32,6 +32,12 @@ _RECORDS: dict[str, type[Record]] = {
 }
 _KINDS = {record: kind for kind, record in _RECORDS.items()}
 _BLOB_FIELD = {"epoch": "definition", "update": "change"}
+_TEXT_FIELDS = {
+    kind: tuple(f.name for f in fields(record) if f.name not in ("agent", _BLOB_FIELD.get(kind)))
+    for kind, record in _RECORDS.items()
+}
+
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 RecordRow = tuple[str, str | None, str, bytes | None]
 """(kind, agent, the other fields as JSON, bytes)."""
@@ -40,13 +46,13 @@ RecordRow = tuple[str, str | None, str, bytes | None]
 def to_row(record: Record) -> RecordRow:
     """A record as a row."""
     kind = _KINDS[type(record)]
-    fields = asdict(record)
-    agent = fields.pop("agent", None)
-    blob = fields.pop(_BLOB_FIELD[kind]) if kind in _BLOB_FIELD else None
-    initial = fields.pop("initial", b"")
+    agent: str | None = getattr(record, "agent", None)
+    blob: bytes | None = getattr(record, _BLOB_FIELD[kind]) if kind in _BLOB_FIELD else None
+    values = {name: getattr(record, name) for name in _TEXT_FIELDS[kind]}
+    initial: bytes = values.pop("initial", b"")
     if initial:
-        fields["initial"] = initial.hex()
-    return kind, agent, json.dumps(fields, separators=(",", ":")), blob
+        values["initial"] = initial.hex()
+    return kind, agent, _as_json(values), blob
 
 
 def from_row(row: RecordRow) -> Record:
@@ -57,18 +63,18 @@ def from_row(row: RecordRow) -> Record:
     """
     kind, agent, text, blob = row
     try:
-        fields: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = json.loads(text)
         if agent is not None:
-            fields["agent"] = agent
+            values["agent"] = agent
         if kind in _BLOB_FIELD:
-            fields[_BLOB_FIELD[kind]] = blob
-        if "initial" in fields:
-            fields["initial"] = bytes.fromhex(fields["initial"])
-        if "epoch" in fields:
-            fields["epoch"] = Epoch(*fields["epoch"])
-        if "agents" in fields:
-            fields["agents"] = tuple(fields["agents"])
-        return _RECORDS[kind](**fields)
+            values[_BLOB_FIELD[kind]] = blob
+        if "initial" in values:
+            values["initial"] = bytes.fromhex(values["initial"])
+        if "epoch" in values:
+            values["epoch"] = Epoch(*values["epoch"])
+        if "agents" in values:
+            values["agents"] = tuple(values["agents"])
+        return _RECORDS[kind](**values)
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(
             f"journal row of kind {kind!r} can't be read: {error}", hint="Restore a backup"

@@ -8,7 +8,6 @@ from plantfed_coordinator.desk import Desk
 from plantfed_coordinator.records import Released, RoundOpened
 from plantfed_coordinator.state import FederationState, Round
 from plantfed_shared.definition import Schedule
-from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Start
 
 INVITE_AGAIN_S = 30.0
@@ -102,7 +101,7 @@ class Releases:
         elif self._changed_since is None:
             self._changed_since = now
         if self._is_allowed() and self._is_due(state, now):
-            self._desk.record(Released(state.k + 1, checksum(state.next_model())))
+            self._desk.record(Released(state.k + 1, state.next_checksum()))
             self._changed_since = None
             if state.final:
                 self.announce(now)

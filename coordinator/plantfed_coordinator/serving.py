@@ -85,7 +85,7 @@ class Serving:
 
     def _serve_standing(self, now: float) -> None:
         state = self._desk.state
-        newest = self._desk.contents.name(state, state.k)
+        newest = state.name(state.k)
         turn_has_come = self._standing.a_turn_has_come(state.updates, now)
         if newest == self._settled_at and not turn_has_come:
             return
@@ -114,7 +114,7 @@ class Serving:
 
     def _serve(self, agent: str, now: float) -> None:
         state, want = self._desk.state, self._standing.get(agent).want
-        if want.have is not None and want.have == self._desk.contents.name(state, state.k):
+        if want.have is not None and want.have == state.name(state.k):
             return
         self._standing.discard(agent)
         step = ModelStep(state.k, self._base_of(want.have))
@@ -125,9 +125,10 @@ class Serving:
 
     def _base_of(self, have: ModelName | None) -> int | None:
         """The model an agent has, where it is kept and really the same."""
-        if have is None or have.k not in self._desk.state.versions:
+        state = self._desk.state
+        if have is None or have.k not in state.versions:
             return None
-        return have.k if have == self._desk.contents.name(self._desk.state, have.k) else None
+        return have.k if have == state.name(have.k) else None
 
     def _keep_for(self, agent: str, step: ModelStep) -> None:
         member = self._desk.state.members[agent]

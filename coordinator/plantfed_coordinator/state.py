@@ -8,6 +8,7 @@ from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from operator import is_
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from plantfed_shared.lattice import (
     check_magnitude,
     checksum,
 )
-from plantfed_shared.messages import Epoch
+from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.terms import Terms, terms_of
 
 
@@ -76,6 +77,25 @@ class Round:
     answered: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What an update would make of its member's contribution."""
+
+    inputs: tuple[Contribution, Integers, Integers, Integers]
+    weight: int
+    after: Contribution
+
+
+@dataclass(frozen=True, slots=True)
+class _NextRelease:
+    """What a release would make of the sums and the model."""
+
+    consensus: Consensus
+    unrounded: Integers
+    model: Integers
+    checksum: int
+
+
 @dataclass(slots=True)
 class FederationState:
     """A federation at one point of its journal.
@@ -112,6 +132,10 @@ class FederationState:
     releases: int = 0
     updates: int = 0
     _pins: Counter[int] = field(init=False)
+    _names: dict[int, tuple[Integers, ModelName]] = field(init=False, default_factory=dict)
+    # both are asked for before a record is written, and again when it is applied
+    _judged: _Judged | None = field(init=False, default=None)
+    _next: _NextRelease | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._count_pins()
@@ -133,6 +157,14 @@ class FederationState:
         """U_k, lattice units."""
         return self.versions[self.k]
 
+    def name(self, k: int) -> ModelName:
+        """The name of a kept version."""
+        model = self.versions[k]
+        known = self._names.get(k)
+        if known is None or known[0] is not model:
+            known = self._names[k] = model, ModelName(self.epoch, k, checksum(model))
+        return known[1]
+
     @property
     def final(self) -> bool:
         """Whether the last planned release is made."""
@@ -147,13 +179,31 @@ class FederationState:
         Raises:
             SaturationError: a result is not below 2^30 in magnitude.
         """
-        relaxed = self.terms.lattice.relaxed(change)
-        old = self.members[agent].contribution
-        return self.consensus.next_contribution(old, self.versions[base_k], relaxed, weight)
+        old, base = self.members[agent].contribution, self.versions[base_k]
+        # all that the result depends on; none of these is ever changed in place
+        inputs = old, base, change, self.consensus.total
+        known = self._judged
+        if known is None or known.weight != weight or not all(map(is_, known.inputs, inputs)):
+            relaxed = self.terms.lattice.relaxed(change)
+            after = self.consensus.next_contribution(old, base, relaxed, weight)
+            known = self._judged = _Judged(inputs, weight, after)
+        return known.after
 
     def next_model(self) -> Integers:
-        """What a release would be now; changes nothing."""
-        return self._released(copy(self.consensus).release(self.model))
+        """What a release would be now, int64 (n,); changes nothing."""
+        return self._next_release().model
+
+    def next_checksum(self) -> int:
+        """The checksum of :meth:`next_model`."""
+        return self._next_release().checksum
+
+    def _next_release(self) -> _NextRelease:
+        if self._next is None:
+            consensus = copy(self.consensus)
+            unrounded = consensus.release(self.model)
+            model = self._released(unrounded)
+            self._next = _NextRelease(consensus, unrounded, model, checksum(model))
+        return self._next
 
     def _released(self, unrounded: Integers) -> Integers:
         """As coarse as can't keep the model from coming to rest.
@@ -202,6 +252,7 @@ class FederationState:
                 self._release(record)
             case RoundOpened(k, attempt, agents):
                 self.round = Round(k, attempt, agents)
+        self._next = None
 
     def _apply_update(self, record: Applied) -> None:
         old = self.members[record.agent]
@@ -245,15 +296,18 @@ class FederationState:
         self._unpin(member)
 
     def _release(self, record: Released) -> None:
-        unrounded = self.consensus.release(self.model)
-        model = self._released(unrounded)
-        if checksum(model) != record.checksum:
+        made = self._next_release()
+        if made.checksum != record.checksum:
             raise StorageError(
                 f"release {record.k} replays to another model than was announced",
                 hint="The journal is damaged; restore a backup",
             )
-        before, self.k, self.unrounded = self.k, record.k, unrounded
-        self.versions[record.k] = model
+        before, self.k = self.k, record.k
+        self.consensus, self.unrounded, self.versions[self.k] = (
+            made.consensus,
+            made.unrounded,
+            made.model,
+        )
         self.releases += 1
         self.arrived.clear()
         self.changed = False
@@ -281,6 +335,7 @@ class FederationState:
             members[agent] = replace(member, contribution=contribution, pinned=None, held=None)
         self.terms, self.epoch, self.k = terms, record.epoch, record.k
         self.versions = {record.k: terms.lattice.released(model)}
+        self._names = {}
         self.members, self.consensus, self.unrounded = members, consensus, model
         self.arrived, self.changed, self.round = set(), False, None
         self._count_pins()
@@ -304,6 +359,7 @@ class FederationState:
     def _forget_if_unused(self, k: int) -> None:
         if k != self.k and self._pins[k] <= 0:
             self.versions.pop(k, None)
+            self._names.pop(k, None)
             del self._pins[k]
 
 

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plantfed_shared import entropy_codec, low_rank
 from plantfed_shared.errors import PeerError
-from plantfed_shared.lattice import MAX_MAGNITUDE, Integers, Lattice, check_magnitude, checksum
+from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
 _STEP = struct.Struct("<IQIQI")
@@ -79,17 +81,20 @@ def _decoded(encoded: bytes, lattice: Lattice) -> Integers:
         integers = low_rank.decode(memoryview(encoded)[1:], lattice)
         _refuse_large(integers)
     elif kind == _PLAIN and len(encoded) == 1 + 4 * lattice.size:
-        integers = np.frombuffer(encoded, dtype="<i4", offset=1).astype(np.int64)
-        _refuse_large(integers)
+        four_bytes = np.frombuffer(encoded, dtype="<i4", offset=1)
+        _refuse_large(four_bytes)
+        integers = four_bytes.astype(np.int64)
     else:
         raise PeerError(f"{len(encoded)} bytes are not a vector of {lattice.size} integers")
     integers.flags.writeable = False
     return integers
 
 
-def _refuse_large(integers: Integers) -> None:
-    if integers.size and int(np.abs(integers).max()) >= MAX_MAGNITUDE:
-        raise PeerError("a value is too large for the lattice")
+def _refuse_large(integers: NDArray[np.signedinteger[Any]]) -> None:
+    try:
+        check_magnitude(integers)
+    except ValueError as error:
+        raise PeerError(str(error)) from None
 
 
 def forget_decoded() -> None:

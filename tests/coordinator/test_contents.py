@@ -81,7 +81,7 @@ def test_every_step_leads_to_the_model_it_names(coding: Coding) -> None:
         for base_k in (None, *state.versions):
             blob = contents.step(state, ModelStep(k, base_k))
             found = decode_model(blob.encoded, state.terms.lattice)
-            assert found.name == contents.name(state, k)
+            assert found.name == state.name(k)
             assert found.name == ModelName(EPOCH, k, checksum(state.versions[k]))
             # plain, a difference is as long as the whole
             assert found.step.base_k == (base_k if coding is Coding.ENTROPY else None)
@@ -182,18 +182,17 @@ def test_a_new_epoch_forgets_all_steps_and_names() -> None:
     state, contents = released(2), Contents()
     old = contents.step(state, ModelStep(2, None))
     state.apply(EpochStarted(Epoch(2, 6), 2, state.terms.encoded, "restored"))
-    assert contents.name(state, 2).epoch == Epoch(2, 6)
+    assert state.name(2).epoch == Epoch(2, 6)
     assert contents.step_with(state, old.content.digest, None) is None
     assert contents.step(state, ModelStep(2, None)).content.digest != old.content.digest
 
 
 def test_names_are_kept_only_of_versions_that_are() -> None:
-    state, contents = released(2), Contents()
-    assert [contents.name(state, k).k for k in (0, 1, 2)] == [0, 1, 2]
+    state = released(2)
+    assert [state.name(k).k for k in (0, 1, 2)] == [0, 1, 2]
     for agent in AGENTS:
         state.apply(Served(agent, 2))
-    contents.offer(state)
-    assert set(contents._names) == {2}
+    assert set(state._names) == {2}
 
 
 # ---------------------------------------------------------------- definition and duals
