@@ -16,6 +16,9 @@ QUEUE_BYTES = 256 * 1024 * 1024
 """Per client.  One upload window of 128 KB from each of 2,000 agents, for a coordinator that is
 being restarted."""
 
+QUEUE_MESSAGES = 8000
+"""Per client.  The same, at three chunks of 48 KiB for a window, and two messages more."""
+
 
 def configuration(settings: BrokerSettings, folder: Path) -> str:
     """The drop-in for ``/etc/mosquitto/conf.d``; it has nothing Debian's own file has already.
@@ -94,9 +97,10 @@ def _limits() -> list[str]:
         "# Above the largest message there is.  Not message_size_limit: that acknowledges what",
         "# it drops, while this closes the connection and says why in the log.",
         f"max_packet_size {MAX_PACKET_BYTES}",
-        "# The default of 1000 messages per client drops what it has acknowledged; bytes are",
-        "# what runs out.",
-        "max_queued_messages 0",
+        "# The default of 1000 messages per client drops what it has acknowledged.  Without any",
+        "# bound nothing bounds messages of QoS 0, and who floods the coordinator is heard by it",
+        "# for long after they have ended.",
+        f"max_queued_messages {QUEUE_MESSAGES}",
         f"max_queued_bytes {QUEUE_BYTES}",
         "",
         "log_type error",

@@ -17,6 +17,9 @@ from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
 MAX_EPOCH_COUNTER = 2**31
 MAX_EPOCH_LEAD = 2**16
 """Further ahead of ours no honest epoch can be."""
+MAX_CLAIMED_INCARNATION = 2**30
+"""Who claims as much or more never had it from us.  From here to the last there is is a thousand
+years at the rate at which one agent is given new ones: nobody can use an agent's numbers up."""
 
 
 class Reconciliation(StrEnum):
@@ -60,6 +63,27 @@ def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliatio
     if awaits_verdict and hello.outstanding == member.last_digest:
         return Reconciliation.AGREES
     return Reconciliation.FORKED
+
+
+def next_incarnation(state: FederationState, agent: str, claimed: int) -> int:
+    """Higher than any that was given to an agent, also by a coordinator this one knows nothing of.
+
+    Args:
+        state: of the federation.
+        agent: member or not.
+        claimed: by its HELLO.
+    """
+    return max(_incarnation(state, agent), _believed(claimed)) + 1
+
+
+def _incarnation(state: FederationState, agent: str) -> int:
+    """Given to it last, 0 for none."""
+    member = state.members.get(agent)
+    return member.incarnation if member else state.retired.get(agent, 0)
+
+
+def _believed(incarnation: int) -> int:
+    return incarnation if incarnation < MAX_CLAIMED_INCARNATION else 0
 
 
 class NewerPast(NamedTuple):
@@ -107,8 +131,8 @@ def _newer_past(
     if epoch != state.epoch:
         return _newer_epoch(state, epoch)
     member = state.members.get(agent)
-    ours = member.incarnation if member else state.retired.get(agent, 0)
-    if incarnation > ours:
+    ours = _incarnation(state, agent)
+    if _believed(incarnation) > ours:
         return NewerPast(f"incarnation {incarnation} of {agent} was seen, ours is {ours}", epoch)
     if member is not None and incarnation == ours and applied_seq > member.last_seq:
         what = f"update {applied_seq} of {agent} was applied, ours is {member.last_seq}"

@@ -24,9 +24,19 @@ class Allowance:
         self._left -= 1
         return True
 
-    def give_back(self) -> None:
-        """One was taken for what turned out to be free."""
-        self._left = min(self._burst, self._left + 1)
+    def spend(self, amount: float, now: float) -> None:
+        """Take what is needed, whether or not so much is left: then that is paid back first."""
+        self._refill(now)
+        self._left -= amount
+
+    def has_any(self, now: float) -> bool:
+        """Whether anything is left."""
+        self._refill(now)
+        return self._left > 0
+
+    def give_back(self, part: float = 1.0) -> None:
+        """One was taken for what turned out to be free, or partly so."""
+        self._left = min(self._burst, self._left + part)
 
     def ready_at(self, now: float) -> float:
         """When one is there, monotonic seconds."""

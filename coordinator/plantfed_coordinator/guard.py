@@ -29,6 +29,9 @@ AUDIT_ENTRY_EVERY_S = 600.0
 """Then one entry in ten minutes says how many there were."""
 FLOOD_OFFENCE_EVERY_S = 10.0
 """A flood is so often an offence, not with every message."""
+FREE_FROM_BYTES = 4096
+"""A shorter piece of what was asked for is work for less than it brings."""
+WORK_BURST_S = 4.0
 JOINS, JOIN_EVERY_S = 20, 30.0
 EPOCHS, EPOCH_EVERY_S = 2, 600.0
 """Each ends the round of every member.  Sound agents agree after the first of them."""
@@ -48,6 +51,8 @@ class _Record:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.messages = Allowance(limits.burst_messages, 1 / limits.messages_per_s, now)
+        burst = WORK_BURST_S * limits.numbers_per_s
+        self.work = Allowance(burst, 1 / limits.numbers_per_s, now)
         self.offences = Allowance(limits.offences, limits.forgive_one_after_s, now)
         self.entries = Allowance(AUDIT_BURST, AUDIT_ENTRY_EVERY_S, now)
         self.joins = Allowance(JOINS, JOIN_EVERY_S, now)
@@ -58,7 +63,7 @@ class _Record:
 
     def is_blank(self, now: float) -> bool:
         """Whether it says nothing."""
-        allowances = self.messages, self.offences, self.entries, self.joins, self.epochs
+        allowances = self.messages, self.work, self.offences, self.entries, self.joins, self.epochs
         return self.held is None and all(a.is_full(now) for a in allowances)
 
 
@@ -110,9 +115,23 @@ class Guard:
         self._desk.reply(agent, Verdict(0, Code.REJECTED, rate))
         record.dropped = 0
 
-    def was_asked_for(self, agent: str, now: float) -> None:
-        """The message that was just let in answers one of ours: it is free."""
-        self._record(agent, now).messages.give_back()
+    def was_asked_for(self, agent: str, n_bytes: int, now: float) -> None:
+        """The message that was just let in answers one of ours: it is free, if it says enough."""
+        self._record(agent, now).messages.give_back(min(1.0, n_bytes / FREE_FROM_BYTES))
+
+    def may_work(self, agent: str, numbers: int, now: float) -> bool:
+        """Whether an update of so many numbers is to be looked into.
+
+        A few bytes can stand for a vector of any length, and each update may be sound: counting
+        messages bounds neither.
+        """
+        record = self._record(agent, now)
+        if record.work.has_any(now):
+            record.work.spend(numbers, now)
+            return True
+        why = f"updates of more than {self._limits.numbers_per_s:,.0f} numbers a second"
+        self.refuse(agent, why, now, is_offence=False)
+        return False
 
     def may_join(self, agent: str, now: float) -> bool:
         """Whether one more row may be written because an agent says hello."""

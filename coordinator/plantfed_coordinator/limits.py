@@ -15,6 +15,7 @@ class Limits(Settings):
     Attributes:
         messages_per_s: looked at of one agent in the long run; chunks that were asked for are free.
         burst_messages: and so many at once.
+        numbers_per_s: of its updates that are decoded in the long run; four times as many at once.
         offences: of an agent that are put up with; at the next one it is quarantined.
         forgive_one_after_s: one of them is forgiven after so long.
         audit_entries: kept at most; the oldest tenth goes when there are more.
@@ -22,6 +23,7 @@ class Limits(Settings):
 
     messages_per_s: Positive = 50.0
     burst_messages: Annotated[int, Field(ge=1)] = 1000
+    numbers_per_s: Positive = 5_000_000.0
     offences: Annotated[int, Field(ge=1)] = 10
     forgive_one_after_s: Positive = 600.0
     audit_entries: Annotated[int, Field(ge=1000)] = 100_000

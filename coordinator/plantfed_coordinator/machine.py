@@ -27,6 +27,7 @@ from plantfed_coordinator.admission import (
     newer_past_of_hello,
     newer_past_of_model,
     newer_past_of_update,
+    next_incarnation,
     reconcile,
 )
 from plantfed_coordinator.desk import Desk, Presence
@@ -218,8 +219,7 @@ class FederationMachine:
             return
         if not retained:
             what = f"another coordinator serves this federation: {seen.reason}"
-            self._desk.note(what, warning=True)
-            self._guard.set_aside(STRANGERS, what, now)
+            self._guard.refuse(STRANGERS, what, now, is_offence=False)
         elif self._guard.may_begin_epoch(STRANGERS, now):
             self._renew(*seen)
 
@@ -229,23 +229,22 @@ class FederationMachine:
         if seen is not None and not is_barred and self._guard.may_begin_epoch(agent, now):
             self._renew(*seen)
         self._serving.begins_anew(agent)
+        given = next_incarnation(self._desk.state, agent, hello.incarnation)
         match reconcile(self._desk.state, agent, hello):
             case Reconciliation.BARRED:
                 self._guard.set_aside(agent, "hello of one who was removed", now)
                 self._desk.reply(agent, Verdict(digest, Code.REMOVED, "removed by the operator"))
             case Reconciliation.NEW:
-                past = max(self._desk.state.retired.get(agent, 0), hello.incarnation)
                 if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
-                    self._desk.record(Joined(agent, past + 1))
+                    self._desk.record(Joined(agent, given))
                     self._desk.note("joined", agent)
                     self._welcome(agent)
             case Reconciliation.FORKED:
                 before = self._desk.state.members[agent]
-                past = max(before.incarnation, hello.incarnation)
                 if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
-                    self._desk.record(IncarnationRaised(agent, past + 1))
+                    self._desk.record(IncarnationRaised(agent, given))
                     lost = _lost_updates(before, hello)
-                    what = f"could not be reconciled, is now incarnation {past + 1}{lost}"
+                    what = f"could not be reconciled, is now incarnation {given}{lost}"
                     self._desk.note(what, agent, warning=bool(lost))
                     self._welcome(agent)
             case Reconciliation.AGREES:
@@ -276,6 +275,9 @@ class FederationMachine:
         is_member = self._is_member(agent)
         if seen is not None and is_member and self._guard.may_begin_epoch(agent, now):
             self._renew(*seen)
+        size = self._desk.state.terms.lattice.size
+        if self._is_next(agent, update) and not self._guard.may_work(agent, size, now):
+            return
         change = bytes(envelope.tail)
         judgement = judge_update(self._desk.state, agent, update, envelope.digest, change)
         code, why, is_new, is_offence = judgement
@@ -306,6 +308,11 @@ class FederationMachine:
             want = Want(have=update.base, window=update.want, others=update.others)
             self._serving.take_want(agent, want, envelope.digest, now)
 
+    def _is_next(self, agent: str, update: Update) -> bool:
+        """Whether it has to be looked into; any other is told by its number."""
+        member = self._desk.state.members.get(agent)
+        return member is not None and update.seq == member.last_seq + 1
+
     def _take_offer(self, agent: str, content: Content, now: float) -> None:
         if agent not in self._desk.state.members:
             self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
@@ -321,7 +328,7 @@ class FederationMachine:
             if self._is_member(agent):
                 self._guard.set_aside(agent, "chunk that nobody waits for", now)
             return
-        self._guard.was_asked_for(agent, now)
+        self._guard.was_asked_for(agent, len(piece), now)
         whole = self._uploads.take_chunk(agent, chunk, piece, now)
         if whole is not None:
             self._take_pulled(agent, whole, now)

@@ -25,6 +25,7 @@ from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.live import LiveCounters
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.probation import Probation
+from plantfed_shared.bus.backlog import BACKLOG_BYTES, MESSAGE_BYTES
 from plantfed_shared.bus.connection_state import ConnectionState, TroubleKind
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
@@ -92,6 +93,7 @@ class CoordinatorService:
         self._vitals = vitals or no_vitals()
         self._probation = probation
         self._held: list[BusEvent] = []
+        self._held_bytes = 0
         self._k = machine.state.k
         self._released_at = clock()
 
@@ -151,14 +153,23 @@ class CoordinatorService:
             self._probation.take(event, self._machine.state, self._clock(), taken_over=taken_over)
             if isinstance(event, Disconnected | Refused):
                 self._held.clear()
-            self._held.append(event)
+                self._held_bytes = 0
+            self._hold(event)
             self._take_held(batch)
             return
         self._take_now(event, batch)
 
+    def _hold(self, event: BusEvent) -> None:
+        """Until it is known whether to serve; of a flood meanwhile, what is said again anyway."""
+        if isinstance(event, Received):
+            if self._held_bytes > BACKLOG_BYTES:
+                return
+            self._held_bytes += MESSAGE_BYTES + len(event.payload)
+        self._held.append(event)
+
     def _take_held(self, batch: _Batch) -> None:
         if self._probation is not None and self._held and self._probation.over(self._clock()):
-            held, self._held = self._held, []
+            held, self._held, self._held_bytes = self._held, [], 0
             # who has said hello meanwhile is welcomed before the manifest makes it say so again
             for event in sorted(held, key=lambda event: isinstance(event, Connected)):
                 self._take_now(event, batch)

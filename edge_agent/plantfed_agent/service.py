@@ -57,6 +57,9 @@ from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.agent")
 
+MESSAGES_AT_HAND = 64
+"""Taken from the bus and not dealt with; it bounds what waits behind them."""
+
 
 class AgentService:
     """Runs one agent until it is told to stop.
@@ -99,6 +102,7 @@ class AgentService:
         self._wall_clock = wall_clock
         self._counted_before = store.load_counters()
         self._inbox: asyncio.Queue[tuple[Event, int | None] | BaseException] = asyncio.Queue()
+        self._room = asyncio.Semaphore(MESSAGES_AT_HAND)
         self._tasks: set[Task[None]] = set()
         self._said_before = 0
         self._connected_once = False
@@ -162,6 +166,7 @@ class AgentService:
         event, token = item
         self._act(event)
         if token is not None:
+            self._room.release()
             self._bus.acknowledge(token)
             self._meter.outlet.sent_beside(PUBACK_BYTES, self._clock())
 
@@ -248,6 +253,7 @@ class AgentService:
                     self._meter.outlet.clear()
                     self._put(BusDisconnected())
                 case Received(topic, payload, token, retained):
+                    await self._room.acquire()
                     self._put(MessageArrived(topic, payload, retained), token)
                 case Listening(topic, allowed):
                     self._put(LaneAnswered(topic, allowed))

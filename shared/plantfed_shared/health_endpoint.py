@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,6 +19,8 @@ MOST_REQUESTS = 8
 """At a time; who comes then is hung up on."""
 REQUEST_WITHIN_S = 2.0
 """From one byte of a request to the next."""
+ANSWERED_WITHIN_S = 5.0
+"""All of it: who sends a byte now and then must not keep the others out."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,13 +67,22 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        ending = threading.Timer(ANSWERED_WITHIN_S, _hang_up, [request])
+        ending.daemon = True
+        ending.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            ending.cancel()
             self._free.release()
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: a client that hangs up is none of our business."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended by itself
+        request.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

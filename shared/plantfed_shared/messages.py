@@ -19,7 +19,7 @@ Digest16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 MAX_REASON_CHARACTERS = 300
 Reason = Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)]
 Incarnation = Annotated[int, Field(ge=0, lt=2**31)]
-"""As agents may claim it: the coordinator must be able to give a higher one."""
+"""Given by the coordinator; what either side says must be something the other can say too."""
 Software = Annotated[str, Field(max_length=32)]
 
 Score = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
@@ -305,7 +305,7 @@ class Welcome(Message):
     """
 
     epoch: Epoch
-    incarnation: U32
+    incarnation: Incarnation
     dual_checksum: U64
     dual: Content | None
     offer: ModelOffer
@@ -325,7 +325,7 @@ class State(Message):
     """
 
     epoch: Epoch
-    incarnation: U32
+    incarnation: Incarnation
     last_seq: U32
     last_digest: U64 | None
     dual_checksum: U64

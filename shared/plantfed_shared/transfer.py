@@ -17,8 +17,9 @@ from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
 WINDOW_BYTES = 128 * 1024
 """Most bytes asked for at once: what lies in the broker's queue for one thin link."""
 
-MAX_HOLES = 4096
-"""In what is here of a content: chunks of single bytes must not cost more than their content."""
+MAX_HOLES = 512
+"""In what is here of a content: each costs a look with every chunk.  No more than the ranges of
+some NEEDs can be lost at once."""
 PARTS_AT_ONCE = 2
 PART_BYTES = WINDOW_BYTES // PARTS_AT_ONCE
 """Of a content that several fetch together: one is on its way while the next is asked for."""

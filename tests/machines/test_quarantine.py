@@ -14,11 +14,15 @@ from plantfed_coordinator.events import (
     MessageArrived,
     OperatorOrder,
     Order,
-    Publish,
     Quarantine,
     TimerDue,
 )
-from plantfed_coordinator.guard import AUDIT_BURST, AUDIT_ENTRY_EVERY_S, STRANGERS_KNOWN
+from plantfed_coordinator.guard import (
+    AUDIT_BURST,
+    AUDIT_ENTRY_EVERY_S,
+    FREE_FROM_BYTES,
+    STRANGERS_KNOWN,
+)
 from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined
@@ -27,7 +31,6 @@ from plantfed_shared import wire
 from plantfed_shared.bus.faults import Faults
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.definition import content_digest
-from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Bye,
     Chunk,
@@ -352,20 +355,60 @@ def test_joins_of_one_agent_are_bounded() -> None:
     assert len(rows) == 20
 
 
-def test_chunks_that_were_asked_for_are_free() -> None:
+def gate_with(**limits: Any) -> Gate:
     first = EpochStarted(Epoch(1, 5), 0, small_definition().to_bytes(), "created")
     state = FederationState.begin(first)
-    limits = Limits(messages_per_s=1, burst_messages=5)
     gate = Gate()
-    gate.machine = FederationMachine(state, TOPICS, lambda: 77, gate.now, limits=limits)
+    gate.machine = FederationMachine(state, TOPICS, lambda: 77, gate.now, limits=Limits(**limits))
     gate.hello("a")
-    encoded = wire.encode(gate.update("a"), gate.encode(np.ones(gate.size, dtype=np.int64)))
+    return gate
 
+
+def test_chunks_that_were_asked_for_are_free() -> None:
+    gate = gate_with(messages_per_s=1, burst_messages=4)
+    encoded = wire.encode(gate.update("a"), b"\0" + bytes(5 * FREE_FROM_BYTES))
+    content = Content(content_digest(encoded), len(encoded))
+    limit = "plantfed_coordinator.machine.UPDATE_ENVELOPE_BYTES"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limit, len(encoded))
+        gate.say("a", Offer(content=content))
+    for at in range(0, len(encoded), FREE_FROM_BYTES):
+        piece = encoded[at : at + FREE_FROM_BYTES]
+        last = gate.say("a", Chunk(content=content, offset=at, step=None), piece)
+    # all of it was taken, and the update in it looked at
+    assert code_of(last[-1]) is Code.REJECTED  # type: ignore[arg-type]
+    assert any("update 1 rejected" in e.text for e in gate.entries())
+
+
+def test_chunks_of_single_bytes_are_not() -> None:
+    gate = gate_with(messages_per_s=1, burst_messages=5)
+    encoded = wire.encode(gate.update("a"), gate.encode(np.ones(gate.size, dtype=np.int64)))
     content = Content(content_digest(encoded), len(encoded))
     gate.say("a", Offer(content=content))
-    answers: list[Message] = []
     for i, byte in enumerate(encoded):
-        answers += gate.say("a", Chunk(content=content, offset=i, step=None), bytes([byte]))
-    assert [code_of(m) for m in answers if isinstance(m, State)] == [Code.APPLIED]
-    assert checksum(state.model) == checksum(gate.state.model)
-    assert [a for a in gate.asked if isinstance(a, Publish)]
+        gate.say("a", Chunk(content=content, offset=i, step=None), bytes([byte]))
+    assert not [r for r in gate.records if isinstance(r, Applied)]
+    assert "more than 1 messages a second" in gate.entries(Deed.OFFENCE)[-1].text
+
+
+def test_updates_are_bounded_by_the_numbers_they_stand_for() -> None:
+    gate = gate_with(numbers_per_s=1.0)
+    gate.machine._guard._record("a", gate.now).work.spend(3.0, gate.now)
+    assert code_of(gate.answer("a", gate.update("a"))) is Code.APPLIED  # one number was left
+    ones = gate.encode(np.ones(gate.size, dtype=np.int64))
+    assert gate.say("a", gate.update("a"), ones) == []
+    assert "more than 1 numbers a second" in gate.entries(Deed.REFUSED)[-1].text
+    gate.now += gate.size
+    assert code_of(gate.answer("a", gate.update("a"))) is Code.APPLIED
+    assert gate.entries(Deed.OFFENCE) == []
+
+
+def test_nobody_can_use_an_agents_incarnations_up() -> None:
+    gate = Gate("a")
+    welcome = gate.hello("a", epoch=gate.state.epoch, incarnation=2**31 - 1)
+    assert isinstance(welcome, Welcome)
+    assert welcome.incarnation == 2
+    assert not [r for r in gate.records if isinstance(r, EpochStarted)]
+    newcomer = gate.hello("b", incarnation=2**31 - 1)
+    assert isinstance(newcomer, Welcome)
+    assert newcomer.incarnation == 1

@@ -90,7 +90,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Welcome: st.builds(
         Welcome,
         epoch=epochs,
-        incarnation=u32,
+        incarnation=claimed_incarnations,
         dual_checksum=u64,
         dual=st.none() | contents,
         offer=model_offers,
@@ -98,7 +98,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     State: st.builds(
         State,
         epoch=epochs,
-        incarnation=u32,
+        incarnation=claimed_incarnations,
         last_seq=u32,
         last_digest=st.none() | u64,
         dual_checksum=u64,

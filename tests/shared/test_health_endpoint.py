@@ -79,6 +79,25 @@ def test_clients_that_say_nothing_are_hung_up_on_and_do_not_pile_up(
                 assert one.recv(1) == b""
 
 
+def test_who_sends_a_byte_now_and_then_is_hung_up_on(
+    vitals: Vitals, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plantfed_shared.health_endpoint.ANSWERED_WITHIN_S", 0.3)
+    with closing(socket.create_connection(("127.0.0.1", port), 20)) as one:
+        one.settimeout(0.05)
+        deadline = time.monotonic() + 20
+        ended = False
+        while not ended and time.monotonic() < deadline:
+            try:
+                one.sendall(b"a")
+                ended = one.recv(1) == b""
+            except TimeoutError:
+                pass
+            except OSError:
+                ended = True
+        assert ended
+
+
 def test_a_request_without_end(vitals: Vitals, port: int) -> None:
     with closing(socket.create_connection(("127.0.0.1", port), 20)) as one:
         one.sendall(b"GET /" + b"a" * 70_000)

@@ -121,7 +121,7 @@ def widest(kind: Kind) -> Message | None:
         case Kind.STATE:
             return State(
                 epoch=name.epoch,
-                incarnation=2**32 - 1,
+                incarnation=2**31 - 1,
                 last_seq=2**32 - 1,
                 last_digest=2**64 - 1,
                 dual_checksum=2**64 - 1,

@@ -91,7 +91,8 @@ class Connection:
         self._end: End | None = None
         self._receipts = Receipts()
         self._asked: dict[int, str] = {}
-        # Only the thread touches these eight.
+        # Only the thread touches these nine.
+        self._subscribed = not session.subscriptions
         self._fixed: int | None = None
         self._granted = (IN_FLIGHT, MAX_MESSAGE_BYTES)
         self._why: Disconnected | Refused | None = None
@@ -210,6 +211,9 @@ class Connection:
     def _finish(self, end: End) -> None:
         if self._ready_at:
             self.stood_s = self._loop.time() - self._ready_at
+        for _, payload, _, _ in self._early:
+            self._inbox.backlog.taken(len(payload))
+        self._early.clear()
         # Closes the sockets that paho holds on to.
         self._client.reinitialise()
         self._end = end
@@ -315,6 +319,7 @@ class Connection:
         if packet_id != self._fixed:
             self._post(self._listening, packet_id, not any(r.is_failure for r in reasons))
             return
+        self._subscribed = True
         wanted = zip(self._session.subscriptions, reasons, strict=False)
         self._post(self._count_session, *subscribe_bytes(self._session, mqtt5=self._mqtt5))
         denied = [topic for topic, reason in wanted if reason.is_failure]
@@ -331,7 +336,12 @@ class Connection:
             # Unacknowledged it would come again with every connection.
             self._client.ack(message.mid, message.qos)
             return
-        self._post(self._receive, topic, bytes(message.payload), message.retain, message.mid)
+        backlog, payload = self._inbox.backlog, bytes(message.payload)
+        # before the SUBACK the loop takes nothing, and what waits behind it is the SUBACK
+        if self._subscribed and not backlog.wait_for_room():
+            return
+        backlog.add(len(payload))
+        self._post(self._receive, topic, payload, message.retain, message.mid)
 
     def _on_disconnect(self, flags: paho.DisconnectFlags, reason: ReasonCode) -> None:
         name = reason.getName()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 
+from plantfed_shared.bus.backlog import Backlog
 from plantfed_shared.bus.connection_state import ConnectionState, Trouble, TroubleKind
 from plantfed_shared.bus.port import (
     BusEvent,
@@ -25,10 +26,12 @@ class Inbox:
     Attributes:
         traffic: counted since the beginning.
         state: of the connection.
+        backlog: of messages that :meth:`next_event` has not given out.
     """
 
     def __init__(self, wall_clock: Callable[[], float]) -> None:
         self.traffic = Traffic()
+        self.backlog = Backlog()
         self.state = ConnectionState(connected=False, since=wall_clock())
         self._wall_clock = wall_clock
         self._events: asyncio.Queue[BusEvent | BaseException] = asyncio.Queue()
@@ -45,6 +48,8 @@ class Inbox:
             # Whoever asks again must not wait for ever.
             self._events.put_nowait(event)
             raise event
+        if isinstance(event, Received):
+            self.backlog.taken(len(event.payload))
         return event
 
     def connected(self, max_payload_bytes: int) -> None:

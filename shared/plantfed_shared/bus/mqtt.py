@@ -113,6 +113,7 @@ class MqttBus:
         """Send what was published, within two seconds, and disconnect in good order."""
         if self._keeper is None:
             return
+        self._inbox.backlog.end()
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
         self._keeper = None
