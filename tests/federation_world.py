@@ -11,8 +11,9 @@ import numpy as np
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted
 from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.agent_host import AgentHost, Train
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost, Train
 from plantfed_shared.bus.faults import Faults
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.bus.transit import Transit

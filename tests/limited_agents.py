@@ -8,8 +8,8 @@ from plantfed_agent import events
 from plantfed_agent.budget import LinkLimits
 from plantfed_agent.link_meter import LinkMeter
 from plantfed_agent.training import TrainingTask
+from plantfed_lab.simulation.agent_host import Train
 from plantfed_lab.simulation.engine import Boundary
-from plantfed_lab.simulation.hosts import Train
 from plantfed_shared.bus.port import (
     PUBACK_BYTES,
     BusEvent,

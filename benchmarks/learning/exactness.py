@@ -19,8 +19,9 @@ from benchmarks.learning.pool import run_all
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, Record
+from plantfed_lab.simulation.agent_host import AgentHost
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import (
     Algorithm,

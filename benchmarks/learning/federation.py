@@ -18,8 +18,9 @@ from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.agent_host import AgentHost
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition

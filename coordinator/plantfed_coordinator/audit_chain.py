@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from plantfed_coordinator.events import Audit
+from plantfed_coordinator.events import Action, Audit, Persist
 from plantfed_coordinator.records import (
     Admitted,
     EpochStarted,
@@ -128,6 +128,19 @@ def verify(entries: Iterable[Entry], expected: str = "") -> Verified:
         broken = int(expected.partition(":")[0])
         return Verified(len(kept), head, broken, "it is not what was noted")
     return Verified(len(kept), head)
+
+
+def lines_of(actions: Iterable[Action]) -> list[Line]:
+    """What these actions have for the log, in order."""
+    lines: list[Line] = []
+    for action in actions:
+        match action:
+            case Audit():
+                lines.append(line_of(action))
+            case Persist(record):
+                line = line_of_record(record)
+                lines += [] if line is None else [line]
+    return lines
 
 
 def line_of_record(record: Record) -> Line | None:

@@ -15,10 +15,9 @@ from plantfed_coordinator.audit_chain import (
     Line,
     chained,
     dropped_up_to,
-    line_of,
-    line_of_record,
+    lines_of,
 )
-from plantfed_coordinator.events import Action, Audit, Persist, Quarantine
+from plantfed_coordinator.events import Action, Quarantine
 from plantfed_coordinator.limits import Limits
 from plantfed_shared.store import Database, Row, reading
 
@@ -74,17 +73,9 @@ class AuditLog:
         Raises:
             StorageError: nothing was written.
         """
-        lines: list[Line] = []
-        changes: list[Quarantine] = []
-        for action in actions:
-            match action:
-                case Audit():
-                    lines.append(line_of(action))
-                case Persist(record):
-                    line = line_of_record(record)
-                    lines += [] if line is None else [line]
-                case Quarantine():
-                    changes.append(action)
+        asked = list(actions)
+        lines = lines_of(asked)
+        changes = [action for action in asked if isinstance(action, Quarantine)]
         if lines or changes:
             self.append(lines, changes)
 

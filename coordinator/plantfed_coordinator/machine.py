@@ -22,13 +22,9 @@ the affair of :mod:`guard`.
 from collections.abc import Callable, Mapping
 
 from plantfed_coordinator.admission import (
-    Reconciliation,
     judge_update,
-    newer_past_of_hello,
     newer_past_of_model,
     newer_past_of_update,
-    next_incarnation,
-    reconcile,
 )
 from plantfed_coordinator.desk import Desk, Presence
 from plantfed_coordinator.events import (
@@ -37,16 +33,15 @@ from plantfed_coordinator.events import (
     Event,
     MessageArrived,
     OperatorOrder,
-    Order,
     TimerDue,
 )
-from plantfed_coordinator.freshness import Freshness
 from plantfed_coordinator.guard import STRANGERS, Guard
 from plantfed_coordinator.limits import Limits
-from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left
+from plantfed_coordinator.membership import Membership
+from plantfed_coordinator.records import Applied
 from plantfed_coordinator.releases import Releases, Selector, draw_participants
 from plantfed_coordinator.serving import Serving
-from plantfed_coordinator.state import FederationState, Member
+from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.uploads import Uploads
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
@@ -57,7 +52,6 @@ from plantfed_shared.messages import (
     Chunk,
     Code,
     Content,
-    Epoch,
     Hello,
     Manifest,
     Need,
@@ -67,7 +61,6 @@ from plantfed_shared.messages import (
     Update,
     Verdict,
     Want,
-    Welcome,
 )
 from plantfed_shared.topics import EVERYBODY, Address, Kind, Topics
 from plantfed_shared.transfer import Blob
@@ -108,10 +101,12 @@ class FederationMachine:
         self._desk.contents.artefact = artefact
         self._desk.quarantined.update(quarantined or {})
         self._guard = Guard(self._desk, limits or Limits())
-        self._freshness = Freshness(new_bits)
         self._releases = Releases(self._desk, select, now)
         self._serving = Serving(self._desk)
         self._uploads = Uploads(self._desk)
+        self._membership = Membership(
+            self._desk, self._guard, self._releases, self._serving, self._uploads
+        )
 
     @property
     def state(self) -> FederationState:
@@ -132,7 +127,7 @@ class FederationMachine:
             case MessageArrived():
                 self._take(event, now)
             case OperatorOrder(order, agent):
-                self._obey(order, agent)
+                self._membership.obey(order, agent)
             case TimerDue():
                 pass
         self._uploads.settle(now)
@@ -185,7 +180,7 @@ class FederationMachine:
                 self._take_manifest(message, now, retained=event.retained)
                 return
             case Hello():
-                self._take_hello(agent, message, envelope.digest, now)
+                self._membership.take_hello(agent, message, envelope.digest, now)
             case Update():
                 self._take_update(agent, message, envelope, now)
             case Offer():
@@ -199,7 +194,7 @@ class FederationMachine:
             case Part():
                 self._serving.take_part(agent, message, envelope.digest, now)
             case Bye():
-                self._take_bye(agent, message, envelope.digest, now)
+                self._membership.take_bye(agent, message, envelope.digest, now)
         if not self._is_member(agent):
             return  # only members are remembered: anybody can make up ids
         if isinstance(message, Status):
@@ -221,60 +216,13 @@ class FederationMachine:
             what = f"another coordinator serves this federation: {seen.reason}"
             self._guard.refuse(STRANGERS, what, now, is_offence=False)
         elif self._guard.may_begin_epoch(STRANGERS, now):
-            self._renew(*seen)
-
-    def _take_hello(self, agent: str, hello: Hello, digest: int, now: float) -> None:
-        seen = newer_past_of_hello(self._desk.state, agent, hello)
-        is_barred = agent in self._desk.state.barred
-        if seen is not None and not is_barred and self._guard.may_begin_epoch(agent, now):
-            self._renew(*seen)
-        self._serving.begins_anew(agent)
-        given = next_incarnation(self._desk.state, agent, hello.incarnation)
-        match reconcile(self._desk.state, agent, hello):
-            case Reconciliation.BARRED:
-                self._guard.set_aside(agent, "hello of one who was removed", now)
-                self._desk.reply(agent, Verdict(digest, Code.REMOVED, "removed by the operator"))
-            case Reconciliation.NEW:
-                if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
-                    self._desk.record(Joined(agent, given))
-                    self._desk.note("joined", agent)
-                    self._welcome(agent)
-            case Reconciliation.FORKED:
-                before = self._desk.state.members[agent]
-                if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
-                    self._desk.record(IncarnationRaised(agent, given))
-                    lost = _lost_updates(before, hello)
-                    what = f"could not be reconciled, is now incarnation {given}{lost}"
-                    self._desk.note(what, agent, warning=bool(lost))
-                    self._welcome(agent)
-            case Reconciliation.AGREES:
-                self._desk.reply(agent, self._verdict_on_outstanding(agent, hello), offer=True)
-                self._releases.invite_if_drawn(agent)
-
-    def _is_fresh(self, agent: str, hello: Hello, now: float) -> bool:
-        """Whether a HELLO may have consequences; else its sender is asked to say it again."""
-        member = self._desk.state.members.get(agent)
-        ours = member.incarnation if member else self._desk.state.retired.get(agent)
-        if ours is None:
-            return True  # a newcomer has nothing to lose
-        number = self._freshness.number(agent, ours)
-        if hello.proof == number:
-            return True
-        self._guard.set_aside(agent, "hello that doesn't agree, and may be a replay", now)
-        self._desk.reply(agent, Verdict(number, Code.UNPROVEN, "say hello with this number"))
-        return False
-
-    def _verdict_on_outstanding(self, agent: str, hello: Hello) -> Verdict | None:
-        outstanding = hello.outstanding
-        if outstanding is None or outstanding != self._desk.state.members[agent].last_digest:
-            return None
-        return Verdict(outstanding, Code.APPLIED, "")
+            self._membership.renew(*seen)
 
     def _take_update(self, agent: str, update: Update, envelope: wire.Envelope, now: float) -> None:
         seen = newer_past_of_update(self._desk.state, agent, update)
         is_member = self._is_member(agent)
         if seen is not None and is_member and self._guard.may_begin_epoch(agent, now):
-            self._renew(*seen)
+            self._membership.renew(*seen)
         size = self._desk.state.terms.lattice.size
         if self._is_next(agent, update) and not self._guard.may_work(agent, size, now):
             return
@@ -338,77 +286,7 @@ class FederationMachine:
         if isinstance(envelope.message, Update):
             self._take_update(agent, envelope.message, envelope, now)
 
-    def _take_bye(self, agent: str, bye: Bye, digest: int, now: float) -> None:
-        member = self._desk.state.members.get(agent)
-        if member is not None and bye.incarnation != member.incarnation:
-            self._guard.set_aside(agent, "bye of an incarnation that is over", now)
-            self._desk.reply(agent, Verdict(digest, Code.OLD_INCARNATION, "say hello"))
-            return
-        if member is not None:
-            self._desk.record(Left(agent, barred=False))
-            self._forget(agent)
-            self._desk.note("left", agent)
-        self._desk.reply(agent, Verdict(digest, Code.LEFT, ""))
-
-    # ------------------------------------------------------------------ the operator
-
-    def _obey(self, order: Order, agent: str) -> None:
-        if order is Order.RELEASE:
-            self._guard.release(agent)
-            self._desk.note("released from quarantine", agent)
-            self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
-            return
-        if order is Order.ADMIT:
-            self._desk.record(Admitted(agent))
-            self._desk.note("may join again", agent)
-            self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
-            return
-        self._desk.record(Left(agent, barred=True))
-        self._forget(agent)
-        self._desk.note("removed by the operator", agent)
-        self._desk.reply(agent, Verdict(0, Code.REMOVED, "removed by the operator"))
-
     def start_epoch(self, definition: bytes, reason: str) -> list[Action]:
         """Put edited settings in force; the caller has checked that the structure is the same."""
-        self._renew(reason, self.state.epoch, definition)
+        self._membership.renew(reason, self.state.epoch, definition)
         return self._desk.take_actions()
-
-    # ------------------------------------------------------------------ small tools
-
-    def _renew(self, reason: str, seen: Epoch, definition: bytes | None = None) -> None:
-        self._desk.renew(reason, seen, definition)
-        self._uploads.forget()
-        self._serving.forget()
-
-    def _forget(self, agent: str) -> None:
-        self._uploads.forget(agent)
-        self._serving.forget(agent)
-
-    def _welcome(self, agent: str) -> None:
-        state = self._desk.state
-        member = state.members[agent]
-        dual = self._desk.contents.dual(state, agent)
-        self._desk.send(
-            agent,
-            Welcome(
-                epoch=state.epoch,
-                incarnation=member.incarnation,
-                dual_checksum=member.contribution.dual_checksum,
-                dual=None if dual is None else dual.content,
-                offer=self._desk.contents.offer(state),
-            ),
-        )
-        self._releases.invite_if_drawn(agent)
-
-
-def _lost_updates(member: Member, hello: Hello) -> str:
-    """What an agent knows to be applied and the coordinator doesn't, after a restore."""
-    if hello.incarnation < member.incarnation:
-        return ""
-    known = member.last_seq if hello.incarnation == member.incarnation else 0
-    if hello.applied_seq <= known:
-        return ""
-    first, last = known + 1, hello.applied_seq
-    if first == last:
-        return f"; its update {last} is lost"
-    return f"; its updates {first} to {last} are lost"

@@ -1,7 +1,8 @@
 """The coordinator's shell: waits for something to happen, asks the machine, does what it wants.
 
-Order of every step: persist, publish, acknowledge.  What has arrived within a few milliseconds is
-persisted in one commit.  There is nothing about the protocol in here.
+Order of every step: persist, publish, acknowledge (:mod:`plantfed_coordinator.effects`).  What
+has arrived within a few milliseconds is persisted in one commit.  There is nothing about the
+protocol in here.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from plantfed_coordinator import effects
 from plantfed_coordinator.audit_log import AuditLog
 from plantfed_coordinator.events import (
     Action,
@@ -17,7 +19,6 @@ from plantfed_coordinator.events import (
     Event,
     MessageArrived,
     Note,
-    Persist,
     Publish,
     TimerDue,
 )
@@ -136,14 +137,17 @@ class CoordinatorService:
                 break
             await asyncio.wait({receiving}, timeout=deadline - self._clock())
         self._take_held(batch)
-        # on probation nothing may be said, also not because it is time to
-        serves = self._probation is None or self._probation.until is None
-        if serves and self._machine.next_timer() <= self._clock():
+        if self._serves and self._machine.next_timer() <= self._clock():
             batch.actions += self._machine.handle(TimerDue(), self._clock())
         self._finish(batch)
         if self._clock() >= self._next_look:
             self._look()
         return receiving
+
+    @property
+    def _serves(self) -> bool:
+        """On probation nothing may be said, also not because it is time to."""
+        return self._probation is None or self._probation.until is None
 
     def _take(self, event: BusEvent, batch: _Batch) -> None:
         self._note_connection(event)
@@ -186,30 +190,30 @@ class CoordinatorService:
                 batch.tokens.append(token)
 
     def _finish(self, batch: _Batch) -> None:
-        """Persist, publish, acknowledge."""
-        records = [a.record for a in batch.actions if isinstance(a, Persist)]
-        if records:
-            self._journal.append(records, {})
-        if self._audit is not None:
-            self._audit.take(batch.actions)
-        newest = {a.topic: a for a in batch.actions if isinstance(a, Publish) and a.retain}
-        for action in batch.actions:
-            match action:
-                case Publish(topic, payload, retain, heard_by):
-                    # of several retained messages on a topic only the last will ever matter
-                    if not retain or newest[topic] is action:
-                        self._live.sent(topic, payload, heard_by)
-                        self._bus.publish(topic, payload, retain=retain)
-                case Note(text, agent, warning):
-                    level = logging.WARNING if warning else logging.INFO
-                    log.log(level, "%s", text, extra={"agent": agent})
-        for token in batch.tokens:
-            self._bus.acknowledge(token)
+        for effect in effects.in_order(batch.actions, batch.tokens):
+            self._do(effect)
         self._journal.work(self._machine.state)
+
+    def _do(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Commit(records):
+                self._journal.append(records, {})
+            case effects.PutDown(actions):
+                if self._audit is not None:
+                    self._audit.take(actions)
+            case Publish(topic, payload, retain, heard_by):
+                self._live.sent(topic, payload, heard_by)
+                self._bus.publish(topic, payload, retain=retain)
+            case Note(text, agent, warning):
+                level = logging.WARNING if warning else logging.INFO
+                log.log(level, "%s", text, extra={"agent": agent})
+            case effects.Acknowledge(token):
+                self._bus.acknowledge(token)
 
     def _look(self) -> None:
         self._next_look = self._clock() + LOOK_EVERY_S
-        for number, order in self._journal.pending_orders():
+        # also an operator's order is answered to agents
+        for number, order in self._journal.pending_orders() if self._serves else ():
             self._finish(_Batch(self.handle(order)))
             self._journal.order_done(number)
         changes = self._live.take_changes(self._machine.presence, self._clock())

@@ -109,7 +109,9 @@ class Database:
             StorageError: also at any row.
         """
         with _explained(self.path):
-            yield from self._connection.execute(sql, values)
+            # not `yield from`: who stops in the middle may do so after the file was closed
+            for row in self._connection.execute(sql, values):  # noqa: UP028
+                yield row
 
     @contextmanager
     def moment(self) -> Iterator["Database"]:

@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from tests.faults.planted import WRONG_ORDERS, wrong_order
 from tests.federation_world import small_definition
 
+from plantfed_coordinator import effects
+from plantfed_coordinator.audit_chain import lines_of
+from plantfed_coordinator.events import Action
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Joined, Record
 from plantfed_coordinator.service import COMMIT_AT_MOST, COMMIT_WITHIN_S, CoordinatorService
@@ -19,6 +23,7 @@ from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.wire import encode
 
 TOPICS = Topics("toy")
+IN_ORDER = ["persist 2", "put down 2", "publish", "publish", "acknowledge 1", "acknowledge 2"]
 
 
 class RecordingJournal:
@@ -91,6 +96,17 @@ class ScriptedBus:
         self.stopped.set()
 
 
+class RecordingAudit:
+    """Notes when it is written."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def take(self, actions: Iterable[Action]) -> None:
+        lines = lines_of(actions)
+        self.log.append(f"put down {len(lines)}")
+
+
 def hello_from(agent: str, token: int) -> Received:
     hello = Hello(
         epoch=None,
@@ -120,7 +136,14 @@ def serve(
         first = EpochStarted(Epoch(1, 5), 0, small_definition().to_bytes(), "created")
         machine = FederationMachine(FederationState.begin(first), TOPICS, lambda: 7, 0.0)
         bus = ScriptedBus(log, [Connected(), *hellos], stopped, last_token=len(agents))
-        service = CoordinatorService(machine, bus, journal, TOPICS, clock)  # type: ignore[arg-type]
+        service = CoordinatorService(
+            machine,
+            bus,
+            journal,  # type: ignore[arg-type]
+            TOPICS,
+            clock,
+            audit=RecordingAudit(log),  # type: ignore[arg-type]
+        )
         await asyncio.wait_for(service.run(stopped), 10)
 
     asyncio.run(run())
@@ -129,7 +152,19 @@ def serve(
 def test_many_events_are_persisted_in_one_commit_then_published_then_acknowledged() -> None:
     log: list[str] = []
     serve(log)
-    assert log == ["persist 2", "publish", "publish", "acknowledge 1", "acknowledge 2"]
+    assert log == IN_ORDER
+
+
+@pytest.mark.parametrize("name", sorted(WRONG_ORDERS))
+def test_another_order_of_the_service_would_be_noticed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: the service keeps the order of ``effects``, whatever it is."""
+    monkeypatch.setattr(effects, "in_order", wrong_order(name))
+    log: list[str] = []
+    serve(log)
+    assert sorted(log) == sorted(IN_ORDER)
+    assert log != IN_ORDER
 
 
 def test_a_commit_holds_so_many_at_most() -> None:

@@ -19,7 +19,7 @@ from plantfed_agent.settings import load_agent_settings
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, Released
-from plantfed_lab.simulation.hosts import replay
+from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Integers, checksum
 

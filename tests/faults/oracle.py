@@ -27,7 +27,8 @@ from tests.machines.invariants import (
 
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import Applied, IncarnationRaised, Record
-from plantfed_lab.simulation.hosts import AgentHost, CoordinatorHost
+from plantfed_lab.simulation.agent_host import AgentHost
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_shared import wire
 from plantfed_shared.messages import Hello
 

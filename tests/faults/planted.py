@@ -18,8 +18,9 @@ from plantfed_agent import downloads as agent_downloads
 from plantfed_agent import events as agent_events
 from plantfed_agent import rounds as agent_rounds
 from plantfed_coordinator import desk as coordinator_desk
+from plantfed_coordinator import effects, machine, releases, snapshot
 from plantfed_coordinator import events as coordinator_events
-from plantfed_coordinator import machine, releases, snapshot
+from plantfed_coordinator import membership as coordinator_membership
 from plantfed_coordinator import state as coordinator_state
 from plantfed_coordinator.records import IncarnationRaised, Left, Record
 from plantfed_coordinator.state import FederationState, Member
@@ -66,10 +67,30 @@ def _late(take: Callable[[Any], list[Any]], persist: type) -> Callable[[Any], li
 
 @planted
 def ack_before_commit() -> Iterator[object]:
-    take = coordinator_desk.Desk.take_actions
-    late = _late(take, coordinator_events.Persist)
-    with patch.object(coordinator_desk.Desk, "take_actions", late):
+    """The coordinator answers its agents, and the broker, before it commits."""
+    with patch.object(effects, "in_order", wrong_order("ack before commit")):
         yield
+
+
+def wrong_order(name: str) -> Callable[..., list[effects.Effect]]:
+    """The effects of the coordinator in an order they must never have."""
+    rank = WRONG_ORDERS[name]
+    in_order = effects.in_order
+
+    def out_of_order(*asked: Any) -> list[effects.Effect]:
+        return sorted(in_order(*asked), key=lambda effect: rank.index(type(effect)))
+
+    return out_of_order
+
+
+_SAID = (coordinator_events.Note, coordinator_events.Publish)
+WRONG_ORDERS: dict[str, tuple[type, ...]] = {
+    "ack before commit": (*_SAID, effects.Acknowledge, effects.Commit, effects.PutDown),
+    "publish before commit": (*_SAID, effects.Commit, effects.PutDown, effects.Acknowledge),
+    "puback before commit": (effects.Acknowledge, effects.Commit, effects.PutDown, *_SAID),
+    "puback before publish": (effects.Commit, effects.PutDown, effects.Acknowledge, *_SAID),
+    "publish before audit": (effects.Commit, *_SAID, effects.PutDown, effects.Acknowledge),
+}
 
 
 @planted
@@ -242,8 +263,11 @@ def epoch_ignored_by_agents() -> Iterator[object]:
 @planted
 def epoch_ignored_by_the_coordinator() -> Iterator[object]:
     """It never sees that its journal is older than what agents know."""
-    names = ("newer_past_of_hello", "newer_past_of_model", "newer_past_of_update")
-    with patch.multiple(machine, **{name: lambda *_: None for name in names}):
+    names = ("newer_past_of_model", "newer_past_of_update")
+    with (
+        patch.object(coordinator_membership, "newer_past_of_hello", lambda *_: None),
+        patch.multiple(machine, **{name: lambda *_: None for name in names}),
+    ):
         yield
 
 

@@ -19,8 +19,8 @@ from plantfed_coordinator.record_rows import from_row, to_row
 from plantfed_coordinator.records import Record
 from plantfed_coordinator.snapshot import SnapshotRows, from_rows, to_rows
 from plantfed_coordinator.state import FederationState
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost, replay
 from plantfed_lab.simulation.engine import Boundary, Host, WriteOutcome
-from plantfed_lab.simulation.hosts import CoordinatorHost, replay
 from plantfed_shared import wire
 from plantfed_shared.bus.memory import Delivery
 from plantfed_shared.bus.port import Received

@@ -10,7 +10,7 @@ from plantfed_coordinator.consensus import AllMembersMean
 from plantfed_coordinator.records import Applied, IncarnationRaised, Joined, Left, Record, Released
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.state import FederationState
-from plantfed_lab.simulation.hosts import replay
+from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_shared import wire
 from plantfed_shared.lattice import checksum
 

@@ -16,7 +16,7 @@ from plantfed_coordinator.events import MessageArrived as CoordinatorHears
 from plantfed_coordinator.events import Note
 from plantfed_coordinator.founding import epoch_after_restore
 from plantfed_coordinator.records import IncarnationRaised
-from plantfed_lab.simulation.hosts import replay
+from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_shared.messages import (
     Code,
     Epoch,

@@ -206,17 +206,32 @@ def test_no_network_makes_an_honest_agent_an_offender(seed: int) -> None:
         drop=0.05, duplicate=0.2, reorder=0.2, corrupt=0.1, replay=0.1, delay_s=(0.01, 0.5)
     )
     world = World(small_definition(), seed=seed, faults=faults, crash_probability=0.01)
-    seen: list[Audit] = []
-    carry_out = world.coordinator._carry_out
-
-    def watch(actions: Any) -> None:
-        seen.extend(a for a in actions if isinstance(a, Audit))
-        carry_out(actions)
-
-    world.coordinator._carry_out = watch  # type: ignore[method-assign]
     world.run(600)
     assert len(world.applied()) > 50
-    assert {a.deed for a in seen} == {Deed.REFUSED, Deed.SET_ASIDE}
+    assert {line.kind for line in world.coordinator.audit} & set(Deed) == {
+        Deed.REFUSED,
+        Deed.SET_ASIDE,
+    }
+
+
+def test_a_quarantine_survives_the_end_of_the_coordinator() -> None:
+    world = World(small_definition())
+    world.run(30)
+    name = sorted(world.agents)[0]
+    offence = MessageArrived(world.topics.up(name, Kind.BYE), OFFENCE)
+    for _ in range(LIMITS.offences + 1):
+        world.coordinator.handle(offence)
+    assert sorted(world.coordinator.quarantined) == [name]
+    assert [line.kind for line in world.coordinator.audit].count(Deed.QUARANTINED) == 1
+    world.simulation.kill(world.coordinator, 1.0)
+    applied = len(world.applied())
+    world.run(120)
+    assert {record.agent for record in world.applied()[applied:]} == set(world.agents) - {name}
+    world.coordinator.handle(OperatorOrder(Order.RELEASE, name))
+    assert world.coordinator.quarantined == {}
+    applied = len(world.applied())
+    world.run(120)
+    assert name in {record.agent for record in world.applied()[applied:]}
 
 
 # ---------------------------------------------------------------------- rates and memory

@@ -22,9 +22,9 @@ PURE = {
         shelf state table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission allowance audit_chain consensus contents desk events freshness groups guard limits
-        live liveness machine probation record_rows records releases serving snapshot standing state
-        uploads
+        admission allowance audit_chain consensus contents desk effects events freshness groups
+        guard limits live liveness machine membership probation record_rows records releases serving
+        snapshot standing state uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

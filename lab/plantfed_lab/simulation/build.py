@@ -7,9 +7,10 @@ from math import inf
 
 from plantfed_coordinator.records import EpochStarted
 from plantfed_lab.simulation.absences import Absences
+from plantfed_lab.simulation.agent_host import NO_LIMIT, AgentHost
+from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.draws import Law, stream
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import NO_LIMIT, AgentHost, CoordinatorHost
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_lab.simulation.recording import Recorder, SimulatedMachine
 from plantfed_lab.simulation.result import MachineConditions

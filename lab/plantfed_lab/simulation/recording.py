@@ -11,8 +11,8 @@ from functools import partial
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_lab.simulation.absences import Absences
+from plantfed_lab.simulation.agent_host import AgentHost
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.simulation.hosts import AgentHost
 from plantfed_lab.simulation.links import Link
 from plantfed_lab.simulation.result import CurvePoint, MachineConditions, MachineResult, Rest
 from plantfed_lab.simulation.sites import Site

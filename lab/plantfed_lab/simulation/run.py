@@ -8,8 +8,8 @@ from itertools import count
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.results import ModelResult, Traffic
 from plantfed_lab.simulation.build import Federation, build
+from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_lab.simulation.engine import SpinningError
-from plantfed_lab.simulation.hosts import replay
 from plantfed_lab.simulation.recording import Recorder, counts
 from plantfed_lab.simulation.result import (
     CurvePoint,

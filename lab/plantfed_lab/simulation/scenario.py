@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from plantfed_lab.simulation.agent_host import NO_LIMIT
 from plantfed_lab.simulation.draws import Draw, LossProbability, PositiveDraw, constant
-from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.settings_file import read_settings

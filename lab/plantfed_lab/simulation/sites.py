@@ -21,7 +21,7 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.federation_file import load_definition
-from plantfed_lab.simulation.hosts import Train
+from plantfed_lab.simulation.agent_host import Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
 from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from plantfed_lab.simulation.agent_host import NO_LIMIT
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.draws import Law, constant
-from plantfed_lab.simulation.hosts import NO_LIMIT
 from plantfed_lab.simulation.result import MachineConditions, MachineResult, SimulationResult
 from plantfed_lab.simulation.run import run
 from plantfed_lab.simulation.scenario import LoadedScenario, MachineOverride

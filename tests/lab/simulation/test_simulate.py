@@ -11,7 +11,7 @@ from plantfed_agent.settings import TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, Joined, Record, Released
 from plantfed_lab.simulation.build import build
-from plantfed_lab.simulation.hosts import replay
+from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_lab.simulation.recording import ROUNDS_IN_VAIN
 from plantfed_lab.simulation.result import SimulationResult
 from plantfed_lab.simulation.run import run, simulate

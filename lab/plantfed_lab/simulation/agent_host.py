@@ -1,7 +1,7 @@
-"""The two kinds of computers: a plant's machine with its agent, and the coordinator's server."""
+"""A plant's machine: an agent, its disk and its computer."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,11 +12,6 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.rounds import Work
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_coordinator import events as coordinator_events
-from plantfed_coordinator.machine import FederationMachine
-from plantfed_coordinator.records import EpochStarted, Record
-from plantfed_coordinator.releases import Selector, draw_participants
-from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Boundary, Simulation
 from plantfed_lab.simulation.process import ProcessHost
 from plantfed_lab.simulation.stopwatch import Stopwatch
@@ -32,8 +27,7 @@ from plantfed_shared.bus.port import (
 )
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Status
-from plantfed_shared.topics import COORDINATOR, Topics
-from plantfed_shared.transfer import Blob
+from plantfed_shared.topics import Topics
 from plantfed_shared.version import software_version
 
 Train = Callable[[TrainingTask], TrainingOutcome]
@@ -239,158 +233,3 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         self.computing.stop(now)
         self.down.start(now)
         self._simulation.broker.disconnect(self.client_id, now, clean=clean)
-
-
-class CoordinatorHost(
-    ProcessHost[FederationMachine, coordinator_events.Event, coordinator_events.Action]
-):
-    """The coordinator's server: its machine and its journal; its computing takes no virtual time.
-
-    Args:
-        simulation: it is part of.
-        topics: of the federation.
-        founding: the first record.
-        new_bits: draws 64 random bits for a new epoch.
-        client_id: on the broker; None for the coordinator's usual one.
-
-    Attributes:
-        select: draws the participants of synchronous rounds.
-        artefact: of a compiled model, which it serves.
-        journal: all that survives a crash.
-        keeps_journal: False where nothing will ever be replayed: it holds every update there was.
-        load: makes the state of a journal at a start.
-        commits_within_s: what arrives within so long is committed together; 0 for one by one.
-        observe: told of every record right after it was persisted.
-    """
-
-    def __init__(
-        self,
-        simulation: Simulation,
-        topics: Topics,
-        founding: EpochStarted,
-        new_bits: Callable[[], int],
-        client_id: str | None = None,
-    ) -> None:
-        super().__init__(simulation, client_id or f"{topics.federation}-{COORDINATOR}")
-        self.select: Selector = draw_participants
-        self.artefact: Blob | None = None
-        self.journal: list[Record] = [founding]
-        self.keeps_journal = True
-        self.load: Callable[[Sequence[Record]], FederationState] = replay
-        self.commits_within_s = 0.0
-        self.observe: Callable[[Record], None] = lambda _: None
-        self._topics = topics
-        self._new_bits = new_bits
-        self._batch: list[coordinator_events.Action] = []
-        self._tokens: list[int] = []
-
-    def start(self) -> None:
-        """Start the coordinator from its journal."""
-        self.machine = FederationMachine(
-            self.load(self.journal),
-            self._topics,
-            self._new_bits,
-            self.monotonic_s,
-            self.select,
-            artefact=self.artefact,
-        )
-        session = SessionSettings(
-            self.client_id, self._topics.coordinator_subscriptions(), persistent=True
-        )
-        self._simulation.hosts[self.client_id] = self
-        self._simulation.broker.connect(session, self._simulation.now)
-
-    def crash(self) -> None:
-        """Kill the coordinator; only its journal is left.
-
-        Raises:
-            RuntimeError: it keeps none.
-        """
-        if not self.keeps_journal:
-            raise RuntimeError("a coordinator that keeps no journal can't come back")
-        self.machine = None
-        self._batch, self._tokens = [], []
-        self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=False)
-
-    @property
-    def has_uncommitted(self) -> bool:
-        """Whether its machine is ahead of the journal: something waits to be committed."""
-        return bool(self._batch)
-
-    def edit(self, definition: bytes) -> None:
-        """Put other settings in force, as an operator does with a start.
-
-        Args:
-            definition: canonical bytes, of the same structure.
-        """
-        if self.machine is not None:
-            self._carry_out(self.machine.start_epoch(definition, "the settings were edited"))
-            self._simulation.watch_timer(self)
-
-    def _event_of(self, event: BusEvent) -> coordinator_events.Event | None:
-        match event:
-            case Connected(max_payload_bytes):
-                return coordinator_events.BusConnected(max_payload_bytes)
-            case Received(topic, payload, _, retained):
-                return coordinator_events.MessageArrived(topic, payload, retained)
-            case _:
-                return None
-
-    def _time_has_passed(self) -> coordinator_events.Event:
-        return coordinator_events.TimerDue()
-
-    def _acknowledge(self, token: int) -> None:
-        if self._batch:
-            self._tokens.append(token)
-        else:
-            super()._acknowledge(token)
-
-    def _carry_out(self, actions: Sequence[coordinator_events.Action]) -> None:
-        begins, machine = not self._batch, self.machine
-        self._batch += actions
-        if not self.commits_within_s:
-            self._finish(machine)
-        elif begins:
-            self._simulation.after(self.commits_within_s, partial(self._finish, machine))
-
-    def _finish(self, machine: FederationMachine | None) -> None:
-        """Persist all there is together, then publish, then acknowledge."""
-        if self.machine is not machine or not self._batch:
-            return  # it has been killed meanwhile
-        batch, self._batch = self._batch, []
-        tokens, self._tokens = self._tokens, []
-        records = [a.record for a in batch if isinstance(a, coordinator_events.Persist)]
-        if not self._simulation.survives(self, Boundary.PERSIST):
-            return
-        if records and not self._commit(partial(self._append, records)):
-            return
-        for action in batch:
-            if isinstance(action, coordinator_events.Publish) and not self._publish(
-                action.topic, action.payload, retain=action.retain
-            ):
-                return
-        for token in tokens:
-            if self.machine is machine:
-                super()._acknowledge(token)
-
-    def _append(self, records: list[Record]) -> None:
-        if self.keeps_journal:
-            self.journal += records
-        for record in records:
-            self.observe(record)
-
-
-def replay(journal: Iterable[Record]) -> FederationState:
-    """The state after all records of a journal.
-
-    Raises:
-        ValueError: it doesn't begin with the start of an epoch.
-    """
-    records = iter(journal)
-    founding = next(records)
-    if not isinstance(founding, EpochStarted):
-        raise ValueError("a journal begins with the start of an epoch")
-    state = FederationState.begin(founding)
-    for record in records:
-        state.apply(record)
-    return state
