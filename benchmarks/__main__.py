@@ -22,6 +22,7 @@ from benchmarks import (  # noqa: E402
     codec,
     coordinator,
     demo,
+    durability,
     footprint,
     host,
     simulator,
@@ -35,6 +36,7 @@ from plantfed_shared.errors import PlantfedError  # noqa: E402
 BENCHMARKS = {
     "footprint": footprint.run,
     "coordinator": coordinator.run,
+    "durability": durability.run,
     "wire": wire.run,
     "simulator": simulator.run,
     "demo": demo.run,

@@ -143,7 +143,7 @@ class Load:
         begin, begin_wall = process_time(), perf_counter()
         if records:
             self.journal.append(records, {})
-        self.journal.snapshot_if_due(self._machine.state)
+        self.journal.work(self._machine.state)
         self.spent.committing += process_time() - begin
         self.spent.commit_wall += perf_counter() - begin_wall
         changes = [record.change for record in records if isinstance(record, Applied)]

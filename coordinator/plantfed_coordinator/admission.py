@@ -36,11 +36,13 @@ class Judgement(NamedTuple):
         code: of the verdict; none for an old duplicate.
         reason: for the agent's log.
         is_new: it is to be recorded.
+        is_offence: no sound agent sends such a thing.
     """
 
     code: Code | None
     reason: str = ""
     is_new: bool = False
+    is_offence: bool = False
 
 
 def reconcile(state: FederationState, agent: str, hello: Hello) -> Reconciliation:
@@ -174,13 +176,17 @@ def _judge_content(
         return Judgement(Code.REJECTED, "the sum of all weights would leave the lattice's range")
     try:
         decoded = decode_integers(change, state.terms.lattice)
+    except PeerError as error:
+        return Judgement(Code.REJECTED, str(error), is_offence=True)
+    try:
         after = state.contribution_after(agent, update.base.k, decoded, update.weight)
-    except (PeerError, SaturationError) as error:
-        return Judgement(Code.REJECTED, str(error))
+    except SaturationError as error:
+        return Judgement(Code.REJECTED, str(error))  # of one whose training diverges
     if algorithm.max_norm is not None and _norm(state, decoded) > algorithm.max_norm:
         return Judgement(Code.REJECTED, f"the change is longer than {algorithm.max_norm:g}")
     if checksum(after.dual) != update.dual_checksum:
-        return Judgement(Code.REJECTED, "the dual after it would not be the agent's")
+        reason = "the dual after it would not be the agent's"
+        return Judgement(Code.REJECTED, reason, is_offence=True)
     return Judgement(Code.APPLIED, is_new=True)
 
 

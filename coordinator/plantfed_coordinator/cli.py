@@ -1,6 +1,7 @@
 """``plantfed-coordinator``: the consensus service."""
 
 import asyncio
+import logging
 import random
 import secrets
 from pathlib import Path
@@ -8,16 +9,23 @@ from time import monotonic, sleep, time
 
 import click
 
+from plantfed_coordinator import audit_commands
+from plantfed_coordinator.audit_chain import Line
+from plantfed_coordinator.audit_log import AuditLog, opened
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
+from plantfed_coordinator.options import config_of_members_option, config_option, json_option
+from plantfed_coordinator.probation import Probation
 from plantfed_coordinator.service import CoordinatorService
 from plantfed_coordinator.settings import (
     CoordinatorSettings,
     load_coordinator_settings,
     load_definition,
 )
+from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.upkeep import backup, replay, restore
 from plantfed_coordinator.views import (
     read_connection,
     read_definition,
@@ -28,29 +36,23 @@ from plantfed_coordinator.views import (
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
-from plantfed_shared.command_line import Findings, connection_finding, log_to_stderr, utc
+from plantfed_shared.command_line import Findings, connection_finding, log_option, utc
 from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.disk_room import wait_for_room
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.lattice import checksum
+from plantfed_shared.log_lines import LogFormat, log_to_stderr
 from plantfed_shared.signals import stop_on_signals
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import COORDINATOR, Topics, check_id
 from plantfed_shared.version import software_version
+from plantfed_shared.vitals import Vitals
+from plantfed_shared.watching import watched
 from plantfed_shared.wording import counted
 
-ORDER_PATIENCE_S = 5.0
+log = logging.getLogger("plantfed.coordinator")
 
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default="coordinator.toml",
-    show_default=True,
-    help="Settings of the coordinator.",
-)
-config_of_members_option = click.option(
-    "--config", "config", type=click.Path(path_type=Path), help="As of `members`."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ORDER_PATIENCE_S = 5.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,19 +60,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def commands() -> None:
     """The PlantFed coordinator: joins what the agents have learnt.
 
-    Exit codes: 0 done, 2 wrong command line, 69 broker not reachable, 74 state on disk,
-    77 broker refused this identity, 78 settings, 130 Ctrl-C.
+    Exit codes: 0 done, 1 the audit log is not what was written, 2 wrong command line,
+    69 broker not reachable, 74 state on disk, 77 broker refused this identity, 78 settings,
+    130 Ctrl-C.
     """
 
 
 @commands.command("run")
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run_coordinator(config: Path, verbose: bool) -> None:
+@log_option
+def run_coordinator(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Serve the federation until SIGTERM or Ctrl-C."""
-    log_to_stderr(verbose=verbose)
+    log_to_stderr(verbose=verbose, form=log_format)
     settings = load_coordinator_settings(config)
-    asyncio.run(_serve(settings, load_definition(settings.coordinator.federation_file)))
+    asyncio.run(_serve_watched(settings, load_definition(settings.coordinator.federation_file)))
 
 
 @commands.command()
@@ -107,7 +111,7 @@ def check(config: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def members(context: click.Context, config: Path, as_json: bool) -> None:
-    """Show the members, or remove and admit one."""
+    """Show the members, or remove, admit or release one."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -130,6 +134,8 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
         click.echo(f"{m.id:24} {online:7} {m.updates:8} {m.staleness:7} {score:>7} {kilobytes}")
     for agent in overview.barred:
         click.echo(f"{agent:24} removed by the operator")
+    for agent, reason in overview.quarantined.items():
+        click.echo(f"{agent:24} {reason}")
 
 
 @members.command()
@@ -148,6 +154,18 @@ def remove(of_members: Path, agent: str, config: Path | None) -> None:
 def admit(of_members: Path, agent: str, config: Path | None) -> None:
     """Let a removed AGENT join again."""
     _order(config or of_members, Order.ADMIT, agent)
+
+
+@members.command()
+@click.argument("agent")
+@config_of_members_option
+@click.pass_obj
+def release(of_members: Path, agent: str, config: Path | None) -> None:
+    """Listen to a quarantined AGENT again."""
+    _order(config or of_members, Order.RELEASE, agent)
+
+
+commands.add_command(audit_commands.audit)
 
 
 @commands.command()
@@ -181,32 +199,66 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     findings.finish()
 
 
-async def _serve(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+for upkeep in (replay, backup, restore):
+    commands.add_command(upkeep)
+
+
+async def _serve_watched(settings: CoordinatorSettings, definition: FederationDefinition) -> None:
+    stopped, state_dir = stop_on_signals(), settings.coordinator.state_dir
+    with watched(settings.health, state_dir) as vitals:
+        await wait_for_room(state_dir, vitals, stopped)
+        await _serve(settings, definition, vitals, stopped)
+
+
+async def _serve(
+    settings: CoordinatorSettings,
+    definition: FederationDefinition,
+    vitals: Vitals,
+    stopped: asyncio.Event,
+) -> None:
     topics = _topics(settings, definition)
     section = settings.coordinator
-    journal = Journal(section.state_dir, time)
+    # of two halves one is whole at any time
+    journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
-        machine = found_or_continue(
-            journal,
-            definition,
-            topics,
-            lambda: secrets.randbits(64),
-            monotonic(),
-            str(section.federation_file),
-        )
-        service = CoordinatorService(machine, _bus(settings, topics), journal, topics)
-        await service.run(stop_on_signals())
+        with opened(section.state_dir, time, settings.limits.audit_entries) as audit:
+            machine = found_or_continue(
+                journal,
+                definition,
+                topics,
+                lambda: secrets.randbits(64),
+                monotonic(),
+                str(section.federation_file),
+                settings.limits,
+                audit.quarantined(),
+            )
+            _audit_the_start(audit, machine.state)
+            bus, probation = _bus(settings, topics), Probation(topics)
+            service = CoordinatorService(
+                machine, bus, journal, topics, audit=audit, vitals=vitals, probation=probation
+            )
+            await service.run(stopped)
     finally:
         journal.close()
+
+
+def _audit_the_start(audit: AuditLog, state: FederationState) -> None:
+    """An epoch that began, or a backup that was restored, while nobody ran is seen here."""
+    what = f"epoch {state.epoch.counter}, release {state.k}, checksum {checksum(state.model):016x}"
+    audit.append([Line("started", None, f"{what}, version {software_version()}")])
+    log.info("audit log: %s", audit.head)
 
 
 def _order(config: Path, order: Order, agent: str) -> None:
     check_id(agent, "agent id")
     state_dir = load_coordinator_settings(config).coordinator.state_dir
     overview = read_overview(state_dir)
-    known = overview.barred if order is Order.ADMIT else [m.id for m in overview.members]
+    what, known = {
+        Order.REMOVE: ("member", [m.id for m in overview.members]),
+        Order.ADMIT: ("removed agent", list(overview.barred)),
+        Order.RELEASE: ("quarantined agent", list(overview.quarantined)),
+    }[order]
     if agent not in known:
-        what = "removed agent" if order is Order.ADMIT else "member"
         raise ConfigError(
             f"{agent!r} is no {what}", hint=f"There are: {', '.join(known) or 'none'}"
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from plantfed_coordinator.contents import Contents
-from plantfed_coordinator.events import Action, Note, Persist, Publish
+from plantfed_coordinator.events import Action, Audit, Note, Persist, Publish, Quarantine
 from plantfed_coordinator.liveness import LiveCount
 from plantfed_coordinator.records import EpochStarted, Joined, Left, Record
 from plantfed_coordinator.state import FederationState
@@ -51,6 +51,7 @@ class Desk:
     Attributes:
         presence: of every agent heard of since the start.
         contents: what agents can fetch.
+        quarantined: agents that are not listened to, and why.
         max_payload_bytes: what the broker grants.
         new_bits: draws 64 random bits.
     """
@@ -62,6 +63,7 @@ class Desk:
         self.topics = topics
         self.presence: dict[str, Presence] = {}
         self.contents = Contents()
+        self.quarantined: dict[str, str] = {}
         self.max_payload_bytes = MAX_MESSAGE_BYTES
         self._live_count = LiveCount()
         self.new_bits = new_bits
@@ -72,6 +74,10 @@ class Desk:
         """All that was asked for since the last time, in order."""
         actions, self._actions = self._actions, []
         return actions
+
+    def ask(self, action: Audit | Quarantine) -> None:
+        """Ask the shell for something that is no part of the federation's state."""
+        self._actions.append(action)
 
     def record(self, record: Record) -> None:
         """Change the state by a record that is persisted."""

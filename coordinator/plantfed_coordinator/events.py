@@ -42,6 +42,7 @@ class Order(StrEnum):
 
     REMOVE = "remove"
     ADMIT = "admit"
+    RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +95,39 @@ class Note:
     warning: bool = False
 
 
-Action = Persist | Publish | Note
+class Deed(StrEnum):
+    """What an entry of the audit log is about."""
+
+    OFFENCE = "offence"
+    REFUSED = "refused"
+    SET_ASIDE = "set aside"
+    QUARANTINED = "quarantined"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Write an entry of the audit log.
+
+    Attributes:
+        deed: what happened.
+        agent: whom it is about, as the topic says.
+        text: one line.
+        count: how often since the entry before; ``text`` is the last of them.
+    """
+
+    deed: Deed
+    agent: str | None
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Keep it through a restart that this agent is quarantined, or, without a reason, released."""
+
+    agent: str
+    reason: str | None
+
+
+Action = Persist | Publish | Note | Audit | Quarantine

@@ -1,9 +1,10 @@
 """From a federation file and a journal to a running machine: create, continue, or new settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from plantfed_coordinator.events import Action, Persist
 from plantfed_coordinator.journal import Journal
+from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
@@ -21,6 +22,8 @@ def found_or_continue(
     new_bits: Callable[[], int],
     now: float,
     where: str,
+    limits: Limits | None = None,
+    quarantined: Mapping[str, str] | None = None,
 ) -> FederationMachine:
     """The machine of the federation in this journal, with the settings of this definition.
 
@@ -31,6 +34,8 @@ def found_or_continue(
         new_bits: draws 64 random bits.
         now: monotonic seconds.
         where: the definition's file, for errors.
+        limits: of what is put up with.
+        quarantined: agents that are not listened to, and why.
 
     Raises:
         ConfigError: the structure differs from that of the federation in the journal, or its
@@ -43,9 +48,13 @@ def found_or_continue(
         record = EpochStarted(Epoch(1, new_bits()), 0, encoded, "created")
         founded = FederationState.begin(record)
         journal.append([record], {})
-        return FederationMachine(founded, topics, new_bits, now)
+        return FederationMachine(
+            founded, topics, new_bits, now, limits=limits, quarantined=quarantined
+        )
     refuse_other_structure(state.terms.definition, definition, where)
-    machine = FederationMachine(state, topics, new_bits, now)
+    machine = FederationMachine(
+        state, topics, new_bits, now, limits=limits, quarantined=quarantined
+    )
     if state.terms.encoded != encoded:
         try:
             actions = machine.start_epoch(encoded, "settings were edited")
@@ -57,6 +66,20 @@ def found_or_continue(
             ) from None
         journal.append(_records(actions), {})
     return machine
+
+
+def epoch_after_restore(state: FederationState, new_bits: Callable[[], int]) -> EpochStarted:
+    """The record with which a restored state goes on: agents may be ahead of it.
+
+    Should they have seen later epochs than that, their hello or the retained manifest says so, and
+    there will be another one.
+
+    Args:
+        state: of the backup.
+        new_bits: draws 64 random bits.
+    """
+    epoch = Epoch(state.epoch.counter + 1, new_bits())
+    return EpochStarted(epoch, state.k + 1, state.terms.encoded, "restored from a backup")
 
 
 def refuse_other_structure(

@@ -14,9 +14,12 @@ What each kind of message leads to:
     part     CHUNKs of a kept model on a lane, for all who listen to it
     bye      Left -> STATE(left)
     model    retained: our own, or one that shows a newer past -> EpochStarted
+
+Before any of that a message passes rate, quarantine, size, envelope and structure; what does not is
+the affair of :mod:`guard`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from plantfed_coordinator.admission import (
     Reconciliation,
@@ -36,15 +39,18 @@ from plantfed_coordinator.events import (
     Order,
     TimerDue,
 )
+from plantfed_coordinator.freshness import Freshness
+from plantfed_coordinator.guard import STRANGERS, Guard
+from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.records import Admitted, Applied, IncarnationRaised, Joined, Left
 from plantfed_coordinator.releases import Releases, Selector, draw_participants
 from plantfed_coordinator.serving import Serving
-from plantfed_coordinator.state import FederationState
-from plantfed_coordinator.throttle import Throttle
+from plantfed_coordinator.state import FederationState, Member
 from plantfed_coordinator.uploads import Uploads
 from plantfed_shared import wire
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.codec import largest_encoding_bytes
-from plantfed_shared.errors import PeerError
+from plantfed_shared.errors import DamagedError, PeerError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Bye,
@@ -63,14 +69,13 @@ from plantfed_shared.messages import (
     Want,
     Welcome,
 )
-from plantfed_shared.topics import Address, Kind, Topics
+from plantfed_shared.topics import EVERYBODY, Address, Kind, Topics
 
 UPDATE_ENVELOPE_BYTES = 256
 """More than any UPDATE has besides its change."""
-REFUSAL_LINE_EVERY_S = 60.0
-"""Of a flood of garbage one log line a minute and member is enough."""
-STRANGERS = ""
-"""All senders that are no members, as one: anybody can make up ids."""
+
+
+_LANE = (EVERYBODY, Kind.CHUNK)
 
 
 class FederationMachine:
@@ -82,6 +87,8 @@ class FederationMachine:
         new_bits: draws 64 random bits for a new epoch.
         now: monotonic seconds.
         select: draws the participants of synchronous rounds.
+        limits: what is put up with of one agent.
+        quarantined: agents that are not listened to, and why.
     """
 
     def __init__(
@@ -91,12 +98,16 @@ class FederationMachine:
         new_bits: Callable[[], int],
         now: float,
         select: Selector = draw_participants,
+        limits: Limits | None = None,
+        quarantined: Mapping[str, str] | None = None,
     ) -> None:
         self._desk = Desk(state, topics, new_bits, now)
+        self._desk.quarantined.update(quarantined or {})
+        self._guard = Guard(self._desk, limits or Limits())
+        self._freshness = Freshness(new_bits)
         self._releases = Releases(self._desk, select, now)
         self._serving = Serving(self._desk)
         self._uploads = Uploads(self._desk)
-        self._refusals = Throttle(REFUSAL_LINE_EVERY_S)
 
     @property
     def state(self) -> FederationState:
@@ -123,11 +134,12 @@ class FederationMachine:
         self._uploads.settle(now)
         self._releases.settle(now)
         self._serving.settle(now)
+        self._guard.settle(now)
         return self._desk.take_actions()
 
     def next_timer(self) -> float:
         """When ``TimerDue`` is wanted at the latest."""
-        timers = self._releases, self._uploads, self._serving
+        timers = self._releases, self._uploads, self._serving, self._guard
         return min(part.next_timer() for part in timers)
 
     # ------------------------------------------------------------------ messages
@@ -135,32 +147,47 @@ class FederationMachine:
     def _take(self, event: MessageArrived, now: float) -> None:
         try:
             address = self._desk.topics.parse(event.topic)
+            if address.direction == "down" or (address.agent, address.kind) == _LANE:
+                raise PeerError("not for the coordinator", where=event.topic[:200])
         except PeerError as error:
-            self._refuse(STRANGERS, str(error), now)
+            self._guard.refuse(STRANGERS, str(error), now, is_offence=False)
+            return
+        agent, digest = address.agent, wire.envelope_digest(event.payload)
+        if agent != EVERYBODY and not self._guard.listens_to(agent, digest, now):
             return
         try:
+            if len(event.payload) > MAX_MESSAGE_BYTES:
+                raise PeerError(f"{len(event.payload)} bytes are too many for a message")
             self._dispatch(address, wire.decode(event.payload, address.kind), event, now)
+        except DamagedError as error:
+            self._refuse(address, str(error), now, is_offence=False)
         except PeerError as error:
-            self._refuse(address.agent, f"refused a message ({address.kind}): {error}", now)
+            self._refuse(address, str(error), now, is_offence=True)
+            if address.direction == "up":
+                self._desk.reply(agent, Verdict(digest, Code.REJECTED, str(error)[:300]))
+
+    def _refuse(self, address: Address, why: str, now: float, *, is_offence: bool) -> None:
+        what = f"refused a message ({address.kind}): {why}"
+        self._guard.refuse(address.agent, what, now, is_offence=is_offence)
 
     def _dispatch(
         self, address: Address, envelope: wire.Envelope, event: MessageArrived, now: float
     ) -> None:
         agent, message = address.agent, envelope.message
+        if not isinstance(message, Manifest | Hello | Status) and not self._is_member(agent):
+            self._guard.set_aside(agent, f"{address.kind} of no member", now)
         match message:
             case Manifest():
-                self._take_manifest(message, retained=event.retained)
+                self._take_manifest(message, now, retained=event.retained)
                 return
             case Hello():
-                self._take_hello(agent, message, envelope.digest)
+                self._take_hello(agent, message, envelope.digest, now)
             case Update():
                 self._take_update(agent, message, envelope, now)
             case Offer():
                 self._take_offer(agent, message.content, now)
             case Chunk():
-                whole = self._uploads.take_chunk(agent, message, envelope.tail, now)
-                if whole is not None:
-                    self._take_pulled(agent, whole, now)
+                self._take_chunk(agent, message, envelope.tail, now)
             case Want():
                 self._serving.take_want(agent, message, envelope.digest, now)
             case Need():
@@ -168,8 +195,8 @@ class FederationMachine:
             case Part():
                 self._serving.take_part(agent, message, envelope.digest, now)
             case Bye():
-                self._take_bye(agent, message, envelope.digest)
-        if agent not in self._desk.state.members:
+                self._take_bye(agent, message, envelope.digest, now)
+        if not self._is_member(agent):
             return  # only members are remembered: anybody can make up ids
         if isinstance(message, Status):
             presence = self._desk.presence_of(agent, now)
@@ -179,46 +206,61 @@ class FederationMachine:
             if isinstance(message, Hello):
                 presence.software = message.software
 
-    def _refuse(self, agent: str, why: str, now: float) -> None:
-        is_member = agent in self._desk.state.members
-        if is_member:
-            self._desk.presence_of(agent, now).rejected += 1
-        left_out = self._refusals.left_out(agent if is_member else STRANGERS, now)
-        if left_out is not None:
-            more = f" (and {left_out} more before it)" if left_out else ""
-            self._desk.note(why + more, agent or None, warning=True)
+    def _is_member(self, agent: str) -> bool:
+        return agent in self._desk.state.members
 
-    def _take_manifest(self, manifest: Manifest, *, retained: bool) -> None:
+    def _take_manifest(self, manifest: Manifest, now: float, *, retained: bool) -> None:
         seen = newer_past_of_model(self._desk.state, manifest.offer.name)
         if seen is None:
             return
-        if retained:
-            self._renew(*seen)
-        else:
+        if not retained:
             what = f"another coordinator serves this federation: {seen.reason}"
             self._desk.note(what, warning=True)
+            self._guard.set_aside(STRANGERS, what, now)
+        elif self._guard.may_begin_epoch(STRANGERS, now):
+            self._renew(*seen)
 
-    def _take_hello(self, agent: str, hello: Hello, digest: int) -> None:
+    def _take_hello(self, agent: str, hello: Hello, digest: int, now: float) -> None:
         seen = newer_past_of_hello(self._desk.state, agent, hello)
-        if seen is not None and agent not in self._desk.state.barred:
+        is_barred = agent in self._desk.state.barred
+        if seen is not None and not is_barred and self._guard.may_begin_epoch(agent, now):
             self._renew(*seen)
         self._serving.begins_anew(agent)
         match reconcile(self._desk.state, agent, hello):
             case Reconciliation.BARRED:
+                self._guard.set_aside(agent, "hello of one who was removed", now)
                 self._desk.reply(agent, Verdict(digest, Code.REMOVED, "removed by the operator"))
             case Reconciliation.NEW:
                 past = max(self._desk.state.retired.get(agent, 0), hello.incarnation)
-                self._desk.record(Joined(agent, past + 1))
-                self._desk.note("joined", agent)
-                self._welcome(agent)
+                if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
+                    self._desk.record(Joined(agent, past + 1))
+                    self._desk.note("joined", agent)
+                    self._welcome(agent)
             case Reconciliation.FORKED:
-                past = max(self._desk.state.members[agent].incarnation, hello.incarnation)
-                self._desk.record(IncarnationRaised(agent, past + 1))
-                self._desk.note(f"could not be reconciled, is now incarnation {past + 1}", agent)
-                self._welcome(agent)
+                before = self._desk.state.members[agent]
+                past = max(before.incarnation, hello.incarnation)
+                if self._is_fresh(agent, hello, now) and self._guard.may_join(agent, now):
+                    self._desk.record(IncarnationRaised(agent, past + 1))
+                    lost = _lost_updates(before, hello)
+                    what = f"could not be reconciled, is now incarnation {past + 1}{lost}"
+                    self._desk.note(what, agent, warning=bool(lost))
+                    self._welcome(agent)
             case Reconciliation.AGREES:
                 self._desk.reply(agent, self._verdict_on_outstanding(agent, hello), offer=True)
                 self._releases.invite_if_drawn(agent)
+
+    def _is_fresh(self, agent: str, hello: Hello, now: float) -> bool:
+        """Whether a HELLO may have consequences; else its sender is asked to say it again."""
+        member = self._desk.state.members.get(agent)
+        ours = member.incarnation if member else self._desk.state.retired.get(agent)
+        if ours is None:
+            return True  # a newcomer has nothing to lose
+        number = self._freshness.number(agent, ours)
+        if hello.proof == number:
+            return True
+        self._guard.set_aside(agent, "hello that doesn't agree, and may be a replay", now)
+        self._desk.reply(agent, Verdict(number, Code.UNPROVEN, "say hello with this number"))
+        return False
 
     def _verdict_on_outstanding(self, agent: str, hello: Hello) -> Verdict | None:
         outstanding = hello.outstanding
@@ -228,11 +270,11 @@ class FederationMachine:
 
     def _take_update(self, agent: str, update: Update, envelope: wire.Envelope, now: float) -> None:
         seen = newer_past_of_update(self._desk.state, agent, update)
-        if seen is not None and agent in self._desk.state.members:
+        is_member = self._is_member(agent)
+        if seen is not None and is_member and self._guard.may_begin_epoch(agent, now):
             self._renew(*seen)
-        code, why, is_new = judge_update(
-            self._desk.state, agent, update, envelope.digest, envelope.tail
-        )
+        judgement = judge_update(self._desk.state, agent, update, envelope.digest, envelope.tail)
+        code, why, is_new, is_offence = judgement
         if is_new:
             self._desk.record(
                 Applied(
@@ -247,11 +289,16 @@ class FederationMachine:
                 )
             )
         elif code is Code.REJECTED:
-            self._refuse(agent, f"update {update.seq} rejected: {why}", now)
+            what = f"update {update.seq} rejected: {why}"
+            self._guard.refuse(agent, what, now, is_offence=is_offence)
+        elif is_member:
+            what = f"update {update.seq} changes nothing: {code or 'old'} {why}"
+            self._guard.set_aside(agent, what, now)
         verdict = Verdict(envelope.digest, code, why[:300]) if code else None
         # who sends it twice may have missed more than the verdict
         self._desk.reply(agent, verdict, offer=not is_new)
-        if is_new and update.want:
+        # and a copy that the broker gives us after an outage may be all that asks for the model
+        if update.want and (is_new or code is Code.APPLIED):
             want = Want(have=update.base, window=update.want, others=update.others)
             self._serving.take_want(agent, want, envelope.digest, now)
 
@@ -265,14 +312,25 @@ class FederationMachine:
             raise PeerError(f"offers {content.size} bytes, an update has at most {limit}")
         self._uploads.take_offer(agent, content, now)
 
+    def _take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> None:
+        if not self._uploads.waits_for(agent, chunk, len(piece)):
+            if self._is_member(agent):
+                self._guard.set_aside(agent, "chunk that nobody waits for", now)
+            return
+        self._guard.was_asked_for(agent, now)
+        whole = self._uploads.take_chunk(agent, chunk, piece, now)
+        if whole is not None:
+            self._take_pulled(agent, whole, now)
+
     def _take_pulled(self, agent: str, whole: bytes, now: float) -> None:
         envelope = wire.decode(whole, Kind.UPDATE)
         if isinstance(envelope.message, Update):
             self._take_update(agent, envelope.message, envelope, now)
 
-    def _take_bye(self, agent: str, bye: Bye, digest: int) -> None:
+    def _take_bye(self, agent: str, bye: Bye, digest: int, now: float) -> None:
         member = self._desk.state.members.get(agent)
         if member is not None and bye.incarnation != member.incarnation:
+            self._guard.set_aside(agent, "bye of an incarnation that is over", now)
             self._desk.reply(agent, Verdict(digest, Code.OLD_INCARNATION, "say hello"))
             return
         if member is not None:
@@ -284,6 +342,11 @@ class FederationMachine:
     # ------------------------------------------------------------------ the operator
 
     def _obey(self, order: Order, agent: str) -> None:
+        if order is Order.RELEASE:
+            self._guard.release(agent)
+            self._desk.note("released from quarantine", agent)
+            self._desk.reply(agent, Verdict(0, Code.UNKNOWN_MEMBER, "say hello"))
+            return
         if order is Order.ADMIT:
             self._desk.record(Admitted(agent))
             self._desk.note("may join again", agent)
@@ -325,3 +388,16 @@ class FederationMachine:
             ),
         )
         self._releases.invite_if_drawn(agent)
+
+
+def _lost_updates(member: Member, hello: Hello) -> str:
+    """What an agent knows to be applied and the coordinator doesn't, after a restore."""
+    if hello.incarnation < member.incarnation:
+        return ""
+    known = member.last_seq if hello.incarnation == member.incarnation else 0
+    if hello.applied_seq <= known:
+        return ""
+    first, last = known + 1, hello.applied_seq
+    if first == last:
+        return f"; its update {last} is lost"
+    return f"; its updates {first} to {last} are lost"

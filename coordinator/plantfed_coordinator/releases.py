@@ -146,7 +146,8 @@ class Releases:
             # an answer to an earlier attempt on this release counts as well: its agent would not
             # train on the same model again
             late = now >= self._round_since + schedule.deadline_s
-            return late or (bool(opened.drawn) and opened.answered >= set(opened.drawn))
+            awaited = set(opened.drawn) - self._desk.quarantined.keys()
+            return late or (bool(opened.drawn) and opened.answered >= awaited)
         live = self._desk.live_members(now)
         fewest = state.consensus.fewest_arrivals
         if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live, fewest):
@@ -165,7 +166,7 @@ class Releases:
     def _tend_round(self, state: FederationState, now: float) -> None:
         opened = state.round
         if opened is None:
-            if state.members and not state.final and self._has_begun(state):
+            if self._invitable() and not state.final and self._has_begun(state):
                 self._open_round(state, 0, now)
         elif self._is_hopeless(opened, now):
             self._open_round(state, opened.attempt + 1, now)
@@ -177,10 +178,14 @@ class Releases:
 
     def _is_hopeless(self, opened: Round, now: float) -> bool:
         late = now >= self._round_since + self._schedule.deadline_s
-        return bool(self._desk.state.members) and (late or not opened.drawn)
+        return bool(self._invitable()) and (late or not opened.drawn)
+
+    def _invitable(self) -> list[str]:
+        """Members that are listened to, in order."""
+        return sorted(self._desk.state.members.keys() - self._desk.quarantined.keys())
 
     def _open_round(self, state: FederationState, attempt: int, now: float) -> None:
-        members = sorted(state.members)
+        members = self._invitable()
         seed, participation = self._schedule.seed, self._schedule.participation
         drawn = self._select(seed, state.k, attempt, members, participation)
         self._desk.record(RoundOpened(state.k, attempt, drawn))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from plantfed_coordinator.audit_log import AuditLog
 from plantfed_coordinator.events import (
     Action,
     BusConnected,
@@ -23,10 +24,12 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.journal import Journal
 from plantfed_coordinator.live import LiveCounters
 from plantfed_coordinator.machine import FederationMachine
-from plantfed_shared.bus.connection_state import ConnectionState
+from plantfed_coordinator.probation import Probation
+from plantfed_shared.bus.connection_state import ConnectionState, TroubleKind
 from plantfed_shared.bus.port import Bus, BusEvent, Connected, Disconnected, Received, Refused
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.topics import Topics
+from plantfed_shared.vitals import Vitals, no_vitals
 from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.coordinator")
@@ -57,6 +60,9 @@ class CoordinatorService:
         topics: of the federation.
         clock: monotonic seconds.
         wall_clock: local time, for the bytes per day.
+        vitals: told that it lives, at every turn of its loop.
+        audit: where refusals go, and who is quarantined; None where nobody will ask.
+        probation: decides when it may serve after it has connected; at once without one.
     """
 
     def __init__(
@@ -67,10 +73,14 @@ class CoordinatorService:
         topics: Topics,
         clock: Callable[[], float] = monotonic,
         wall_clock: WallClock = local_time,
+        vitals: Vitals | None = None,
+        audit: AuditLog | None = None,
+        probation: Probation | None = None,
     ) -> None:
         self._machine = machine
         self._bus = bus
         self._journal = journal
+        self._audit = audit
         self._live = LiveCounters(
             topics, lambda: machine.state.members, wall_clock, journal.seen_live()
         )
@@ -79,6 +89,11 @@ class CoordinatorService:
         self._last_trouble = ""
         self._noted_connection: ConnectionState | None = None
         self._next_look = clock()
+        self._vitals = vitals or no_vitals()
+        self._probation = probation
+        self._held: list[BusEvent] = []
+        self._k = machine.state.k
+        self._released_at = clock()
 
     async def run(self, stopped: asyncio.Event) -> None:
         """Serve until ``stopped`` is set.
@@ -92,6 +107,7 @@ class CoordinatorService:
         receiving = asyncio.create_task(self._bus.next_event())
         try:
             while not stopped.is_set():
+                self._tell_vitals()
                 await asyncio.wait(
                     {stopping, receiving},
                     timeout=self._patience(),
@@ -99,12 +115,13 @@ class CoordinatorService:
                 )
                 receiving = await self._step(receiving)
         finally:
+            self._vitals.stopping()
             stopping.cancel()
             receiving.cancel()
             await asyncio.gather(stopping, receiving, return_exceptions=True)
             await self._bus.close()
         self._journal.append([], self._live.take_changes(self._machine.presence, self._clock()))
-        self._journal.snapshot_if_due(self._machine.state, now=True)
+        self._journal.finish(self._machine.state)
         self._journal.write_connection(self._bus.connection)
 
     async def _step(self, receiving: "asyncio.Task[BusEvent]") -> "asyncio.Task[BusEvent]":
@@ -116,8 +133,10 @@ class CoordinatorService:
             if len(batch.tokens) >= COMMIT_AT_MOST or self._clock() >= deadline:
                 break
             await asyncio.wait({receiving}, timeout=deadline - self._clock())
-        timer = self._machine.next_timer()
-        if timer <= self._clock():
+        self._take_held(batch)
+        # on probation nothing may be said, also not because it is time to
+        serves = self._probation is None or self._probation.until is None
+        if serves and self._machine.next_timer() <= self._clock():
             batch.actions += self._machine.handle(TimerDue(), self._clock())
         self._finish(batch)
         if self._clock() >= self._next_look:
@@ -126,6 +145,25 @@ class CoordinatorService:
 
     def _take(self, event: BusEvent, batch: _Batch) -> None:
         self._note_connection(event)
+        if self._probation is not None:
+            trouble = self._bus.connection.trouble
+            taken_over = trouble is not None and trouble.kind is TroubleKind.REFUSED
+            self._probation.take(event, self._machine.state, self._clock(), taken_over=taken_over)
+            if isinstance(event, Disconnected | Refused):
+                self._held.clear()
+            self._held.append(event)
+            self._take_held(batch)
+            return
+        self._take_now(event, batch)
+
+    def _take_held(self, batch: _Batch) -> None:
+        if self._probation is not None and self._held and self._probation.over(self._clock()):
+            held, self._held = self._held, []
+            # who has said hello meanwhile is welcomed before the manifest makes it say so again
+            for event in sorted(held, key=lambda event: isinstance(event, Connected)):
+                self._take_now(event, batch)
+
+    def _take_now(self, event: BusEvent, batch: _Batch) -> None:
         match event:
             case Connected(max_payload_bytes):
                 connected = BusConnected(max_payload_bytes)
@@ -141,6 +179,8 @@ class CoordinatorService:
         records = [a.record for a in batch.actions if isinstance(a, Persist)]
         if records:
             self._journal.append(records, {})
+        if self._audit is not None:
+            self._audit.take(batch.actions)
         newest = {a.topic: a for a in batch.actions if isinstance(a, Publish) and a.retain}
         for action in batch.actions:
             match action:
@@ -151,10 +191,10 @@ class CoordinatorService:
                         self._bus.publish(topic, payload, retain=retain)
                 case Note(text, agent, warning):
                     level = logging.WARNING if warning else logging.INFO
-                    log.log(level, "%s%s", f"{agent}: " if agent else "", text)
+                    log.log(level, "%s", text, extra={"agent": agent})
         for token in batch.tokens:
             self._bus.acknowledge(token)
-        self._journal.snapshot_if_due(self._machine.state)
+        self._journal.work(self._machine.state)
 
     def _look(self) -> None:
         self._next_look = self._clock() + LOOK_EVERY_S
@@ -170,8 +210,24 @@ class CoordinatorService:
         return self._machine.handle(event, self._clock())
 
     def _patience(self) -> float:
-        due = min(self._machine.next_timer(), self._next_look)
+        if self._journal.has_work:
+            return 0.0
+        waits = None if self._probation is None else self._probation.until
+        timer = self._machine.next_timer() if waits is None else waits
+        due = min(timer, self._next_look, self._vitals.next_at)
         return max(0.0, due - self._clock())
+
+    def _tell_vitals(self) -> None:
+        state = self._machine.state
+        if state.k != self._k:
+            self._k, self._released_at = state.k, self._clock()
+        self._vitals.turn(
+            self._bus.connection,
+            self._released_at,
+            release=state.k,
+            members=len(state.members),
+            updates=state.updates,
+        )
 
     def _note_connection(self, event: BusEvent) -> None:
         connection = self._bus.connection

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
+from plantfed_coordinator.limits import Limits
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.health_settings import HealthSection
 from plantfed_shared.settings_file import read_settings
 from plantfed_shared.topics import Topics
 
@@ -18,11 +20,14 @@ class CoordinatorSection(Settings):
         federation_file: TOML file with the federation's definition.
         state_dir: folder of the journal.
         root: first one or two levels of all topics.
+        journal_megabytes: updates stay in the journal up to about so many megabytes (2^20 bytes),
+            and at least for half as many; ``replay --verify`` goes back so far.
     """
 
     federation_file: Path
     state_dir: Path = Path("state")
     root: str = "plantfed"
+    journal_megabytes: int = Field(default=256, ge=1, le=2**20)
 
     @field_validator("root")
     @classmethod
@@ -39,6 +44,8 @@ class CoordinatorSettings(Settings):
 
     coordinator: CoordinatorSection
     broker: BrokerSection
+    health: HealthSection = HealthSection()
+    limits: Limits = Limits()
 
 
 def load_coordinator_settings(path: Path) -> CoordinatorSettings:
@@ -53,8 +60,11 @@ def load_coordinator_settings(path: Path) -> CoordinatorSettings:
         "federation_file": folder / section.federation_file,
         "state_dir": folder / section.state_dir,
     }
-    return CoordinatorSettings(
-        coordinator=section.model_copy(update=resolved), broker=settings.broker.resolved(folder)
+    return settings.model_copy(
+        update={
+            "coordinator": section.model_copy(update=resolved),
+            "broker": settings.broker.resolved(folder),
+        }
     )
 
 

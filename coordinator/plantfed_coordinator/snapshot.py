@@ -1,7 +1,12 @@
-"""A federation's state as rows, so that a start need not replay the whole journal."""
+"""A federation's state as named parts, so that a start need not replay the whole journal.
+
+The head is short and holds every number that is not a vector; each vector is a part of its own, so
+that of a large federation only those parts have to be written that have changed.
+"""
 
 import json
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,84 +15,146 @@ from plantfed_coordinator.state import FederationState, Member, Round
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.messages import Epoch
-from plantfed_shared.terms import terms_of
+from plantfed_shared.terms import Terms, terms_of
+
+HEAD = "state"
+DEFINITION, TOTAL, UNROUNDED, EXACT = "definition", "total", "unrounded", "exact"
+_VERSION, _MEMBER = "version ", "member "
 
 SnapshotRows = list[tuple[str, str, bytes | None]]
 """(name, JSON, bytes)."""
 
 
-def to_rows(state: FederationState) -> SnapshotRows:
-    """Everything of a state."""
+class Part(NamedTuple):
+    """A vector of a state.
+
+    Attributes:
+        name: of it.
+        size: of its bytes, about.
+        encoded: its bytes; what it is made of doesn't change any more.
+    """
+
+    name: str
+    size: int
+    encoded: Callable[[], bytes]
+
+
+def member_part(agent: str) -> str:
+    """The name of a member's part."""
+    return _MEMBER + agent
+
+
+def head_of(state: FederationState) -> dict[str, Any]:
+    """All of a state that is no vector, as JSON can hold it."""
     opened = state.round
-    head = {
-        "epoch": state.epoch,
+    return {
+        "epoch": list(state.epoch),
         "k": state.k,
         "releases": state.releases,
         "updates": state.updates,
-        "retired": state.retired,
+        "retired": dict(state.retired),
         "barred": sorted(state.barred),
         "arrived": sorted(state.arrived),
         "changed": state.changed,
         "weight": state.consensus.weight,
-        "round": opened and [opened.k, opened.attempt, opened.drawn, sorted(opened.answered)],
+        "round": opened and [opened.k, opened.attempt, list(opened.drawn), sorted(opened.answered)],
+        "exact": state.consensus.exact is not None,
+        "versions": sorted(state.versions),
+        "members": {agent: _member_fields(member) for agent, member in state.members.items()},
     }
-    rows: SnapshotRows = [
-        ("state", json.dumps(head), _blob(state.consensus.total)),
-        ("definition", "", state.terms.encoded),
-        ("unrounded", "", _blob(state.unrounded)),
-    ]
+
+
+def parts_of(state: FederationState) -> Iterator[Part]:
+    """All vectors of a state as it is now; they may be encoded later."""
+    encoded = state.terms.encoded
+    yield Part(DEFINITION, len(encoded), lambda: encoded)
+    yield _wide(TOTAL, state.consensus.total)
+    yield _wide(UNROUNDED, state.unrounded)
     if state.consensus.exact is not None:
-        rows.append(("exact", "", _blob(state.consensus.exact)))
-    rows += [(f"version {k}", "", _blob(model)) for k, model in state.versions.items()]
-    rows += [
-        (f"member {agent}", json.dumps(_member_fields(member)), _member_blob(member))
-        for agent, member in state.members.items()
-    ]
-    return rows
+        yield _wide(EXACT, state.consensus.exact)
+    for k, model in sorted(state.versions.items()):
+        yield _wide(f"{_VERSION}{k}", model)
+    for agent, member in state.members.items():
+        yield _member_part(agent, member.contribution)
+
+
+def names_in(head: dict[str, Any]) -> set[str]:
+    """The names of the parts that belong to a head."""
+    names = {DEFINITION, TOTAL, UNROUNDED} | ({EXACT} if head["exact"] else set())
+    names |= {f"{_VERSION}{k}" for k in head["versions"]}
+    return names | {member_part(agent) for agent in head["members"]}
+
+
+def restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> FederationState:
+    """The state of a head and its parts; holds the bytes of one part at a time.
+
+    Args:
+        head: from :func:`head_of`.
+        parts: names and bytes of :func:`parts_of`.
+
+    Raises:
+        StorageError: they are not a snapshot, or the sums are not those of the members.
+    """
+    try:
+        state = _restored(head, parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"a snapshot can't be read: {error}", hint="Restore a backup") from None
+    _check_sums(state)
+    return state
+
+
+def to_rows(state: FederationState) -> SnapshotRows:
+    """Everything of a state."""
+    rows: SnapshotRows = [(HEAD, json.dumps(head_of(state)), None)]
+    return rows + [(part.name, "", part.encoded()) for part in parts_of(state)]
 
 
 def from_rows(rows: SnapshotRows) -> FederationState:
     """The inverse of :func:`to_rows`.
 
     Raises:
-        StorageError: they are not a snapshot, or the sums are not those of the members.
+        StorageError: see :func:`restored`.
     """
-    found = {name: (text, blob or b"") for name, text, blob in rows}
-    try:
-        head = json.loads(found["state"][0])
-        terms = terms_of(found["definition"][1])
-        versions = {
-            int(n.removeprefix("version ")): _integers(blob)
-            for n, (_, blob) in found.items()
-            if n.startswith("version ")
-        }
-        exact = _integers(found["exact"][1]) if "exact" in found else versions[head["k"]]
-        consensus = consensus_of(terms.definition.algorithm, exact)
-        consensus.total, consensus.weight = _integers(found["state"][1]), head["weight"]
-        state = FederationState(
-            terms=terms,
-            epoch=Epoch(*head["epoch"]),
-            k=head["k"],
-            versions=versions,
-            consensus=consensus,
-            unrounded=_integers(found["unrounded"][1]),
-            members={
-                n.removeprefix("member "): _member(json.loads(text), blob)
-                for n, (text, blob) in found.items()
-                if n.startswith("member ")
-            },
-            retired=head["retired"],
-            barred=set(head["barred"]),
-            arrived=set(head["arrived"]),
-            changed=head["changed"],
-            round=_round(head["round"]),
-            releases=head["releases"],
-            updates=head["updates"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"a snapshot can't be read: {error}", hint="Restore a backup") from None
-    _check_sums(state)
-    return state
+    (head,) = (json.loads(text) for name, text, _ in rows if name == HEAD)
+    return restored(head, ((name, blob or b"") for name, _, blob in rows if name != HEAD))
+
+
+def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> FederationState:
+    terms: Terms | None = None
+    vectors: dict[str, Integers] = {}
+    versions: dict[int, Integers] = {}
+    members: dict[str, Member] = {}
+    for name, blob in parts:
+        if name == DEFINITION:
+            terms = terms_of(blob)
+        elif name.startswith(_VERSION):
+            versions[int(name.removeprefix(_VERSION))] = _integers(blob)
+        elif name.startswith(_MEMBER):
+            agent = name.removeprefix(_MEMBER)
+            members[agent] = _member(dict(head["members"][agent]), blob)
+        else:
+            vectors[name] = _integers(blob)
+    if terms is None:
+        raise KeyError(DEFINITION)
+    exact = vectors[EXACT] if EXACT in vectors else versions[head["k"]]
+    consensus = consensus_of(terms.definition.algorithm, exact)
+    consensus.total, consensus.weight = vectors[TOTAL], head["weight"]
+    return FederationState(
+        terms=terms,
+        epoch=Epoch(*head["epoch"]),
+        k=head["k"],
+        versions={k: versions[k] for k in head["versions"]},
+        consensus=consensus,
+        unrounded=vectors[UNROUNDED],
+        members={agent: members[agent] for agent in head["members"]},
+        retired=dict(head["retired"]),
+        barred=set(head["barred"]),
+        arrived=set(head["arrived"]),
+        changed=head["changed"],
+        round=_round(head["round"]),
+        releases=head["releases"],
+        updates=head["updates"],
+    )
 
 
 def _check_sums(state: FederationState) -> None:
@@ -117,9 +184,11 @@ def _member_fields(member: Member) -> dict[str, Any]:
     }
 
 
-def _member_blob(member: Member) -> bytes:
-    stacked = np.stack([member.contribution.z, member.contribution.dual])
-    return stacked.astype("<i4").tobytes()
+def _member_part(agent: str, contribution: Contribution) -> Part:
+    def encoded() -> bytes:
+        return np.stack([contribution.z, contribution.dual]).astype("<i4").tobytes()
+
+    return Part(member_part(agent), contribution.z.nbytes, encoded)
 
 
 def _member(fields: dict[str, Any], blob: bytes) -> Member:
@@ -134,8 +203,8 @@ def _round(fields: list[Any] | None) -> Round | None:
     return Round(k, attempt, tuple(drawn), frozenset(answered))
 
 
-def _blob(integers: Integers) -> bytes:
-    return integers.astype("<i8").tobytes()
+def _wide(name: str, integers: Integers) -> Part:
+    return Part(name, integers.nbytes, lambda: integers.astype("<i8").tobytes())
 
 
 def _integers(blob: bytes) -> Integers:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from plantfed_coordinator.desk import Desk
-from plantfed_shared.messages import Chunk, Content
+from plantfed_shared.messages import Chunk, Content, Range
 from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import Assembly
 
@@ -59,6 +59,13 @@ class Uploads:
             upload.heard_at = now
             self._ask_again(agent, upload, now)
         self.settle(now)
+
+    def waits_for(self, agent: str, chunk: Chunk, n_bytes: int) -> bool:
+        """Whether a piece has something of what is missing."""
+        upload = self._uploads.get(agent)
+        if upload is None or upload.assembly.content != chunk.content:
+            return False
+        return upload.assembly.is_new(Range(chunk.offset, chunk.offset + n_bytes))
 
     def take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> bytes | None:
         """A piece of an update; returns the whole once it is here.

@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from plantfed_coordinator.audit_log import read_quarantined
 from plantfed_coordinator.journal import FILE_NAME, load_state, read_live
 from plantfed_coordinator.live import days_in
+from plantfed_coordinator.snapshot_store import begin_of
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition
@@ -78,6 +80,7 @@ class Overview(BaseModel):
         updates: applied in all epochs, those of former members too.
         members: sorted by id.
         barred: agents the operator has removed.
+        quarantined: agents that are not listened to, and why.
     """
 
     federation: str
@@ -89,6 +92,7 @@ class Overview(BaseModel):
     updates: int
     members: tuple[MemberView, ...]
     barred: tuple[str, ...]
+    quarantined: dict[str, str]
 
 
 class HistoryEntry(BaseModel):
@@ -187,11 +191,12 @@ def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overvi
         updates=state.updates,
         members=members,
         barred=tuple(sorted(state.barred)),
+        quarantined=dict(sorted(read_quarantined(state_dir).items())),
     )
 
 
 def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]:
-    """Releases and changes of members and epochs, oldest first; the ``last`` ones of them.
+    """The ``last`` kept releases and changes of members and epochs, oldest first.
 
     Raises:
         StorageError: there is none, or it cannot be read.
@@ -209,7 +214,7 @@ def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]
 
 
 def read_releases(state_dir: Path) -> list[ReleaseView]:
-    """All releases with what arrived for each.
+    """All releases that the journal still has whole, with what arrived for each.
 
     Raises:
         StorageError: there is none, or it cannot be read.
@@ -217,7 +222,8 @@ def read_releases(state_dir: Path) -> list[ReleaseView]:
     with reading(state_dir / FILE_NAME) as database:
         rows = database.execute(
             "SELECT unix_time, kind, agent, fields FROM journal"
-            " WHERE kind IN ('update', 'release') ORDER BY id"
+            " WHERE kind IN ('update', 'release') AND id > ? ORDER BY id",
+            (begin_of(database),),
         )
     releases: list[ReleaseView] = []
     arrivals: list[str] = []

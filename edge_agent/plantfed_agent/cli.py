@@ -28,15 +28,19 @@ from plantfed_shared.bus.probe import probe  # noqa: E402
 from plantfed_shared.command_line import (  # noqa: E402
     Findings,
     connection_finding,
-    log_to_stderr,
+    log_option,
 )
 from plantfed_shared.day_ledger import DayLedger  # noqa: E402
+from plantfed_shared.disk_room import wait_for_room  # noqa: E402
 from plantfed_shared.errors import BrokerError  # noqa: E402
+from plantfed_shared.log_lines import LogFormat, log_to_stderr  # noqa: E402
 from plantfed_shared.messages import Status  # noqa: E402
 from plantfed_shared.signals import stop_on_signals  # noqa: E402
 from plantfed_shared.store import in_use  # noqa: E402
 from plantfed_shared.topics import Topics  # noqa: E402
 from plantfed_shared.version import software_version  # noqa: E402
+from plantfed_shared.vitals import Vitals  # noqa: E402
+from plantfed_shared.watching import watched  # noqa: E402
 from plantfed_shared.wire import encode  # noqa: E402
 
 config_option = click.option(
@@ -63,9 +67,10 @@ def commands() -> None:
 @commands.command("run")
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
-def run_agent(config: Path, verbose: bool) -> None:
+@log_option
+def run_agent(config: Path, verbose: bool, log_format: LogFormat) -> None:
     """Take part in the federation until SIGTERM or Ctrl-C."""
-    log_to_stderr(verbose=verbose)
+    log_to_stderr(verbose=verbose, form=log_format)
     asyncio.run(_serve(load_agent_settings(config), leave=False))
 
 
@@ -171,14 +176,17 @@ def predict(config: Path, as_json: bool, file: str) -> None:
 
 async def _serve(settings: AgentSettings, *, leave: bool) -> bool:
     """Returns whether it ended because it has left."""
-    with closing(AgentStore(settings.agent.state_dir)) as store:
-        store.claim(settings.agent.federation, settings.agent.id)
-        service = _service(settings, store)
-        await service.run(stop_on_signals(), leave=leave)
+    stopped, state_dir = stop_on_signals(), settings.agent.state_dir
+    with watched(settings.health, state_dir) as vitals:
+        await wait_for_room(state_dir, vitals, stopped)
+        with closing(AgentStore(state_dir)) as store:
+            store.claim(settings.agent.federation, settings.agent.id)
+            service = _service(settings, store, vitals)
+            await service.run(stopped, leave=leave)
     return service.ended
 
 
-def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
+def _service(settings: AgentSettings, store: AgentStore, vitals: Vitals) -> AgentService:
     training, limits = settings.training, settings.link.limits()
     pace = Pace(training.min_interval_s, training.max_rounds_without_new_rows)
     machine = AgentMachine(
@@ -200,6 +208,7 @@ def _service(settings: AgentSettings, store: AgentStore) -> AgentService:
         lambda: _fingerprint(settings),
         LinkMeter(limits, _topics(settings), ledger),
         training.look_for_new_rows_s,
+        vitals=vitals,
     )
 
 

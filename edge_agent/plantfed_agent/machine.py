@@ -28,9 +28,14 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.rounds import Rounds, Work
 from plantfed_agent.state import AgentState
 from plantfed_shared import wire
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.errors import PeerError
 from plantfed_shared.messages import Chunk, Group, Manifest, Need, Start, State, Welcome
+from plantfed_shared.throttle import Throttle
 from plantfed_shared.topics import EVERYBODY, Topics
+
+IGNORED_LINE_EVERY_S = 10.0
+"""Of a flood of garbage some log lines are enough."""
 
 
 class AgentMachine:
@@ -62,6 +67,7 @@ class AgentMachine:
         self._desk = Desk(agent, topics, state, pace, limits)
         self._membership = Membership(self._desk, software)
         downloads = Downloads(self._desk, self._membership, half)
+        self._ignored = Throttle(IGNORED_LINE_EVERY_S)
         self._rounds = Rounds(self._desk, self._membership, downloads, report_score=report_score)
 
     @property
@@ -130,13 +136,19 @@ class AgentMachine:
     def _take(self, event: MessageArrived, now: float) -> None:
         try:
             address = self._desk.topics.parse(event.topic)
+            is_ours = address.agent == self._desk.agent and address.direction == "down"
+            if not is_ours and address.agent != EVERYBODY:
+                raise PeerError("not for this agent", where=event.topic[:200])
+            if len(event.payload) > MAX_MESSAGE_BYTES:
+                raise PeerError(f"{len(event.payload)} bytes are too many for a message")
             envelope = wire.decode(event.payload, address.kind)
-            if address.agent not in (self._desk.agent, EVERYBODY):
-                raise PeerError("not for this agent", where=event.topic)
             if self._membership.link is not Link.OFFLINE:
                 self._dispatch(envelope, now, retained=event.retained)
         except PeerError as error:
-            self._desk.note(f"ignored a message: {error}", warning=True)
+            left_out = self._ignored.left_out("", now)
+            if left_out is not None:
+                more = f" (and {left_out} more before it)" if left_out else ""
+                self._desk.note(f"ignored a message: {error}{more}", warning=True)
 
     def _dispatch(self, envelope: wire.Envelope, now: float, *, retained: bool) -> None:
         match envelope.message:

@@ -22,6 +22,8 @@ from plantfed_agent.events import Stop
 from plantfed_agent.pace import HELLO_LONGEST_S, HELLO_WHEN_REMOVED_S
 from plantfed_agent.state import without_outstanding
 from plantfed_shared import wire
+from plantfed_shared.codec import largest_encoding_bytes
+from plantfed_shared.errors import BrokerRefused, PeerError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.messages import (
     Bye,
@@ -40,6 +42,12 @@ MAX_DISAGREEMENTS = 3
 
 MAX_ECHOES = 4
 """Answers that are expected after the first, where HELLO was said again: some may be lost."""
+
+
+_NOT_WANTED = {
+    Code.REMOVED: "the operator has removed this agent from the federation",
+    Code.QUARANTINED: "the coordinator does not listen to this agent",
+}
 
 
 class Link(StrEnum):
@@ -74,6 +82,7 @@ class Membership:
         self._disagreements = 0
         self._removed = False
         self._hellos = 0
+        self._proof: int | None = None
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -132,20 +141,29 @@ class Membership:
         code = message.verdict.code if message.verdict else None
         if self.leaving:
             self._take_answer_to_bye(message, code, now)
-        elif code is Code.REMOVED and self.link is Link.JOINED:
+        elif code in _NOT_WANTED and self.link is Link.JOINED:
             self._join(now)  # it may be an old one: only the answer to a hello counts
-        elif code is Code.REMOVED:
+        elif message.verdict is not None and code in _NOT_WANTED:
             self._removed = True
             self._desk.pace.hello.start(now, at_least_s=HELLO_WHEN_REMOVED_S)
-            self._desk.note("the operator has removed this agent from the federation", warning=True)
+            why = f"{_NOT_WANTED[code]} ({message.verdict.reason})"
+            self._desk.note(why, warning=True)
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
             self._rejoin(now)
+        elif message.verdict is not None and code is Code.UNPROVEN:
+            self._take_doubt(message.verdict.digest)
         else:
             meaning = agreement(self._desk.state, message)
             if meaning is Agreement.DISAGREES:
                 self._take_disagreement(message, code, now)
             else:
                 self._take_agreement(message, meaning, now)
+
+    def _take_doubt(self, number: int) -> None:
+        """Our hello could be an old one: say it again with the coordinator's number, at once."""
+        if self.link is Link.JOINING and self.welcome is None and number != self._proof:
+            self._proof = number
+            self._say_hello()
 
     def expects_another_answer(self) -> bool:
         """Whether a STATE after the join may answer a HELLO that was said again; call it for each.
@@ -156,9 +174,17 @@ class Membership:
         return self._hellos > 0
 
     def take_welcome(self, welcome: Welcome, now: float) -> None:
-        """The coordinator gives us a new incarnation; its dual may have to be fetched first."""
+        """The coordinator gives us a new incarnation; its dual may have to be fetched first.
+
+        Raises:
+            PeerError: its dual is longer than any.
+        """
         if self.leaving or not accepts_welcome(self._desk.state, welcome):
             return
+        if welcome.dual is not None and self._desk.terms is not None:
+            limit = largest_encoding_bytes(self._desk.terms.lattice)
+            if welcome.dual.size > limit:
+                raise PeerError(f"a dual of {welcome.dual.size} bytes; it has at most {limit}")
         self.link = Link.JOINING
         self.welcome = welcome
         self.welcomes += 1
@@ -207,6 +233,7 @@ class Membership:
         self._disagreements = disagreements
         self._removed = False
         self._hellos = 0
+        self._proof = None
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
@@ -238,6 +265,7 @@ class Membership:
                 dual_checksum=state.dual_checksum,
                 newest=state.newest,
                 software=self._software,
+                proof=self._proof,
             )
         )
 
@@ -300,6 +328,10 @@ class Membership:
     def _take_answer_to_bye(self, message: State, code: Code | None, now: float) -> None:
         if code in (Code.LEFT, Code.REMOVED):
             self._desk.ask(Stop(None))
+        elif message.verdict is not None and code is Code.QUARANTINED:
+            hint = "The coordinator's operator has to release or remove it first"
+            why = f"{_NOT_WANTED[code]} ({message.verdict.reason}): it has not left"
+            self._desk.ask(Stop(BrokerRefused(why, hint=hint)))
         elif code is Code.OLD_INCARNATION and message.incarnation != self._desk.state.incarnation:
             self._desk.change(incarnation=message.incarnation)
             self._join(now)

@@ -8,6 +8,7 @@ import logging
 from asyncio import Task
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
 from plantfed_agent.agent_store import AgentStore
@@ -49,6 +50,8 @@ from plantfed_shared.bus.port import (
     Refused,
 )
 from plantfed_shared.errors import BrokerRefused, DataError, PlantfedError
+from plantfed_shared.threads import in_a_thread
+from plantfed_shared.vitals import Vitals, no_vitals
 from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.agent")
@@ -67,6 +70,7 @@ class AgentService:
         meter: of its link; must have the machine's limits.
         clock: monotonic seconds.
         wall_clock: local time, for budgets per day and quiet hours.
+        vitals: told that it lives, at every turn of its loop.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class AgentService:
         look_every_s: float = 30.0,
         clock: Callable[[], float] = monotonic,
         wall_clock: WallClock = local_time,
+        vitals: Vitals | None = None,
     ) -> None:
         self._machine = machine
         self._bus = bus
@@ -99,6 +104,9 @@ class AgentService:
         self._last_trouble = ""
         self._noted_connection: ConnectionState | None = None
         self._ended = False
+        self._vitals = vitals or no_vitals()
+        self._model_k: int | None = None
+        self._model_at = clock()
 
     @property
     def ended(self) -> bool:
@@ -120,8 +128,10 @@ class AgentService:
             self._act(LeaveRequested())
         try:
             while not self._ended and not stopped.is_set():
+                self._tell_vitals()
                 await self._step()
         finally:
+            self._vitals.stopping()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -134,7 +144,8 @@ class AgentService:
     async def _step(self) -> None:
         timer = self._machine.next_timer()
         leaving = self._meter.outlet.next_at(self._clock(), bulk=self._bulk_may_go())
-        dues = [due for due in (timer, leaving) if due is not None]
+        vital = self._vitals.next_at if self._vitals.next_at < inf else None
+        dues = [due for due in (timer, leaving, vital) if due is not None]
         timeout = max(0.0, min(dues) - self._clock()) if dues else None
         try:
             item = await asyncio.wait_for(self._inbox.get(), timeout)
@@ -152,6 +163,19 @@ class AgentService:
         if token is not None:
             self._bus.acknowledge(token)
             self._meter.outlet.sent_beside(PUBACK_BYTES, self._clock())
+
+    def _tell_vitals(self) -> None:
+        state = self._machine.state
+        k = state.model_name.k if state.model_name else None
+        if k != self._model_k:
+            self._model_k, self._model_at = k, self._clock()
+        self._vitals.turn(
+            self._bus.connection,
+            self._model_at,
+            release=k,
+            rounds=state.rounds,
+            applied=state.applied_seq,
+        )
 
     def _act(self, event: Event) -> None:
         self._read_link()
@@ -258,7 +282,7 @@ class AgentService:
         before = ""
         while True:
             with suppress(DataError):
-                now = await asyncio.to_thread(self._fingerprint)
+                now = await in_a_thread(self._fingerprint)
                 if now != before:
                     # also the first time: they may have changed while nobody looked
                     self._put(RowsChanged(now))

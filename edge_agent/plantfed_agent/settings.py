@@ -43,6 +43,9 @@ All keys, with an example or the default:
     rate_limit = "32 kbit/s"             # each direction; or bit/s as a number; none: no limit
     daily_budget = { up = "500 KB", down = "2 MB" }  # per local day; either may be left out
     quiet_hours = ["07:00-09:00"]        # local time: no updates, no models
+
+    [health]
+    listen = "127.0.0.1:8321"            # HTTP /healthz and /readyz; none: nothing listens
 """
 
 import re
@@ -56,6 +59,7 @@ from plantfed_agent.column_mapping import ColumnMapping
 from plantfed_shared.broker_settings import BrokerSection
 from plantfed_shared.definition import Name, NonNegative, Positive, Settings
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.health_settings import HealthSection
 from plantfed_shared.quantities import rate, shown_size, size
 from plantfed_shared.settings_file import read_settings
 from plantfed_shared.topics import Topics, check_id
@@ -223,6 +227,7 @@ class AgentSettings(Settings):
     data: DataSection
     training: TrainingSection = TrainingSection()
     link: LinkSection = LinkSection()
+    health: HealthSection = HealthSection()
 
     def resolved(self, folder: Path) -> "AgentSettings":
         """The same with every relative path taken from a folder."""
@@ -237,6 +242,7 @@ class AgentSettings(Settings):
             ),
             training=self.training,
             link=self.link,
+            health=self.health,
         )
 
 

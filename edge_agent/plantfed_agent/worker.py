@@ -30,8 +30,12 @@ def main() -> None:
     os.nice(training.nice)
     loader = SampleLoader(data)
     while True:
-        replies.write(encode(_answer(requests.get(), loader, report_score=training.report_score)))
-        replies.flush()
+        answer = encode(_answer(requests.get(), loader, report_score=training.report_score))
+        try:
+            replies.write(answer)
+            replies.flush()
+        except BrokenPipeError:
+            os._exit(0)  # the agent is gone, and the other thread has not noticed yet
 
 
 def _answer(request: Frame, loader: SampleLoader, *, report_score: bool) -> Frame:

@@ -130,13 +130,13 @@ def staleness_by_agent(state_dir: Path) -> dict[str, list[int]]:
         StorageError: there is no journal, or it cannot be read.
     """
     found: dict[str, list[int]] = {}
-    newest = 0
+    newest: int | None = None  # of a journal that has lost its begin, until the next release
     with reading(state_dir / FILE_NAME) as database:
         for record in read_records(database):
             match record:
                 case EpochStarted(k=k) | Released(k=k):
                     newest = k
-                case Applied(agent=agent, base_k=base_k):
+                case Applied(agent=agent, base_k=base_k) if newest is not None:
                     found.setdefault(agent, []).append(newest - base_k)
     return found
 

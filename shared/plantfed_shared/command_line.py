@@ -12,6 +12,7 @@ import click
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.entry_point import INTERRUPTED
 from plantfed_shared.errors import ConfigError, PlantfedError
+from plantfed_shared.log_lines import logs_json
 
 UNREAD = 141
 """Exit code after output that nobody reads any more, as shells have it: 128 + SIGPIPE."""
@@ -28,7 +29,7 @@ def run(command: click.Command, program: str) -> NoReturn:
         code = command.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except PlantfedError as error:
-        click.echo(f"{program}: {error}", err=True)
+        _say_why(error, program)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
@@ -48,6 +49,15 @@ def run(command: click.Command, program: str) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _say_why(error: PlantfedError, program: str) -> None:
+    if logs_json():
+        # a log that a program reads has no other lines
+        more = {"program": program, "exit_code": error.exit_code}
+        logging.getLogger("plantfed").error("%s", error, extra=more)
+    else:
+        click.echo(f"{program}: {error}", err=True)
+
+
 def _one_line(error: click.ClickException) -> str:
     said = " ".join(error.format_message().split())
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -64,6 +74,18 @@ def missing_extra(program: str, extra: str) -> NoReturn:
     """End a command that is installed without what it needs."""
     click.echo(f"{program}: install it whole: pip install 'plantfed[{extra}]'", err=True)
     sys.exit(ConfigError.exit_code)
+
+
+log_option = click.option(
+    "--log",
+    "log_format",
+    type=click.Choice(["human", "json"]),
+    envvar="PLANTFED_LOG",
+    show_envvar=True,
+    default="human",
+    show_default=True,
+    help="Lines of the log.",
+)
 
 
 class Findings:
@@ -87,15 +109,6 @@ class Findings:
         """All is said."""
         if self._as_json:
             click.echo(json.dumps(self._found, indent=2))
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """One line per event: time, level, what happened."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
 
 
 def connection_finding(state: ConnectionState, url: str) -> str:

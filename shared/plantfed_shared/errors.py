@@ -9,6 +9,7 @@
         StorageError      the state on disk cannot be read or written                  exit 74
         TrainingError     the training process failed or the numbers overflowed        exit 70
         PeerError         the other side sent something that breaks the protocol       (never exits)
+            DamagedError      or something else was made of it on its way
 
 Each message is one line: what is wrong, where, and what to do about it.  Exit codes are those of
 ``sysexits.h``; a wrong command line exits 2, output that nobody
@@ -82,3 +83,7 @@ class TrainingError(PlantfedError):
 
 class PeerError(PlantfedError):
     """The other side sent something that breaks the protocol; it is counted and ignored."""
+
+
+class DamagedError(PeerError):
+    """These are not the bytes of a message of this version: nobody need have meant to send them."""

@@ -14,6 +14,8 @@ Encoded:
     then                                 left (rows, terms), right (terms, columns) and the other
                                          numbers without that power, in the order of the tensors,
                                          as one tensor by :mod:`plantfed_shared.entropy_codec`
+
+No term is zero.
 """
 
 from collections.abc import Sequence
@@ -53,6 +55,11 @@ class Factors:
         product: Integers = (scaled @ self.right.astype(np.float64)).astype(np.int64)
         return product.ravel()
 
+    @property
+    def has_zero_term(self) -> bool:
+        """Whether a term says nothing."""
+        return not (self.left.any(axis=0).all() and self.right.any(axis=1).all())
+
 
 Part = Factors | Integers
 """Of a tensor: its factors, or its numbers, int64 (size,)."""
@@ -85,7 +92,7 @@ def encode(parts: Sequence[Part], lattice: Lattice) -> bytes:
     """One part for each tensor of the lattice -> bytes.
 
     Raises:
-        ValueError: a number is too large, or a part is not of its tensor.
+        ValueError: a number is too large, a term is zero, or a part is not of its tensor.
     """
     head = bytearray()
     numbers: list[Integers] = []
@@ -93,6 +100,8 @@ def encode(parts: Sequence[Part], lattice: Lattice) -> bytes:
         if isinstance(part, Factors) != bool(most_terms(shape)):
             raise ValueError(f"a tensor of {shape} needs other parts")
         if isinstance(part, Factors):
+            if part.has_zero_term:
+                raise ValueError("a term of a matrix is zero")
             head += bytes([len(part.shifts), *part.shifts])
             numbers += [part.left.ravel(), part.right.ravel()]
         else:
@@ -141,7 +150,11 @@ def _factors(
     if max(np.abs(left).max(initial=0), np.abs(right).max(initial=0)) > MAX_FACTOR:
         raise PeerError(f"a factor is larger than {MAX_FACTOR}")
     terms = len(shifts)
-    return Factors(shifts, left.reshape(shape[0], terms), right.reshape(terms, shape[1]))
+    factors = Factors(shifts, left.reshape(shape[0], terms), right.reshape(terms, shape[1]))
+    if factors.has_zero_term:
+        # few bytes would ask for as much work as 255 terms that say something
+        raise PeerError("a term of a matrix is zero")
+    return factors
 
 
 def _read_shifts(encoded: memoryview, lattice: Lattice) -> tuple[list[tuple[int, ...]], memoryview]:

@@ -8,7 +8,7 @@ when it is sent is in ``docs/protocol.md``.
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from plantfed_shared.topics import Kind
 
@@ -22,8 +22,12 @@ Incarnation = Annotated[int, Field(ge=0, lt=2**31)]
 """As agents may claim it: the coordinator must be able to give a higher one."""
 Software = Annotated[str, Field(max_length=32)]
 
+Score = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+"""Sums and squares of such numbers are still finite."""
+
 MAX_CONTENT_BYTES = 256 * 2**20
 """Largest blob that is transferred in chunks."""
+MAX_DEFINITION_BYTES = 4 * 2**20
 MAX_RANGES = 32
 MAX_PARTS = 4096
 
@@ -66,6 +70,12 @@ class Content(NamedTuple):
     size: Annotated[int, Field(ge=1, le=MAX_CONTENT_BYTES)]
 
 
+def _no_longer_than_a_definition(content: Content) -> Content:
+    if content.size > MAX_DEFINITION_BYTES:
+        raise ValueError(f"a definition has at most {MAX_DEFINITION_BYTES} bytes")
+    return content
+
+
 class ModelOffer(NamedTuple):
     """A model that can be had.
 
@@ -76,7 +86,7 @@ class ModelOffer(NamedTuple):
     """
 
     name: ModelName
-    definition: Content
+    definition: Annotated[Content, AfterValidator(_no_longer_than_a_definition)]
     final: bool
 
 
@@ -110,6 +120,8 @@ class Code(StrEnum):
     OLD_INCARNATION = "old_incarnation"
     UNKNOWN_MEMBER = "unknown_member"
     REMOVED = "removed"
+    QUARANTINED = "quarantined"
+    UNPROVEN = "unproven"
     LEFT = "left"
 
 
@@ -118,7 +130,10 @@ def _code_of_text(value: object) -> object:
 
 
 class Verdict(NamedTuple):
-    """What became of the message whose envelope digest is ``digest``."""
+    """What became of the message whose envelope digest is ``digest``.
+
+    With ``UNPROVEN`` it is a number: the sender is to say HELLO again with it as ``proof``.
+    """
 
     digest: U64
     code: Annotated[Code, BeforeValidator(_code_of_text)]
@@ -142,6 +157,8 @@ class Hello(Message):
         dual_checksum: c(w_i).
         newest: the newest model seen in ``epoch``.
         software: version.
+        proof: the number in the coordinator's answer (``UNPROVEN``) to an earlier HELLO: this one
+            is no replay.
     """
 
     epoch: Epoch | None
@@ -151,6 +168,7 @@ class Hello(Message):
     dual_checksum: U64
     newest: ModelName | None
     software: Software
+    proof: U64 | None
 
 
 class Update(Message):
@@ -174,7 +192,7 @@ class Update(Message):
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
     dual_checksum: U64
-    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    score: Score | None
     want: U32
     others: U8
 

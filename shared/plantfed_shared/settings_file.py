@@ -30,7 +30,7 @@ def read_settings(path: Path, model: type[Model]) -> Model:
     """
     try:
         # Windows' editor begins a file with a byte order mark
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path), hint="Give the path of one") from None
     except OSError as error:
@@ -40,9 +40,23 @@ def read_settings(path: Path, model: type[Model]) -> Model:
         raise ConfigError(
             f"line {line} is not UTF-8", where=str(path), hint="Save it as UTF-8"
         ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is not TOML: {error}", where=str(path)) from None
-    return check_settings(document, model, str(path))
+    return parse_settings(text, model, str(path))
+
+
+def parse_settings(text: str, model: type[Model], where: str) -> Model:
+    """Read TOML into a settings model.
+
+    Raises:
+        ConfigError: as of :func:`read_settings`.
+    """
+    try:
+        document = tomllib.loads(text)
+    # integers of thousands of digits are no TOMLDecodeError, nor are thousands of brackets
+    except ValueError as error:
+        raise ConfigError(f"is not TOML: {error}", where=where) from None
+    except RecursionError:
+        raise ConfigError("is not TOML: too many brackets in each other", where=where) from None
+    return check_settings(document, model, where)
 
 
 def check_settings(document: dict[str, Any], model: type[Model], where: str) -> Model:

@@ -17,6 +17,8 @@ from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES
 WINDOW_BYTES = 128 * 1024
 """Most bytes asked for at once: what lies in the broker's queue for one thin link."""
 
+MAX_HOLES = 4096
+"""In what is here of a content: chunks of single bytes must not cost more than their content."""
 PARTS_AT_ONCE = 2
 PART_BYTES = WINDOW_BYTES // PARTS_AT_ONCE
 """Of a content that several fetch together: one is on its way while the next is asked for."""
@@ -169,6 +171,10 @@ class Assembly:
                 self.on_their_way.append(whole)
         return parts
 
+    def is_new(self, piece: Range) -> bool:
+        """Whether some of a piece is missing, or it is none of this content."""
+        return piece.stop > self.content.size or difference([piece], self._missing) != [piece]
+
     def part_is_here(self, part: int) -> bool:
         """Whether nothing of a part is missing."""
         whole = part_range(part, self.content.size)
@@ -183,13 +189,16 @@ class Assembly:
         """Take in one chunk; returns whether it is time to ask for more.
 
         Raises:
-            PeerError: the chunk lies outside the content.
+            PeerError: the chunk lies outside the content, or leaves too many holes in it.
         """
         end = offset + len(piece)
         if end > self.content.size or not len(piece):
             raise PeerError(f"chunk {offset}..{end} is outside {self.content.size} bytes")
+        missing = _without(self._missing, Range(offset, end))
+        if len(missing) > MAX_HOLES:
+            raise PeerError(f"chunk {offset}..{end} leaves more than {MAX_HOLES} holes")
         self._buffer[offset:end] = piece
-        self._missing = _without(self._missing, Range(offset, end))
+        self._missing = missing
         self.on_their_way = _without(self.on_their_way, Range(offset, end))
         enough = self.window_bytes // 2 if self.asks_ahead else 0
         return self.bytes_on_their_way <= enough and bool(self._not_asked_for())

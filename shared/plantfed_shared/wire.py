@@ -24,7 +24,7 @@ from typing import Any
 import msgpack
 from pydantic import ValidationError
 
-from plantfed_shared.errors import PeerError
+from plantfed_shared.errors import DamagedError, PeerError
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     MAX_RANGES,
@@ -99,7 +99,8 @@ def decode(payload: bytes, kind: Kind) -> Envelope:
     """Check and decode a received payload.
 
     Raises:
-        PeerError: it is not exactly one valid message of this kind.
+        DamagedError: these are no bytes of a message of this version, or not all of them.
+        PeerError: it is a message, and not exactly one valid message of this kind.
     """
     return _decode_short(payload, kind) if len(payload) <= SHORT_BYTES else _decode(payload, kind)
 
@@ -121,21 +122,22 @@ def decode_own(encoded: bytes, kind: Kind) -> Envelope:
 
 def _decode(payload: bytes, kind: Kind, *, check_digest: bool = True) -> Envelope:
     if len(payload) < _PREFIX.size + DIGEST_BYTES:
-        raise PeerError(f"{len(payload)} bytes are too few for a message")
+        raise DamagedError(f"{len(payload)} bytes are too few for a message")
     magic, version, code, header_bytes, authentication_bytes = _PREFIX.unpack_from(payload)
     if magic != MAGIC or version != VERSION:
-        raise PeerError(f"not a PlantFed message of version {VERSION}")
+        raise DamagedError(f"not a PlantFed message of version {VERSION}")
+    end = len(payload) - DIGEST_BYTES
+    view = memoryview(payload)
+    # before anything is said about the content: what was damaged says nothing about its sender
+    if check_digest and payload[end:] != _digest(view[:end]):
+        raise DamagedError("checksum does not fit the message")
     if _KIND_OF_CODE.get(code) is not kind:
         raise PeerError(f"message of kind {code} on a topic for {kind}")
-    end = len(payload) - DIGEST_BYTES
     tail_start = _PREFIX.size + header_bytes + authentication_bytes
     if header_bytes > MAX_HEADER_BYTES or tail_start > end:
         raise PeerError("lengths do not fit the message")
     if tail_start < end and kind not in KINDS_WITH_TAIL:
         raise PeerError(f"a {kind} message has no tail")
-    view = memoryview(payload)
-    if check_digest and payload[end:] != _digest(view[:end]):
-        raise PeerError("checksum does not fit the message")
     header = bytes(view[_PREFIX.size : _PREFIX.size + header_bytes])
     return Envelope(_decode_header(header, kind), view[tail_start:end], envelope_digest(payload))
 

@@ -13,6 +13,7 @@ from benchmarks import __main__ as command
 from benchmarks import (
     coordinator,
     demo,
+    durability,
     footprint,
     installed_size,
     simulator,
@@ -98,6 +99,30 @@ def test_the_coordinator_is_measured():
     of_snapshot, of_all = column(start, "records replayed")
     assert of_snapshot <= of_all
     assert column(memory, "bytes per parameter")[0] >= 16
+
+
+def test_durability_is_measured():
+    case = durability.Case(4, 2, 8, 8, (4, 3), large_members=5, tail=7)
+    report = durability.measure(case)
+    check(report)
+    plain, entropy, replayed, recovered = report.grids
+    for ingest in (plain, entropy):
+        synced, _, single, _, of_single = column(ingest, "updates per s")
+        assert min(synced, single, of_single) > 0
+    assert column(replayed, "updates") == [
+        "dense, plain",
+        "dense, entropy",
+        "1 % of the numbers, entropy",
+    ]
+    plain_kb, entropy_kb, sparse_kb = column(replayed, "KB each")
+    assert plain_kb > entropy_kb > sparse_kb
+    assert column(recovered, "members") == [5]
+    assert column(recovered, "updates replayed") == [7]
+    # z and w, eight bytes a number
+    assert column(recovered, "MB of rows") == [
+        5 * 2 * 8 * column(recovered, "numbers each")[0] / 1e6
+    ]
+    assert len(report.goals) == 6
 
 
 def test_footprint_is_judged_by_its_goals():

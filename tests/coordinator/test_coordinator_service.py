@@ -1,7 +1,7 @@
 """The coordinator's shell: persist, publish, acknowledge; one commit for many events."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from tests.federation_world import small_definition
 
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Joined, Record
-from plantfed_coordinator.service import CoordinatorService
+from plantfed_coordinator.service import COMMIT_AT_MOST, COMMIT_WITHIN_S, CoordinatorService
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic
@@ -35,8 +35,13 @@ class RecordingJournal:
         if joined:
             self.log.append(f"persist {len(joined)}")
 
-    def snapshot_if_due(self, state: FederationState, *, now: bool = False) -> None:
+    def work(self, state: FederationState) -> None:
         pass
+
+    def finish(self, state: FederationState) -> None:
+        pass
+
+    has_work = False
 
     def write_connection(self, state: ConnectionState) -> None:
         pass
@@ -51,8 +56,11 @@ class RecordingJournal:
 class ScriptedBus:
     """Hands out events, then waits; notes what is published and acknowledged."""
 
-    def __init__(self, log: list[str], events: list[BusEvent], stopped: asyncio.Event) -> None:
+    def __init__(
+        self, log: list[str], events: list[BusEvent], stopped: asyncio.Event, last_token: int
+    ) -> None:
         self.log = log
+        self.last_token = last_token
         self.events = events
         self.stopped = stopped
         self.traffic = Traffic()
@@ -76,7 +84,7 @@ class ScriptedBus:
 
     def acknowledge(self, token: int) -> None:
         self.log.append(f"acknowledge {token}")
-        if token == 2:
+        if token == self.last_token:
             self.stopped.set()
 
     async def close(self) -> None:
@@ -92,20 +100,27 @@ def hello_from(agent: str, token: int) -> Received:
         dual_checksum=0,
         newest=None,
         software="test",
+        proof=None,
     )
     return Received(TOPICS.up(agent, Kind.HELLO), encode(hello), token)
 
 
-def serve(log: list[str], *, full: bool = False) -> None:
+def serve(
+    log: list[str],
+    *,
+    full: bool = False,
+    agents: tuple[str, ...] = ("a", "b"),
+    clock: Callable[[], float] = lambda: 0.0,
+) -> None:
     async def run() -> None:
         stopped = asyncio.Event()
-        events: list[BusEvent] = [Connected(), hello_from("a", 1), hello_from("b", 2)]
+        hellos = [hello_from(agent, number) for number, agent in enumerate(agents, 1)]
         journal = RecordingJournal(log)
         journal.full = full
         first = EpochStarted(Epoch(1, 5), 0, small_definition().to_bytes(), "created")
         machine = FederationMachine(FederationState.begin(first), TOPICS, lambda: 7, 0.0)
-        bus = ScriptedBus(log, events, stopped)
-        service = CoordinatorService(machine, bus, journal, TOPICS, lambda: 0.0)  # type: ignore[arg-type]
+        bus = ScriptedBus(log, [Connected(), *hellos], stopped, last_token=len(agents))
+        service = CoordinatorService(machine, bus, journal, TOPICS, clock)  # type: ignore[arg-type]
         await asyncio.wait_for(service.run(stopped), 10)
 
     asyncio.run(run())
@@ -115,6 +130,34 @@ def test_many_events_are_persisted_in_one_commit_then_published_then_acknowledge
     log: list[str] = []
     serve(log)
     assert log == ["persist 2", "publish", "publish", "acknowledge 1", "acknowledge 2"]
+
+
+def test_a_commit_holds_so_many_at_most() -> None:
+    log: list[str] = []
+    serve(log, agents=tuple(f"m{n}" for n in range(70)))
+    assert [line for line in log if line.startswith("persist")] == [
+        f"persist {COMMIT_AT_MOST}",
+        f"persist {COMMIT_AT_MOST}",
+        "persist 6",
+    ]
+    at = [log.index(f"acknowledge {token}") for token in (1, 32, 33, 64, 65, 70)]
+    commits = [i for i, line in enumerate(log) if line.startswith("persist")]
+    assert commits[0] < at[0] < at[1] < commits[1] < at[2] < at[3] < commits[2] < at[4] < at[5]
+
+
+def test_the_first_of_a_commit_waits_a_few_milliseconds_at_most() -> None:
+    log: list[str] = []
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += COMMIT_WITHIN_S / 8  # every look at it
+        return now
+
+    serve(log, agents=tuple(f"m{n}" for n in range(30)), clock=clock)
+    sizes = [int(line.split()[1]) for line in log if line.startswith("persist")]
+    assert sum(sizes) == 30
+    assert max(sizes) <= 8
 
 
 def test_nothing_is_said_when_the_commit_fails() -> None:

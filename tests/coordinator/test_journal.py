@@ -1,19 +1,15 @@
 """The journal on a real disk: what is read is what was written, with and without snapshots."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.coordinator.stories import FIRST, Story, journal_in
 from tests.federation_world import small_definition
 
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.journal import (
     FILE_NAME,
-    SNAPSHOT_EVERY,
-    Journal,
     give_order,
     load_state,
     order_is_done,
@@ -21,63 +17,21 @@ from plantfed_coordinator.journal import (
 )
 from plantfed_coordinator.records import (
     Admitted,
-    Applied,
     EpochStarted,
     IncarnationRaised,
     Joined,
     Left,
-    Record,
     Released,
     RoundOpened,
     Served,
 )
 from plantfed_coordinator.snapshot import from_rows, to_rows
-from plantfed_coordinator.state import FederationState
-from plantfed_shared.codec import Coding, encode_integers
+from plantfed_coordinator.snapshot_store import SNAPSHOT_EVERY
 from plantfed_shared.definition import Algorithm
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch
 from plantfed_shared.store import Database, reading
-
-FIRST = EpochStarted(Epoch(1, 2**64 - 1), 0, small_definition().to_bytes(), "created")
-
-
-@contextmanager
-def journal_in(folder: Path) -> Iterator[Journal]:
-    journal = Journal(folder, lambda: 0.0)
-    try:
-        yield journal
-    finally:
-        journal.close()
-
-
-def applied(state: FederationState, agent: str, seq: int) -> Applied:
-    lattice = state.terms.lattice
-    change = encode_integers(np.arange(lattice.size) + seq, lattice, Coding.ENTROPY)
-    return Applied(agent, 1, seq, 2**64 - seq, state.k, 1, 0.5, change)
-
-
-class Story:
-    """A federation whose records are written as they happen."""
-
-    def __init__(self, journal: Journal, first: EpochStarted = FIRST) -> None:
-        self.journal = journal
-        self.state = FederationState.begin(first)
-        self.records: list[Record] = [first]
-        journal.append([first], {})
-
-    def tell(self, *records: Record) -> None:
-        for record in records:
-            self.state.apply(record)
-        self.records += records
-        self.journal.append(records, {})
-
-    def update(self, agent: str) -> None:
-        self.tell(applied(self.state, agent, self.state.members[agent].last_seq + 1))
-
-    def release(self) -> None:
-        self.tell(Released(self.state.k + 1, checksum(self.state.next_model())))
 
 
 def test_every_kind_of_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -101,7 +55,7 @@ def test_the_state_is_the_same_with_and_without_a_snapshot(tmp_path: Path) -> No
         for _ in range(3):
             story.update("a")
             story.release()
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         story.update("b")
     for _ in range(3):
         with journal_in(tmp_path) as journal:
@@ -111,7 +65,7 @@ def test_the_state_is_the_same_with_and_without_a_snapshot(tmp_path: Path) -> No
             story.journal = journal
             story.update("a")
             story.release()
-            journal.snapshot_if_due(story.state, now=True)
+            journal.finish(story.state)
             story.update("a")
             by_snapshot = load_state(journal._database)
             by_replay = load_state(journal._database, from_snapshot=False)
@@ -134,7 +88,7 @@ def test_a_snapshot_forgets_nothing(tmp_path: Path) -> None:
         members = {agent: (m.pinned, m.held) for agent, m in story.state.members.items()}
         assert members == {"a": (1, 0), "b": (1, None), "c": (0, None)}
         story.update("a")
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         loaded, state = journal.load(), story.state
         assert loaded is not None
         assert {a: (m.pinned, m.held) for a, m in loaded.members.items()} == {
@@ -165,7 +119,7 @@ def test_a_snapshot_keeps_the_version_a_member_is_on_its_way_from(tmp_path: Path
         story.update("b")
         story.release()
         story.tell(Served("b", 2))
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         loaded = journal.load()
         assert loaded is not None
         assert (loaded.members["a"].pinned, loaded.members["a"].held) == (1, 0)
@@ -193,7 +147,7 @@ def test_a_snapshot_keeps_what_was_rounded_away_at_the_release(tmp_path: Path) -
         assert exact is not None
         assert (exact != story.state.model).any()
         assert (story.state.model % 2**8 == 0).all()
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         story.update("a")
         story.release()
         by_snapshot = load_state(journal._database)
@@ -221,32 +175,17 @@ def test_a_snapshot_from_before_releases_were_rounded_is_read(tmp_path: Path) ->
         assert to_rows(older) == to_rows(story.state)
 
 
-def test_a_snapshot_is_written_after_enough_records_and_two_are_kept(tmp_path: Path) -> None:
-    with journal_in(tmp_path) as journal:
-        story = Story(journal)
-        story.tell(Joined("a", 1))
-        at: list[int] = []
-        for _ in range(3 * SNAPSHOT_EVERY):
-            story.tell(Admitted("nobody"))
-            journal.snapshot_if_due(story.state)
-            rows = journal._database.execute("SELECT DISTINCT journal_id FROM snapshot ORDER BY 1")
-            if [i for (i,) in rows] != at:
-                at = [i for (i,) in rows]
-                assert at[-1] == len(story.records)
-        assert at == [2 * SNAPSHOT_EVERY, 3 * SNAPSHOT_EVERY]
-
-
 def test_records_since_the_snapshot_count_also_after_a_start(tmp_path: Path) -> None:
     """Else a coordinator that is restarted often never writes one, and each start is longer."""
     with journal_in(tmp_path) as journal:
         story = Story(journal)
         story.tell(*[Admitted("nobody")] * (SNAPSHOT_EVERY - 2))
-        journal.snapshot_if_due(story.state)
+        journal.work(story.state)
     with journal_in(tmp_path) as journal:
         journal.load()
         story.journal = journal
         story.tell(Admitted("nobody"))
-        journal.snapshot_if_due(story.state)
+        journal.work(story.state)
         loaded = load_state(journal._database)
         assert loaded is not None
         assert loaded.replayed == 0
@@ -270,7 +209,7 @@ def test_a_snapshot_whose_sums_are_not_those_of_its_members_is_refused(tmp_path:
         member = story.state.members["a"]
         twice = replace(member.contribution, weight=2)
         story.state.members["a"] = replace(member, contribution=twice)
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         with pytest.raises(StorageError, match="sums"):
             journal.load()
 
@@ -284,7 +223,7 @@ def test_a_failed_commit_leaves_nothing_behind(tmp_path: Path) -> None:
         assert loaded is not None
         assert not loaded.members
         story.tell(Joined("c", 1))
-        journal.snapshot_if_due(story.state, now=True)
+        journal.finish(story.state)
         again = journal.load()
         assert again is not None
         assert to_rows(again) == to_rows(story.state)

@@ -122,18 +122,23 @@ def test_a_unit_gives_up_only_where_a_person_must_act(program: str) -> None:
     assert not down & {error.exit_code for error in others}
 
 
-@pytest.mark.parametrize("program", UNITS)
-def test_systemd_takes_the_unit(program: str, tmp_path: Path) -> None:
+MOST_EXPOSED = 3.0
+"""What `systemd-analyze security` makes of it, of 10: below 4 it says "OK"."""
+
+
+def analyse(verb: str, program: str, tmp_path: Path) -> str:
+    """What systemd-analyze says of our unit."""
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+        pytest.skip("systemd-analyze is not installed: nobody has looked at the units")
     source = UNITS[program]
     # the program must be there: ours instead of the one in /opt
     text = source.read_text(encoding="utf-8")
     text = text.replace("/opt/plantfed/bin", sysconfig.get_path("scripts"))
     path = tmp_path / source.name.replace("@.", "@press-01.")
     path.write_text(text)
+    options = ["--man=no"] if verb == "verify" else ["--offline=true", "--no-pager"]
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(path)],
+        ["systemd-analyze", verb, *options, str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -141,3 +146,29 @@ def test_systemd_takes_the_unit(program: str, tmp_path: Path) -> None:
     # it also reads the units of the machine, and says what is wrong with those
     ours = [line for line in done.stderr.splitlines() if path.name in line]
     assert not ours
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", UNITS)
+def test_systemd_takes_the_unit(program: str, tmp_path: Path) -> None:
+    analyse("verify", program, tmp_path)
+
+
+@pytest.mark.parametrize("program", UNITS)
+def test_a_unit_is_hardly_exposed(program: str, tmp_path: Path) -> None:
+    found = re.search(
+        r"Overall exposure level for .*: ([0-9.]+)", analyse("security", program, tmp_path)
+    )
+    assert found is not None
+    assert float(found[1]) <= MOST_EXPOSED
+
+
+@pytest.mark.parametrize("program", UNITS)
+def test_a_unit_is_watched_and_limited(program: str) -> None:
+    service = unit(program)["Service"]
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
+    assert 0 < int(service["WatchdogSec"]) <= 60
+    # after a fault ends everything goes on within a keep alive (10 s) and five seconds
+    assert int(service["RestartSec"]) <= 5
+    for key in ("MemoryMax", "CPUQuota", "TasksMax"):
+        assert service[key]

@@ -28,6 +28,13 @@ def test_the_broker_command_without_its_extra() -> None:
     assert run_without("cryptography", "plantfed_broker", "--help") == (78, "", said)
 
 
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_backup_without_the_coordinators_extra(command: str, tmp_path: Path) -> None:
+    said = "plantfed-coordinator: install it whole: pip install 'plantfed[coordinator]'\n"
+    words = (command, "--key-file", "key", str(tmp_path / "file"))
+    assert run_without("cryptography", "plantfed_coordinator", *words) == (78, "", said)
+
+
 @pytest.mark.parametrize("module", sorted(OF_THE_EXTRA))
 def test_the_demo_without_its_extra(module: str, tmp_path: Path) -> None:
     said = "plantfed: install it whole: pip install 'plantfed[lab]'\n"

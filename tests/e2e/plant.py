@@ -153,6 +153,10 @@ class Running:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""
         assert self._process.poll() is None, f"had ended before:\n{self.log}"
@@ -316,9 +320,11 @@ class Plant:
 
     Attributes:
         inside: what to put before the broker's and the coordinator's command.
+        coordinator_program: what to start in the place of the coordinator.
     """
 
     inside: tuple[str, ...] = ()
+    coordinator_program: tuple[str, ...] = ()
 
     def __init__(
         self, folder: Path, agents: int = 1, n_rows: int = 60, host: str = "127.0.0.1"
@@ -426,7 +432,8 @@ class Plant:
         return self.broker
 
     def start_coordinator(self) -> Running:
-        command = [*self.inside, *command_of("coordinator", "run", "--config", self.config)]
+        program = self.coordinator_program or command_of("coordinator")
+        command = [*self.inside, *program, "run", "--config", str(self.config)]
         log_file = self.folder / "coordinator.log"
         self.coordinator = Running(command, log_file, str(self.folder))
         return self.coordinator

@@ -1,11 +1,6 @@
 """Whatever is wrong with the state on disk: one clear line, and nothing is lost."""
 
-import os
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 from tests.e2e.outcomes import (
@@ -21,7 +16,6 @@ from tests.e2e.plant import (
     Agent,
     Plant,
     count_records,
-    until,
 )
 
 # ---------------------------------------------------------------------- the state on disk
@@ -72,56 +66,6 @@ def test_the_state_of_another_agent_or_federation(plant: Plant, agent: Agent) ->
         agent.configure(agent=change)
         assert_one_line(run_agent(agent, "run"), SETTINGS, "agent.db", "toy/m1")
     assert count_records(plant.journal(), "EpochStarted") == 1
-
-
-@contextmanager
-def tmpfs(folder: Path) -> Iterator[Callable[[], None]]:
-    """A small disk of its own; the callable makes room on it."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a disk")
-    filler = folder / "filler"
-    try:
-        yield lambda: filler.unlink()
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(folder: Path) -> None:
-    """Take every last byte."""
-    with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(512))
-
-
-@pytest.mark.parametrize("program", ["agent", "coordinator"])
-def test_a_full_disk(plant: Plant, agent: Agent, program: str) -> None:
-    disk = plant.folder / "disk"
-    with tmpfs(disk) as make_room:
-        agent.configure(agent={"state_dir": "../disk/agent"})
-        plant.configure(coordinator={"state_dir": "disk/coordinator"})
-        if program == "agent":
-            plant.configure()
-        else:
-            agent.configure()
-        agent.state_dir = disk / "agent" if program == "agent" else agent.state_dir
-        plant.state_dir = disk / "coordinator" if program == "coordinator" else plant.state_dir
-        plant.start()
-        plant.goes_on(2)
-        fill(disk)
-        service = agent.process if program == "agent" else plant.coordinator
-        assert service is not None
-        assert_ends_with_one_line(service, STORAGE, "database or disk is full", "Free some space")
-        before = agent.state()
-        make_room()
-        (agent.start if program == "agent" else plant.start_coordinator)()
-        plant.goes_on(2)
-        until(lambda: agent.rounds() > before.rounds, "the agent trains again")
-        assert agent.state().incarnation == before.incarnation == 1
-        assert agent.process.stop() == 0
-        assert plant.coordinator is not None
-        assert plant.coordinator.stop() == 0
 
 
 @pytest.mark.parametrize("program", ["agent", "coordinator"])

@@ -102,7 +102,7 @@ def test_json_parses_and_agrees(plant: Plant, agent: Agent) -> None:
     assert plant.coordinator.stop() == 0
     status = as_json(run_agent(agent, "status", "--json"))
     overview = as_json(run_coordinator(plant, "members", "--json"))
-    history = as_json(run_coordinator(plant, "history", "--json"))
+    history = as_json(run_coordinator(plant, "history", "--json", "--last", "100000"))
     predictions = as_json(run_agent(agent, "predict", "--json", agent.rows_file))
     (member,) = overview["members"]
     assert status["running"] is False

@@ -2,26 +2,26 @@
 
 import asyncio
 import signal
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from tests.e2e.judging import (
+    assert_agents_agree,
+    assert_journal_counts_everything_once,
+    assert_replay_is_exact,
+)
 from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
 
 from plantfed_agent.process_trainer import ProcessTrainer
 from plantfed_agent.settings import load_agent_settings
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined, Released
-from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.records import Applied, Released
 from plantfed_lab.simulation.hosts import replay
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.messages import Update
-from plantfed_shared.topics import Kind
-from plantfed_shared.wire import decode, envelope_digest
 
 N_AGENTS = 4
 
@@ -74,7 +74,7 @@ def test_a_federation_survives_the_death_of_each_of_its_processes(
             assert agent.process.stop() == 0
         assert plant.coordinator is not None
         assert plant.coordinator.stop() == 0
-        assert_journal_counts_everything_once(plant)
+        assert_journal_counts_everything_once(plant, ["m1", "m2", "m3", "m4"])
         assert_agents_agree(plant)
         assert_replay_is_exact(plant)
 
@@ -200,60 +200,3 @@ def everybody_goes_on(plant: Plant) -> None:
     for agent in plant.agents:
         wanted = then[agent.id] + 2
         until(lambda a=agent, n=wanted: a.state().applied_seq >= n, f"{agent.id} goes on", 40)  # type: ignore[misc]
-
-
-# ---------------------------------------------------------------------- judging
-
-
-def assert_journal_counts_everything_once(plant: Plant) -> None:
-    records = plant.journal()
-    assert sum(isinstance(r, EpochStarted) for r in records) == 1
-    assert sorted(r.agent for r in records if isinstance(r, Joined)) == ["m1", "m2", "m3", "m4"]
-    assert not any(isinstance(r, IncarnationRaised) for r in records)
-    sequences: dict[str, list[int]] = defaultdict(list)
-    for record in records:
-        if isinstance(record, Applied):
-            assert record.incarnation == 1
-            sequences[record.agent].append(record.seq)
-    for agent in plant.agents:
-        found = sequences[agent.id]
-        assert found == list(range(1, len(found) + 1))
-        assert len(found) >= agent.state().applied_seq > 2
-
-
-def assert_agents_agree(plant: Plant) -> None:
-    """Dual and sequence are the coordinator's, but for an update whose verdict was missed."""
-    federation = plant.federation()
-    for agent in plant.agents:
-        state, member = agent.state(), federation.members[agent.id]
-        assert state.epoch == federation.epoch
-        assert state.incarnation == member.incarnation
-        applied, dual = state.applied_seq, state.dual_checksum
-        if member.last_seq == applied + 1:
-            assert state.outstanding is not None
-            assert envelope_digest(state.outstanding) == member.last_digest
-            update = decode(state.outstanding, Kind.UPDATE).message
-            assert isinstance(update, Update)
-            applied, dual = update.seq, update.dual_checksum
-        assert (applied, dual) == (member.last_seq, checksum(member.contribution.dual))
-
-
-def assert_replay_is_exact(plant: Plant) -> None:
-    records = plant.journal()
-    first = records[0]
-    assert isinstance(first, EpochStarted)
-    state = FederationState.begin(first)
-    replayed = []
-    for record in records[1:]:
-        state.apply(record)
-        if isinstance(record, Released):
-            replayed.append((state.k, checksum(state.model)))
-    assert replayed == [(r.k, r.checksum) for r in records if isinstance(r, Released)]
-    continued = plant.federation()
-    whole = plant.federation(from_snapshot=False)
-    for other in (continued, whole):
-        np.testing.assert_array_equal(other.model, state.model)
-        np.testing.assert_array_equal(other.consensus.total, state.consensus.total)
-        assert other.consensus.weight == state.consensus.weight
-    sums = sum(m.contribution.weight * m.contribution.z for m in state.members.values())
-    np.testing.assert_array_equal(state.consensus.total, sums)

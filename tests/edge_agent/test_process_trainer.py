@@ -223,3 +223,19 @@ def test_the_agent_itself_loads_no_kernel_and_no_reader():
     assert "plantfed_agent.training" in loaded
     for name in ("kernels", "sources", "samples", "csv_source", "local_round", "inprocess"):
         assert f"plantfed_agent.{name}" not in loaded
+
+
+def test_a_child_whose_answer_nobody_reads_any_more_ends_without_a_word(settings):
+    """As when its agent was killed in the very moment; the other pipe may be closed later."""
+    process = subprocess.Popen(
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.write(encode(settings_frame(settings)))
+        process.stdin.write(encode(task_frame(first_task(classifier()))))
+        process.stdin.flush()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)

@@ -79,7 +79,12 @@ class Desk:
         return [m for to, m, _ in self.handle(event) if to == agent]
 
     def hello(self, agent: str, **claims: Any) -> Message:
-        return self.say(agent, hello(**claims))[0]
+        """Its answer; where it must first be shown that this is no replay, it is."""
+        answer = self.say(agent, hello(**claims))[0]
+        verdict = answer.verdict if isinstance(answer, State) else None
+        if verdict is not None and verdict.code is Code.UNPROVEN:
+            return self.say(agent, hello(**{**claims, "proof": verdict.digest}))[0]
+        return answer
 
     def update(self, agent: str, change: np.ndarray | None = None, **fields: Any) -> Update:
         """A valid update of this agent, except for what ``fields`` say."""
@@ -118,6 +123,7 @@ def hello(**claims: Any) -> Hello:
         "dual_checksum": 0,
         "newest": None,
         "software": "test",
+        "proof": None,
     }
     return Hello(**{**fresh, **claims})
 

@@ -10,6 +10,7 @@ from plantfed_coordinator.groups import GATHER_S, IDLE_AFTER_S, LONGEST_WAIT_S, 
 from plantfed_shared import wire
 from plantfed_shared.messages import (
     Chunk,
+    Code,
     Content,
     Group,
     Manifest,
@@ -206,7 +207,10 @@ def test_a_group_of_before_a_restart_is_followed_by_another() -> None:
 def test_a_part_that_is_not_there_is_refused_and_one_of_a_model_that_is_gone_is_answered() -> None:
     desk = Many()
     group = desk.form()
-    assert desk.part("a", group, 4) == []
+    ((_, state, _),) = desk.part("a", group, 4)
+    assert isinstance(state, State)
+    assert state.verdict is not None
+    assert state.verdict.code is Code.REJECTED
     assert desk.machine.presence["a"].rejected == 1
     gone: dict[str, Any] = {"content": Content(bytes(16), 300_000)}
     ((_, state, _),) = desk.part("a", group.model_copy(update=gone), 0)

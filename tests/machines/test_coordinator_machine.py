@@ -8,8 +8,10 @@ from tests.federation_world import small_definition
 from tests.machines.coordinator_desk import TOPICS, Desk, code_of
 
 from plantfed_coordinator.events import (
+    Audit,
     BusConnected,
     MessageArrived,
+    Note,
     OperatorOrder,
     Order,
     Persist,
@@ -460,18 +462,20 @@ def test_an_update_too_long_for_one_message_is_pulled_and_survives_a_lost_piece(
 def test_an_offer_longer_than_any_update_is_refused() -> None:
     desk = Desk()
     desk.hello("a")
-    assert desk.say("a", Offer(content=Content(bytes(16), 10**6))) == []
+    (state,) = desk.say("a", Offer(content=Content(bytes(16), 10**6)))
+    assert isinstance(state, State)
+    assert code_of(state) is Code.REJECTED
     assert desk.machine.presence["a"].rejected == 1
 
 
-def test_one_bad_message_changes_nothing_and_leaves_one_note() -> None:
+def test_one_bad_message_changes_nothing_and_leaves_one_note_and_one_audit_entry() -> None:
     desk = Desk()
     before = desk.state.model
     actions = desk.machine.handle(MessageArrived(TOPICS.up("a", Kind.HELLO), b"\x00garbage"), 0.0)
-    assert len(actions) == 1
+    assert [type(action) for action in actions] == [Audit, Note]
     assert desk.state.model is before
     actions = Desk().machine.handle(MessageArrived("somewhere/else", b""), 0.0)
-    assert len(actions) == 1
+    assert [type(action) for action in actions] == [Audit, Note]
 
 
 def test_the_manifest_is_published_at_every_connect_and_again_while_nothing_happens() -> None:

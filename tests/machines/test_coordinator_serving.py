@@ -4,6 +4,7 @@ import numpy as np
 from tests.machines.coordinator_desk import TOPICS, Desk
 
 from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order, TimerDue
+from plantfed_coordinator.records import Applied
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model
 from plantfed_shared.definition import content_digest
@@ -168,3 +169,20 @@ def test_only_live_members_are_waited_for_and_who_left_is_forgotten() -> None:
     assert served(desk, "b", others=255) == ["a"]
     desk.handle(OperatorOrder(Order.REMOVE, "b"))
     assert served(desk, "a") == ["a"]
+
+
+def test_an_update_that_comes_again_after_an_outage_asks_for_the_model_again() -> None:
+    desk = Desk()
+    desk.hello("a")
+    payload = wire.encode(desk.update("a", want=WINDOW_BYTES), desk.encode(ones(desk)))
+    again = MessageArrived(TOPICS.up("a", Kind.UPDATE), payload)
+
+    def models() -> list[Chunk]:
+        return [m for _, m, _ in desk.handle(again) if isinstance(m, Chunk)]
+
+    assert len(models()) == 1
+    applied = sum(isinstance(record, Applied) for record in desk.records)
+    assert applied == 1
+    # the model of before was on a connection that broke
+    assert len(models()) == 1
+    assert sum(isinstance(record, Applied) for record in desk.records) == applied

@@ -9,9 +9,9 @@ from plantfed_coordinator.live import LiveCounters
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_coordinator.state import FederationState
-from plantfed_coordinator.throttle import Throttle
 from plantfed_shared.local_time import LocalTime
 from plantfed_shared.messages import Epoch
+from plantfed_shared.throttle import Throttle
 from plantfed_shared.topics import Kind, Topics
 
 TOPICS = Topics("toy")

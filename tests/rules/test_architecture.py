@@ -11,9 +11,9 @@ PURE = {
     "plantfed_shared": """
         bit_streams bus.address bus.connection_state bus.faults bus.filters bus.memory bus.port
         bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger definition
-        entropy_codec errors initial lattice local_time low_rank messages model_manifest
+        entropy_codec errors initial lattice local_time log_budget low_rank messages model_manifest
         onnx_bytes parameters
-        patience quantities step_names subset_code terms topics transfer wire wording
+        patience quantities step_names subset_code terms throttle topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement budget column_mapping desk downloads events factoring fetching frames kernels
@@ -22,8 +22,9 @@ PURE = {
         table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission consensus contents desk events groups live liveness machine record_rows records
-        releases serving snapshot standing state throttle uploads
+        admission allowance audit_chain consensus contents desk events freshness groups guard limits
+        live liveness machine probation record_rows records releases serving snapshot standing state
+        uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
+    MAX_DEFINITION_BYTES,
     MAX_PARTS,
     MAX_RANGES,
     Bye,
@@ -41,7 +42,8 @@ software = st.text(max_size=32)
 epochs = st.builds(Epoch, u32, u64)
 model_names = st.builds(ModelName, epochs, u32, u64)
 contents = st.builds(Content, digests, st.integers(1, MAX_CONTENT_BYTES))
-model_offers = st.builds(ModelOffer, model_names, contents, st.booleans())
+definitions = st.builds(Content, digests, st.integers(1, MAX_DEFINITION_BYTES))
+model_offers = st.builds(ModelOffer, model_names, definitions, st.booleans())
 model_steps = st.builds(ModelStep, u32, st.none() | u32)
 ranges = st.builds(Range, u32, u32)
 verdicts = st.builds(Verdict, u64, st.sampled_from(Code), st.text(max_size=300))
@@ -57,6 +59,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         dual_checksum=u64,
         newest=st.none() | model_names,
         software=software,
+        proof=st.none() | u64,
     ),
     Update: st.builds(
         Update,
@@ -66,7 +69,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         weight=positive_u32,
         definition=st.binary(min_size=8, max_size=8),
         dual_checksum=u64,
-        score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        score=st.none() | st.floats(-1e30, 1e30),
         want=u32,
     ),
     Offer: st.builds(Offer, content=contents),

@@ -135,6 +135,7 @@ def assert_unread(source: str) -> None:
 @pytest.mark.parametrize(("verbose", "lines"), [(False, 2), (True, 3)])
 def test_the_log_is_one_line_for_each_event(verbose, lines):
     source = f"""
+from plantfed_shared.log_lines import log_to_stderr
 log_to_stderr(verbose={verbose})
 for level in (logging.DEBUG, logging.INFO, logging.WARNING):
     logging.getLogger("press").log(level, "stroke %d", level)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.shared.vectors import int64
 
-from plantfed_shared import low_rank
+from plantfed_shared import entropy_codec, low_rank
 from plantfed_shared.codec import decode_integers, encode_factors, largest_encoding_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Lattice
@@ -38,9 +38,10 @@ def factored_changes(draw) -> tuple[Lattice, list[Part]]:
         shifts = tuple(draw(st.lists(st.integers(0, 12), min_size=terms, max_size=terms)))
         largest = draw(st.sampled_from([1, 3, 7, MAX_FACTOR]))
         left = drawn(draw, rows * terms, largest).reshape(rows, terms)
-        parts.append(
-            Factors(shifts, left, drawn(draw, terms * columns, largest).reshape(terms, columns))
-        )
+        right = drawn(draw, terms * columns, largest).reshape(terms, columns)
+        left[0, ~left.any(axis=0)] = 1
+        right[~right.any(axis=1), -1] = -1
+        parts.append(Factors(shifts, left, right))
     return lattice, parts
 
 
@@ -129,3 +130,19 @@ def test_factors_are_never_more_numbers_than_the_matrix_has():
             assert terms * (rows + columns) <= rows * columns
     assert most_terms((1, 10**6)) == 0
     assert most_terms((10**4, 10**4)) == low_rank.MAX_TERMS
+
+
+@pytest.mark.parametrize("zero", ["left", "right"])
+def test_terms_that_say_nothing_are_refused(zero: str) -> None:
+    lattice = lattice_of((40, 40))
+    left, right = np.ones((40, 20), dtype=np.int64), np.ones((20, 40), dtype=np.int64)
+    good = Factors((0,) * 20, left, right)
+    encoded = encode_factors([good], lattice)
+    assert decode_integers(encoded, lattice).tolist() == [20] * 1600
+    bad = Factors((0,) * 20, left * (zero != "left"), right * (zero != "right"))
+    with pytest.raises(ValueError, match="zero"):
+        encode_factors([bad], lattice)
+    stream = np.concatenate([bad.left.ravel(), bad.right.ravel()])
+    forged = bytes([1, 20, *[0] * 20]) + entropy_codec.encode(stream, [stream.size])
+    with pytest.raises(PeerError, match="a term of a matrix is zero"):
+        decode_integers(forged, lattice)

@@ -112,7 +112,7 @@ def test_every_message_comes_back(message: Message, tail: bytes):
 def widest(kind: Kind) -> Message | None:
     """Where a header can be long: the longest there is."""
     name = ModelName(Epoch(2**32 - 1, 2**64 - 1), 2**32 - 1, 2**64 - 1)
-    content = Content(bytes(16), 2**28)
+    content = Content(bytes(16), 2**22)
     match kind:
         case Kind.NEED:
             step = ModelStep(2**32 - 1, 2**32 - 1)

@@ -28,6 +28,20 @@ class Boundary(StrEnum):
     ACKNOWLEDGE = "acknowledge"
 
 
+class WriteOutcome(StrEnum):
+    """What becomes of a transaction on a host's disk.
+
+    Stores are transactional, so that one that is torn off in its middle is there whole or not at
+    all after the next start (``tests/faults/test_torn_writes.py``): there is no fourth outcome.
+    """
+
+    DONE = "done"
+    FAILED = "failed"
+    """Nothing is written, and the process ends: a full disk, an error, a write cut off early."""
+    UNSURE = "unsure"
+    """All is written, and the process ends without knowing: an error of the last sync."""
+
+
 class Host(Protocol):
     """A computer with one of the product's machines, which may be down.
 
@@ -77,6 +91,7 @@ class Simulation:
         now: virtual seconds since the start.
         hosts: by client id; a host enters itself when it is started.
         chance_of_crash: asked at every boundary between two actions of a host; True kills it there.
+        outcome_of_write: asked at every transaction of a host.
         on_event: called after every event, however little time it takes.
         downtime_s: draws how long a host that was killed at a boundary stays down, seconds.
     """
@@ -86,6 +101,7 @@ class Simulation:
         self.broker = broker
         self.hosts: dict[str, Host] = {}
         self.chance_of_crash: Callable[[Host, Boundary], bool] = lambda _host, _boundary: False
+        self.outcome_of_write: Callable[[Host], WriteOutcome] = lambda _host: WriteOutcome.DONE
         self.downtime_s: Callable[[], float] = lambda: 1.0
         self.on_event: Callable[[], None] = lambda: None
         self._jobs: list[tuple[float, int, Job]] = []

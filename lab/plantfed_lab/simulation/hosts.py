@@ -1,12 +1,9 @@
-"""Hosts: the product's machines with what they have persisted, and what carries out their actions.
-
-The order of every step is that of the services: persist, publish, acknowledge.  Between any two of
-them the engine may crash a host; it then starts again from its disk or journal, and nothing else.
-"""
+"""The two kinds of computers: a plant's machine with its agent, and the coordinator's server."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from plantfed_agent import events as agent_events
 from plantfed_agent.budget import LinkLimits
@@ -21,6 +18,7 @@ from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.releases import Selector, draw_participants
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.engine import Boundary, Simulation
+from plantfed_lab.simulation.process import ProcessHost
 from plantfed_lab.simulation.stopwatch import Stopwatch
 from plantfed_shared import wire
 from plantfed_shared.bus.port import (
@@ -42,12 +40,16 @@ NO_LIMIT = 10**9
 KEPT_LOG_LINES = 200
 
 
+_WRITES = (agent_events.Persist, agent_events.KeepPieces, agent_events.DropPieces)
+"""Each is a transaction of its own."""
+
+
 def unlimited_pace() -> Pace:
     """Of a machine whose rows never wear out."""
     return Pace(max_rounds_without_new_rows=NO_LIMIT)
 
 
-class AgentHost:
+class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Action]):
     """A plant's machine: an agent, its disk and its computer.
 
     Args:
@@ -65,6 +67,7 @@ class AgentHost:
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
+        on_persist: told that the disk holds another state.
         on_stop: told the error with which it has, if it was one.
         trouble: the last warning it has written.
         on_round: told that a round was finished, with an outcome or an error.
@@ -82,16 +85,17 @@ class AgentHost:
         train: Train,
         compute_s: Callable[[], float],
     ) -> None:
-        self.client_id = self.name = name
+        super().__init__(simulation, client_id=name)
+        self.name = name
         self.train = train
         self.compute_s = compute_s
         self.pace: Callable[[], Pace] = unlimited_pace
         self.limits = LinkLimits()
         self.disk = AgentState()
         self.half: agent_events.HalfFetched | None = None
-        self.machine: AgentMachine | None = None
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
+        self.on_persist: Callable[[], None] = lambda: None
         self.on_stop: Callable[[PlantfedError], None] = lambda _: None
         self.trouble = ""
         self.on_round: Callable[[], None] = lambda: None
@@ -100,13 +104,7 @@ class AgentHost:
         self.computing = Stopwatch()
         self.down = Stopwatch()
         self.down.start(simulation.now)
-        self._simulation = simulation
         self._topics = topics
-
-    @property
-    def is_down(self) -> bool:
-        """Whether no agent is running on it."""
-        return self.machine is None
 
     @property
     def is_idle(self) -> bool:
@@ -142,75 +140,54 @@ class AgentHost:
         """Kill the agent; only its disk is left."""
         self._end_process(clean=False)
 
-    def receive(self, event: BusEvent) -> None:
-        """Take in what the broker delivers."""
+    def _event_of(self, event: BusEvent) -> agent_events.Event | None:
         match event:
             case Connected(max_payload_bytes):
-                self.handle(agent_events.BusConnected(max_payload_bytes))
-            case Received(topic, payload, token, retained):
-                done = self.handle(agent_events.MessageArrived(topic, payload, retained))
-                if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
-                    self._simulation.broker.acknowledge(self.client_id, token)
+                return agent_events.BusConnected(max_payload_bytes)
+            case Received(topic, payload, _, retained):
+                return agent_events.MessageArrived(topic, payload, retained)
             case Listening(topic, allowed):
-                self.handle(agent_events.LaneAnswered(topic, allowed))
+                return agent_events.LaneAnswered(topic, allowed)
             case Disconnected():
-                self.handle(agent_events.BusDisconnected())
+                return agent_events.BusDisconnected()
+            case _:
+                return None
 
-    def next_timer(self) -> float | None:
-        """When the agent wants to be told that time has passed."""
-        return None if self.machine is None else self.machine.next_timer()
-
-    def take_timer(self) -> None:
-        """Tell the agent that time has passed."""
-        self.handle(agent_events.TimerDue())
-
-    def handle(self, event: agent_events.Event) -> bool:
-        """Tell it something and do what it asks for; False if it is down at the end."""
-        if self.machine is None:
-            return False
-        actions = self.machine.handle(event, self._simulation.now)
-        if actions:
-            self._carry_out(actions)
-        self._simulation.watch_timer(self)
-        return self.machine is not None
+    def _time_has_passed(self) -> agent_events.Event:
+        return agent_events.TimerDue()
 
     def _carry_out(self, actions: Sequence[agent_events.Action]) -> None:
+        writes = [action for action in actions if isinstance(action, _WRITES)]
         if not self._simulation.survives(self, Boundary.PERSIST):
             return
-        for action in actions:
-            if not self._write(action):
+        for number, write in enumerate(writes):
+            if number > 0 and not self._simulation.survives(self, Boundary.PERSIST):
+                return
+            if not self._commit(partial(self._write, write)):
                 return
         for action in actions:
             if self.machine is None:
                 return
             self._do(action)
 
-    def _write(self, action: agent_events.Action) -> bool:
-        """Each is a commit of its own; returns whether the agent has not been killed before it."""
+    def _write(self, action: agent_events.Action) -> None:
         match action:
             case agent_events.Persist(state, changed):
                 kept = {name: getattr(state, name) for name in changed}
                 self.disk = with_changes(self.disk, **kept)
+                self.on_persist()
             case agent_events.KeepPieces(half):
-                if not self._simulation.survives(self, Boundary.PERSIST):
-                    return False
                 before = self.half
                 if before is not None and before.content == half.content:
                     half = replace(half, pieces=(*before.pieces, *half.pieces))
                 self.half = half
             case agent_events.DropPieces():
-                if not self._simulation.survives(self, Boundary.PERSIST):
-                    return False
                 self.half = None
-        return True
 
     def _do(self, action: agent_events.Action) -> None:
         match action:
             case agent_events.Publish(topic, payload, retain):
-                if self._simulation.survives(self, Boundary.PUBLISH):
-                    self._simulation.broker.publish(
-                        self.client_id, topic, payload, self._simulation.now, retain=retain
-                    )
+                self._publish(topic, payload, retain=retain)
             case agent_events.Listen(topic):
                 self._simulation.broker.listen(self.client_id, topic, self._simulation.now)
             case agent_events.StopListening(topic):
@@ -253,7 +230,9 @@ class AgentHost:
         self._simulation.broker.disconnect(self.client_id, now, clean=clean)
 
 
-class CoordinatorHost:
+class CoordinatorHost(
+    ProcessHost[FederationMachine, coordinator_events.Event, coordinator_events.Action]
+):
     """The coordinator's server: its machine and its journal; its computing takes no virtual time.
 
     Args:
@@ -261,13 +240,15 @@ class CoordinatorHost:
         topics: of the federation.
         founding: the first record.
         new_bits: draws 64 random bits for a new epoch.
+        client_id: on the broker; None for the coordinator's usual one.
 
     Attributes:
         select: draws the participants of synchronous rounds.
         journal: all that survives a crash.
         keeps_journal: False where nothing will ever be replayed: it holds every update there was.
+        load: makes the state of a journal at a start.
+        commits_within_s: what arrives within so long is committed together; 0 for one by one.
         observe: told of every record right after it was persisted.
-        machine: the coordinator, or None while it is down.
     """
 
     def __init__(
@@ -276,33 +257,30 @@ class CoordinatorHost:
         topics: Topics,
         founding: EpochStarted,
         new_bits: Callable[[], int],
+        client_id: str | None = None,
     ) -> None:
-        self.client_id = f"{topics.federation}-{COORDINATOR}"
+        super().__init__(simulation, client_id or f"{topics.federation}-{COORDINATOR}")
         self.select: Selector = draw_participants
         self.journal: list[Record] = [founding]
         self.keeps_journal = True
+        self.load: Callable[[Sequence[Record]], FederationState] = replay
+        self.commits_within_s = 0.0
         self.observe: Callable[[Record], None] = lambda _: None
-        self.machine: FederationMachine | None = None
-        self._simulation = simulation
         self._topics = topics
         self._new_bits = new_bits
-
-    @property
-    def is_down(self) -> bool:
-        """Whether no coordinator is running on it."""
-        return self.machine is None
+        self._batch: list[coordinator_events.Action] = []
+        self._tokens: list[int] = []
 
     def start(self) -> None:
         """Start the coordinator from its journal."""
-        now = self._simulation.now
         self.machine = FederationMachine(
-            replay(self.journal), self._topics, self._new_bits, now, self.select
+            self.load(self.journal), self._topics, self._new_bits, self.monotonic_s, self.select
         )
         session = SessionSettings(
             self.client_id, self._topics.coordinator_subscriptions(), persistent=True
         )
         self._simulation.hosts[self.client_id] = self
-        self._simulation.broker.connect(session, now)
+        self._simulation.broker.connect(session, self._simulation.now)
 
     def crash(self) -> None:
         """Kill the coordinator; only its journal is left.
@@ -313,7 +291,13 @@ class CoordinatorHost:
         if not self.keeps_journal:
             raise RuntimeError("a coordinator that keeps no journal can't come back")
         self.machine = None
+        self._batch, self._tokens = [], []
         self._simulation.broker.disconnect(self.client_id, self._simulation.now, clean=False)
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether its machine is ahead of the journal: something waits to be committed."""
+        return bool(self._batch)
 
     def edit(self, definition: bytes) -> None:
         """Put other settings in force, as an operator does with a start.
@@ -325,53 +309,57 @@ class CoordinatorHost:
             self._carry_out(self.machine.start_epoch(definition, "the settings were edited"))
             self._simulation.watch_timer(self)
 
-    def receive(self, event: BusEvent) -> None:
-        """Take in what the broker delivers."""
+    def _event_of(self, event: BusEvent) -> coordinator_events.Event | None:
         match event:
             case Connected(max_payload_bytes):
-                self.handle(coordinator_events.BusConnected(max_payload_bytes))
-            case Received(topic, payload, token, retained):
-                done = self.handle(coordinator_events.MessageArrived(topic, payload, retained))
-                if done and self._simulation.survives(self, Boundary.ACKNOWLEDGE):
-                    self._simulation.broker.acknowledge(self.client_id, token)
+                return coordinator_events.BusConnected(max_payload_bytes)
+            case Received(topic, payload, _, retained):
+                return coordinator_events.MessageArrived(topic, payload, retained)
+            case _:
+                return None
 
-    def next_timer(self) -> float | None:
-        """When the coordinator wants to be told that time has passed."""
-        return None if self.machine is None else self.machine.next_timer()
+    def _time_has_passed(self) -> coordinator_events.Event:
+        return coordinator_events.TimerDue()
 
-    def take_timer(self) -> None:
-        """Tell the coordinator that time has passed."""
-        self.handle(coordinator_events.TimerDue())
-
-    def handle(self, event: coordinator_events.Event) -> bool:
-        """Tell it something and do what it asks for; False if it is down at the end."""
-        if self.machine is None:
-            return False
-        actions = self.machine.handle(event, self._simulation.now)
-        if actions:
-            self._carry_out(actions)
-        self._simulation.watch_timer(self)
-        return self.machine is not None
+    def _acknowledge(self, token: int) -> None:
+        if self._batch:
+            self._tokens.append(token)
+        else:
+            super()._acknowledge(token)
 
     def _carry_out(self, actions: Sequence[coordinator_events.Action]) -> None:
+        begins, machine = not self._batch, self.machine
+        self._batch += actions
+        if not self.commits_within_s:
+            self._finish(machine)
+        elif begins:
+            self._simulation.after(self.commits_within_s, partial(self._finish, machine))
+
+    def _finish(self, machine: FederationMachine | None) -> None:
+        """Persist all there is together, then publish, then acknowledge."""
+        if self.machine is not machine or not self._batch:
+            return  # it has been killed meanwhile
+        batch, self._batch = self._batch, []
+        tokens, self._tokens = self._tokens, []
+        records = [a.record for a in batch if isinstance(a, coordinator_events.Persist)]
         if not self._simulation.survives(self, Boundary.PERSIST):
             return
-        records = [a.record for a in actions if isinstance(a, coordinator_events.Persist)]
+        if records and not self._commit(partial(self._append, records)):
+            return
+        for action in batch:
+            if isinstance(action, coordinator_events.Publish) and not self._publish(
+                action.topic, action.payload, retain=action.retain
+            ):
+                return
+        for token in tokens:
+            if self.machine is machine:
+                super()._acknowledge(token)
+
+    def _append(self, records: list[Record]) -> None:
         if self.keeps_journal:
             self.journal += records
         for record in records:
             self.observe(record)
-        for action in actions:
-            if isinstance(action, coordinator_events.Publish):
-                if not self._simulation.survives(self, Boundary.PUBLISH):
-                    return
-                self._simulation.broker.publish(
-                    self.client_id,
-                    action.topic,
-                    action.payload,
-                    self._simulation.now,
-                    retain=action.retain,
-                )
 
 
 def replay(journal: Iterable[Record]) -> FederationState:

@@ -46,6 +46,7 @@ from plantfed_shared.errors import ConfigError
 log = logging.getLogger("plantfed.bus")
 
 CLOSE_WAIT_S = 2.0
+"""For all of an end in good order: a service that is told to stop has five seconds."""
 SESSION_EXPIRY_S = 7 * 86400
 IN_FLIGHT = 20
 """Unacknowledged messages at most; fewer where the broker's Receive Maximum says so."""
@@ -132,6 +133,7 @@ class Connection:
 
     async def close(self) -> None:
         """End it in good order, or after :data:`CLOSE_WAIT_S` in any order."""
+        began = self._loop.time()
         unsettled = self.sending.unsettled()
         if unsettled:
             await asyncio.wait(unsettled, timeout=CLOSE_WAIT_S)
@@ -140,10 +142,12 @@ class Connection:
             if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_NO_CONN:
                 # It still waits for TCP or TLS; nothing must be sent when they come.
                 self._abandoned = True
-            await asyncio.wait([self.ended], timeout=CLOSE_WAIT_S)
+            # a broker that has not acknowledged for so long has earned little more patience
+            left_s = max(began + CLOSE_WAIT_S - self._loop.time(), CLOSE_WAIT_S / 4)
+            await asyncio.wait([self.ended], timeout=left_s)
         self._abandoned = True
         if self.ended.done():
-            self._thread.join(CLOSE_WAIT_S)
+            self._thread.join(CLOSE_WAIT_S / 4)
             if self._end is None and not self._thread.is_alive():
                 self._client.reinitialise()
 

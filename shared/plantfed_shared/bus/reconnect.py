@@ -8,7 +8,8 @@ from plantfed_shared.bus.connection_state import TroubleKind
 from plantfed_shared.bus.port import Disconnected, Refused
 
 SHORTEST_S = 0.5
-LONGEST_S = 30.0
+LONGEST_S = 4.0
+"""A link that was away is used again soon; attempts in vain cost next to nothing meanwhile."""
 STABLE_S = 60.0
 
 RIVAL_SHORTEST_S = 10.0

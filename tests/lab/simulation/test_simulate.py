@@ -55,9 +55,12 @@ def test_another_machine_changes_nothing_of_what_is_drawn_for_the_others(tmp_pat
 
 
 def test_order_of_arrivals_within_a_release_does_not_change_the_model(tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text(QUICK + "\n[coordinator.restarts]\nmean_every_s = 1e9\n")
+    (tmp_path / "s.toml").write_text(
+        QUICK
+        + "\n[coordinator.restarts]\nmean_every_s = 1e9\n[federation.schedule]\narrivals = 3\n"
+    )
     federation = build(load_scenario(str(tmp_path / "s.toml")), 0)
-    federation.simulation.run(600.0)
+    federation.simulation.run(3000.0)
     journal = federation.coordinator.journal
     assert sum(isinstance(r, Released) for r in journal) > 10
     shuffled = [record for group in _releases(journal) for record in _shuffled(group)]

@@ -1,0 +1,237 @@
+"""Backups of a coordinator's state: taken while it runs, sealed; restored as a new epoch.
+
+A restore goes back in time, and agents may be ahead of it.  So it begins a new epoch, later than
+the one in the backup: agents accept an older model under it, say hello, and get the coordinator's
+dual.  What was applied after the backup is lost; where the state before the restore is still there,
+it says which updates these are, and the coordinator's log says it of every agent that comes back.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from plantfed_coordinator.founding import epoch_after_restore
+from plantfed_coordinator.journal import FILE_NAME, Journal, load_state, read_numbered
+from plantfed_coordinator.records import Applied
+from plantfed_coordinator.sealed_file import Secret, seal, unseal
+from plantfed_coordinator.snapshot_store import begin_of
+from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.verification import replay_journal
+from plantfed_shared.errors import StorageError
+from plantfed_shared.store import locked, reading
+
+PROGRAM = "plantfed-coordinator"
+_BESIDE = ("", "-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What is in a backup.
+
+    Attributes:
+        federation: its id.
+        k: newest release.
+        updates: applied in all epochs.
+        unix_time: when it was taken.
+    """
+
+    federation: str
+    k: int
+    updates: int
+    unix_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class LostUpdates:
+    """Updates of one agent that a restore has lost, of one incarnation.
+
+    Attributes:
+        agent: whose.
+        first: sequence number.
+        last: the same of the last one; none is missing between.
+    """
+
+    agent: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        backup: what was restored.
+        epoch: counter of the epoch that begins.
+        lost: by agent, or None where the state before is not there any more to tell.
+        moved_to: where the state before is now.
+    """
+
+    backup: BackedUp
+    epoch: int
+    lost: tuple[LostUpdates, ...] | None
+    moved_to: Path | None
+
+
+def back_up(state_dir: Path, file: Path, secret: Secret, unix_time: float) -> BackedUp:
+    """Write a sealed copy of a coordinator's state as it is now; it may be running.
+
+    Args:
+        state_dir: of the coordinator.
+        file: to write; there must be none.
+        secret: to seal it with.
+        unix_time: now, seconds.
+
+    Raises:
+        StorageError: there is no state, there is such a file already, or it can't be written.
+    """
+    _refuse_existing(file)
+    with _explained(file), TemporaryDirectory(prefix="backup-", dir=_existing(state_dir)) as folder:
+        copy = Path(folder) / FILE_NAME
+        with reading(state_dir / FILE_NAME) as database:
+            database.copy_to(copy)
+        with reading(copy) as database:
+            loaded = load_state(database)
+        if loaded is None:
+            raise StorageError("the journal is empty", where=str(state_dir / FILE_NAME))
+        about = _about(loaded.state, unix_time)
+        written = file.with_name(file.name + ".part")
+        try:
+            with _created(written) as target, copy.open("rb") as source:
+                seal(source, target, secret, {"unix_time": unix_time})
+                target.flush()
+                os.fsync(target.fileno())
+            file.hardlink_to(written)  # unlike a rename, never over another
+        except FileExistsError:
+            _refuse_existing(file)
+            raise StorageError("another backup is being written", where=str(written)) from None
+        finally:
+            with suppress(OSError):
+                written.unlink()
+        _sync_folder(file.parent)
+    return about
+
+
+def restore(
+    state_dir: Path, file: Path, secret: Secret, new_bits: Callable[[], int], *, replace: bool
+) -> Restored:
+    """Put the state of a backup into a folder, as the begin of a new epoch.
+
+    Args:
+        state_dir: of the coordinator, which must not run.
+        file: a backup.
+        secret: it was sealed with.
+        new_bits: draws 64 random bits.
+        replace: a state that is there already is moved aside; else it is an error.
+
+    Raises:
+        ConfigError: the secret is another one.
+        StorageError: it can't be restored; the state is as it was before.
+    """
+    target = state_dir / FILE_NAME
+    with _explained(state_dir), locked(target, PROGRAM):
+        if target.exists() and not replace:
+            hint = "With --replace it is moved aside"
+            raise StorageError("there is a state already", where=str(target), hint=hint)
+        with TemporaryDirectory(prefix="restore-", dir=state_dir) as name:
+            folder = Path(name)
+            with file.open("rb") as source, _created(folder / FILE_NAME) as out:
+                unix_time = float(unseal(source, out, secret, str(file))["unix_time"])
+            replay_journal(folder, verify=True)
+            with reading(folder / FILE_NAME) as database:
+                end = database.execute("SELECT id, crc FROM journal ORDER BY id DESC LIMIT 1")[0]
+            lost = _lost(target, *end) if target.exists() else None
+            backup, epoch = _begin_epoch(folder, new_bits, unix_time)
+            moved_to = _move_aside(target) if target.exists() else None
+            os.replace(folder / FILE_NAME, target)  # noqa: PTH105 - in one step
+            _sync_folder(state_dir)
+    return Restored(backup, epoch, lost, moved_to)
+
+
+def _begin_epoch(
+    folder: Path, new_bits: Callable[[], int], unix_time: float
+) -> tuple[BackedUp, int]:
+    journal = Journal(folder, lambda: unix_time)
+    try:
+        state = journal.load()
+        if state is None:
+            raise StorageError("the journal is empty", where=str(folder / FILE_NAME))
+        about = _about(state, unix_time)
+        begins = epoch_after_restore(state, new_bits)
+        journal.append([begins], {})
+    finally:
+        journal.close()  # the last to close it leaves one file
+    with (folder / FILE_NAME).open("rb") as file:
+        os.fsync(file.fileno())
+    return about, begins.epoch.counter
+
+
+def _lost(before: Path, end: int, crc: int | None) -> tuple[LostUpdates, ...] | None:
+    """What the state before has behind the backup's last row; None if that is not its past."""
+    try:
+        with reading(before) as database, database.moment():
+            same = database.execute("SELECT crc FROM journal WHERE id = ?", (end,))
+            if same != [(crc,)] or begin_of(database) > end:
+                return None
+            found: dict[tuple[str, int], LostUpdates] = {}
+            for _, record in read_numbered(database, end):
+                if isinstance(record, Applied):
+                    key = record.agent, record.incarnation
+                    first = found[key].first if key in found else record.seq
+                    found[key] = LostUpdates(record.agent, first, record.seq)
+    except StorageError:
+        return None  # it is damaged: that is why somebody restores
+    return tuple(found[key] for key in sorted(found))
+
+
+def _move_aside(target: Path) -> Path:
+    number = 1
+    while (moved := target.with_name(f"before-restore-{number}.db")).exists():
+        number += 1
+    for suffix in _BESIDE:
+        beside = target.with_name(target.name + suffix)
+        if beside.exists():
+            beside.rename(moved.with_name(moved.name + suffix))
+    return moved
+
+
+def _about(state: FederationState, unix_time: float) -> BackedUp:
+    return BackedUp(state.terms.definition.federation, state.k, state.updates, unix_time)
+
+
+def _existing(state_dir: Path) -> Path:
+    if not (state_dir / FILE_NAME).exists():
+        where = str(state_dir / FILE_NAME)
+        raise StorageError("there is no state yet", where=where, hint="Run the program first")
+    return state_dir
+
+
+def _refuse_existing(file: Path) -> None:
+    if file.exists():
+        raise StorageError("is there already", where=str(file), hint="Choose another name")
+
+
+def _created(path: Path) -> IO[bytes]:
+    """A new file that only its owner can read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise StorageError(f"cannot be used: {what}", where=error.filename or str(where)) from None

@@ -1,0 +1,146 @@
+"""The commands that look after a coordinator's state: ``replay``, ``backup``, ``restore``."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING
+
+import click
+
+from plantfed_coordinator.audit_chain import Line
+from plantfed_coordinator.audit_log import opened
+from plantfed_coordinator.options import config_option, json_option
+from plantfed_coordinator.settings import load_coordinator_settings
+from plantfed_coordinator.verification import replay_journal
+from plantfed_shared.command_line import Findings, missing_extra, utc
+from plantfed_shared.wording import counted
+
+if TYPE_CHECKING:
+    from plantfed_coordinator.backup import LostUpdates
+    from plantfed_coordinator.sealed_file import Secret
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+key_option = click.option(
+    "--key-file", type=FILE, help="64 hexadecimal digits: openssl rand -hex 32."
+)
+passphrase_option = click.option("--passphrase-file", type=FILE, help="A passphrase instead.")
+
+
+@click.command()
+@config_option
+@click.option("--verify", is_flag=True, help="Compare every snapshot with what the journal gives.")
+@json_option
+def replay(config: Path, verify: bool, as_json: bool) -> None:
+    """Compute the model anew from the journal, also while the coordinator runs.
+
+    Every release must get the checksum it was announced with.  Exit code 74, and one line that
+    names the first release or row that differs, where what is stored is not what the journal gives.
+    """
+    state_dir = load_coordinator_settings(config).coordinator.state_dir
+    found = replay_journal(state_dir, verify=verify)
+    begin = f"the snapshot at row {found.begin}" if found.begin else "the founding"
+    findings = Findings(as_json=as_json)
+    findings.say(
+        "replayed",
+        f"{counted(found.records, 'record')} behind {begin}, "
+        f"{counted(found.releases, 'release')} as announced",
+    )
+    findings.say("model", f"{found.federation} release {found.k}, checksum {found.checksum:016x}")
+    if verify:
+        findings.say("verified", f"{counted(found.snapshots, 'snapshot')} as the journal gives")
+    findings.finish()
+
+
+@click.command()
+@config_option
+@key_option
+@passphrase_option
+@click.argument("file", type=FILE)
+@json_option
+def backup(
+    config: Path, key_file: Path | None, passphrase_file: Path | None, file: Path, as_json: bool
+) -> None:
+    """Write the state, sealed, to FILE, also while the coordinator runs.
+
+    Keep the key elsewhere: without it nobody can restore FILE, with it everybody can read it.
+    """
+    secret = _secret(key_file, passphrase_file)
+    from plantfed_coordinator.backup import back_up
+
+    state_dir = load_coordinator_settings(config).coordinator.state_dir
+    done = back_up(state_dir, file, secret, time())
+    findings = Findings(as_json=as_json)
+    findings.say("backup", str(file))
+    findings.say("holds", f"{done.federation} release {done.k}, {counted(done.updates, 'update')}")
+    findings.finish()
+
+
+@click.command()
+@config_option
+@key_option
+@passphrase_option
+@click.option("--replace", is_flag=True, help="Move a state that is there aside.")
+@click.argument("file", type=FILE)
+@json_option
+def restore(
+    config: Path,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+    replace: bool,
+    file: Path,
+    as_json: bool,
+) -> None:
+    """Go back to the state in FILE, as a new epoch; the coordinator must not run.
+
+    Says which updates are lost, as far as the state that is there can tell.
+    """
+    secret = _secret(key_file, passphrase_file)
+    from plantfed_coordinator.backup import restore as restored_from
+
+    settings = load_coordinator_settings(config)
+    state_dir = settings.coordinator.state_dir
+    done = restored_from(state_dir, file, secret, lambda: secrets.randbits(64), replace=replace)
+    findings, held = Findings(as_json=as_json), done.backup
+    with opened(state_dir, time, settings.limits.audit_entries) as audit:
+        what = f"release {held.k} as of {utc(held.unix_time)}, epoch {done.epoch} begins"
+        audit.append([Line("restored", None, what)])
+    findings.say(
+        "restored",
+        f"{held.federation} release {held.k}, {counted(held.updates, 'update')}, "
+        f"as of {utc(held.unix_time)}",
+    )
+    findings.say("epoch", f"{done.epoch} begins with the next start")
+    if done.moved_to is not None:
+        findings.say("before", f"the state before is now {done.moved_to}")
+    findings.say("lost", _lost_line(done.lost, held.unix_time))
+    findings.finish()
+
+
+def _lost_line(lost: tuple[LostUpdates, ...] | None, since: float) -> str:
+    if lost is None:
+        return (
+            f"what was applied after {utc(since)}; the coordinator's log names each agent that "
+            "comes back with more"
+        )
+    many = [(update.agent, update.first, update.last) for update in lost]
+    count = sum(last - first + 1 for _, first, last in many)
+    named = (
+        f"{a} {first}" if first == last else f"{a} {first} to {last}" for a, first, last in many
+    )
+    return ": ".join([counted(count, "update"), *([", ".join(named)] if many else [])])
+
+
+def _secret(key_file: Path | None, passphrase_file: Path | None) -> Secret:
+    try:
+        from plantfed_coordinator.sealed_file import read_key, read_passphrase
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "cryptography":
+            raise
+        missing_extra("plantfed-coordinator", "coordinator")
+    if key_file is not None and passphrase_file is None:
+        return read_key(key_file)
+    if passphrase_file is not None and key_file is None:
+        return read_passphrase(passphrase_file)
+    raise click.UsageError("One of --key-file and --passphrase-file is needed.")
