@@ -67,6 +67,8 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # laid out after a first run, it takes the memory a second time, and saves no time
+        options.enable_mem_pattern = False
         # what it refuses is raised; its own log would say it a second time
         options.log_severity_level = 4
         if not optimize:

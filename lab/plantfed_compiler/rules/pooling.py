@@ -52,7 +52,8 @@ def _by_comparison(site: Site, lie: Windows) -> str:
     graph, op = site.graph, site.graph.op
     axes, steps = graph.integers(*range(2, 2 + lie.rank)), graph.integers(*lie.strides)
     ends = graph.integers(*lie.large)
-    left, parts = site.gradient, []
+    left = site.gradient
+    parts: list[str] = []
     for place in product(*map(range, lie.kernel)):
         if parts:
             left = op("Sub", left, parts[-1])
