@@ -31,6 +31,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.learning import accuracy, exactness, participation, race, thin  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
+from benchmarks.training import bench as training  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
 
 BENCHMARKS = {
@@ -51,24 +52,29 @@ LEARNING: dict[str, Callable[..., Report]] = {
     "codec": codec.run,
 }
 """Those that read data."""
+TRAINING = "training"
+"""The one beside torch."""
 MIN_WIDTH = 100
 LATEST = host.ROOT / "build" / "benchmarks.json"
 
 
-def _run(name: str, *, quick: bool, data: Path | None) -> Report:
+def _run(name: str, *, quick: bool, data: Path | None, torch: str | None) -> Report:
+    if name == TRAINING:
+        return training.run(quick=quick, torch=torch)
     if name in LEARNING:
         return LEARNING[name](quick=quick, data=data)
     return BENCHMARKS[name](quick=quick)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, *LEARNING]))
+@click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, TRAINING, *LEARNING]))
 @click.option("--quick", is_flag=True, help="Fewer repetitions, a shorter demo.")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Folder with data that is not shipped: cmapss_fd001.npz, cwru_12k_bands.npz, mnist5k.npz.",
 )
+@click.option("--torch", metavar="PYTHON", help="A Python that has torch, for training.")
 @click.option(
     "--json",
     "json_file",
@@ -77,7 +83,9 @@ def _run(name: str, *, quick: bool, data: Path | None) -> Report:
     show_default="build/benchmarks.json",
     help="Gets all numbers, the machine and the date.",
 )
-def main(names: tuple[str, ...], quick: bool, data: Path | None, json_file: Path) -> None:
+def main(
+    names: tuple[str, ...], quick: bool, data: Path | None, torch: str | None, json_file: Path
+) -> None:
     """Measure what PlantFed costs: all benchmarks, or those named.
 
     Exit codes: 0 done, 1 a goal is missed or a benchmark failed, 2 wrong command line.
@@ -93,14 +101,15 @@ def main(names: tuple[str, ...], quick: bool, data: Path | None, json_file: Path
     )
     results: dict[str, Any] = {}
     bad: list[str] = []
-    for name in dict.fromkeys(names or [*BENCHMARKS, *LEARNING]):
+    for name in dict.fromkeys(names or [*BENCHMARKS, TRAINING, *LEARNING]):
         begin = monotonic()
         try:
-            report = _run(name, quick=quick, data=data)
+            report = _run(name, quick=quick, data=data, torch=torch)
         except (PlantfedError, OSError, RuntimeError, SubprocessError) as error:
             # the others are still worth having
             report = Report(name, failed=f"{type(error).__name__}: {error}")
         options = f"{' --quick' if quick else ''}{f' --data {data}' if data else ''}"
+        options += f" --torch {torch}" if torch and name == TRAINING else ""
         command = f"make bench BENCH='{name}{options}'"
         report.notes.append(f"took {monotonic() - begin:.0f} s; {host.load_line()}")
         show(report, command, console)

@@ -1,7 +1,8 @@
 """Compiled models: their graphs run in onnxruntime, on one thread, with arrays in and out.
 
-Parameters are never bound in place: every step gives new arrays, and what is written back into the
-caller's vectors is a copy.  (A buffer that is input and output at once trains silently wrong.)
+Parameters are never bound in place: a step reads one copy and writes another, and what is written
+back into the caller's vectors is a copy too.  (A buffer that is input and output at once trains
+silently wrong.)
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -80,17 +81,16 @@ class CompiledKernel:
         graph = self._graph_that_trains({p.name for part in parts for p in part.parameters})
         session = self._session(graph)
         fixed = self._fixed(session, rates, *self._pulls(parts, rates.weight_decay))
-        moving = [n for n in self._names if step_names.after(n) in session.outputs]
         values = self._named(parameters)
+        moving = {n: v for n, v in values.items() if step_names.after(n) in session.outputs}
+        still = {n: v for n, v in values.items() if n in session.inputs and n not in moving}
+        stepper = session.stepper(moving, {**fixed, **still})
         losses = []
         for x, y in batches:
-            found = session.run({**fixed, **values, **self._batch(x, y)})
-            losses.append(float(found[step_names.LOSS]))
-            for name in moving:
-                values[name] = found[step_names.after(name)]
-        for name, view in self._named(parameters).items():
-            if name in moving:
-                view[...] = values[name]
+            stepper.step(self._batch(x, y))
+            losses.append(stepper.scalar(step_names.LOSS))
+        for name, value in stepper.carried().items():
+            values[name][...] = value
         return losses
 
     def _pulls(

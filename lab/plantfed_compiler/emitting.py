@@ -115,6 +115,19 @@ class Emitter:
         """int64 (n,)."""
         return self.constant(np.array(values, np.int64))
 
+    def taken_back_product(self, name: str) -> NodeProto | None:
+        """Remove the Gemm that makes a value nothing else takes; None where it is none such."""
+        makers = [node for node in self.nodes if name in node.output]
+        takers = sum(node.input[:].count(name) for node in self.nodes)
+        if takers or not makers or makers[0].op_type != "Gemm" or len(makers[0].input) != 2:
+            return None
+        self.nodes.remove(makers[0])
+        return makers[0]
+
+    def added_to(self, product: NodeProto, value: str, into: str) -> None:
+        """Add a Gemm back that adds its product to a value of the same shape."""
+        self.op("Gemm", *product.input, value, into=into, **attributes_of(product))
+
     # ------------------------------------------------------------------ looking up
 
     def shape(self, name: str) -> tuple[Dim, ...]:

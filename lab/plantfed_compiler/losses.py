@@ -6,6 +6,8 @@ The same as ``plantfed_agent.kernels.losses``: means over rows, or over rows and
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from plantfed_compiler.emitting import BATCH, FLOAT, Emitter, Known
 from plantfed_shared.errors import ModelError
 from plantfed_shared.model_manifest import (
@@ -83,21 +85,36 @@ ELEMENTWISE: dict[str, Callable[[Place], Parts]] = {
 }
 
 
-def mean_and_gradient(at: Place) -> tuple[str, str]:
-    """Add the mean loss, and its gradient with respect to the outputs.
+def mean_and_gradient(at: Place, factor: str) -> tuple[str, str]:
+    """Add the mean loss, and its gradient with respect to the outputs times a factor.
+
+    Args:
+        at: where.
+        factor: float32 ().
 
     Returns:
         Names of float32 (), and of float32 of the outputs' shape.
     """
-    op = at.graph.op
     if at.loss.kind == "cross-entropy":
-        loss, logarithms = at.graph.ops("SoftmaxCrossEntropyLoss", [at.outputs, at.target], 2)
-        depth = op("Gather", op("Shape", at.outputs), at.graph.integers(1))
-        right = op("OneHot", at.target, depth, op("Cast", at.graph.integers(0, 1), to=FLOAT))
-        rows = op("Cast", op("Size", at.target), to=FLOAT)
-        return loss, op("Div", op("Sub", op("Exp", logarithms), right), rows)
+        return _cross_entropy(at, factor)
+    op = at.graph.op
     values, gradient = ELEMENTWISE[at.loss.kind](at)
-    return at.mean(values), op("Div", gradient(), at.size())
+    return at.mean(values), op("Mul", gradient(), op("Div", factor, at.size()))
+
+
+def _cross_entropy(at: Place, factor: str) -> tuple[str, str]:
+    """In half as many nodes as onnxruntime makes of a SoftmaxCrossEntropyLoss."""
+    op, integers = at.graph.op, at.graph.integers
+    logarithms = op("LogSoftmax", at.outputs, axis=1)
+    # unlike a OneHot, this refuses classes that do not exist
+    column = op("Unsqueeze", at.target, integers(1))
+    of_right = op("GatherElements", logarithms, column, axis=1)
+    loss = op("Neg", op("ReduceMean", of_right, keepdims=0))
+    zero_one = at.graph.constant(np.array([0, 1], np.float32))
+    right = op("OneHot", at.target, integers(*at.graph.sizes(at.outputs, 1)), zero_one)
+    rows = op("Cast", op("Size", at.target), to=FLOAT)
+    wrong = op("Sub", op("Exp", logarithms), right)
+    return loss, op("Mul", wrong, op("Div", factor, rows))
 
 
 def rows_and_mean(at: Place, rows: str, mean: str) -> None:

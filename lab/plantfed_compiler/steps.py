@@ -59,7 +59,12 @@ def step(plan: Plan, trains: Sequence[str]) -> Built:
             depend on one of them.
     """
     draft = _Draft(plan, training=True)
-    loss, seed = mean_and_gradient(draft.place())
+    draft.scalar(step_names.LEARNING_RATE)
+    # scaled where it begins, on the few outputs, the gradient needs no scaling where it ends;
+    # a velocity takes it as it is
+    down = draft.graph.op("Neg", step_names.LEARNING_RATE)
+    factor = draft.graph.number(1) if plan.momentum else down
+    loss, seed = mean_and_gradient(draft.place(), factor)
     draft.graph.op("Identity", loss, into=step_names.LOSS)
     draft.output(step_names.LOSS, ())
     network = plan.network
@@ -67,14 +72,13 @@ def step(plan: Plan, trains: Sequence[str]) -> Built:
         draft.graph, draft.nodes, {network.output: seed}, trains, network.where
     )
     _refuse_without_gradient(trains, gradients, network.where)
-    draft.scalar(step_names.LEARNING_RATE)
     for personal in (True, False):
         if any((name in plan.personal) == personal for name in trains):
             draft.scalar(step_names.pull(personal=personal))
     if plan.momentum:
         draft.scalar(step_names.MOMENTUM)
     for name in trains:
-        _descend(draft, name, gradients[name])
+        _descend(draft, name, gradients[name], down)
     _follow_statistics(draft)
     return draft.finished("step", trains)
 
@@ -199,23 +203,35 @@ def _used(nodes: Sequence[NodeProto]) -> set[str]:
     return used
 
 
-def _descend(draft: _Draft, name: str, gradient: str) -> None:
-    """To p - lr (g + dual + k (p - anchor)), and with momentum by a velocity."""
+def _descend(draft: _Draft, name: str, gradient: str, down: str) -> None:
+    """To p - lr (g + dual + k (p - anchor)), and with momentum by a velocity.
+
+    Args:
+        draft: of the step.
+        name: of the parameter p.
+        gradient: g, or without momentum -lr g.
+        down: -lr.
+    """
     op, plan = draft.graph.op, draft.plan
     anchor, dual = step_names.anchor(name), step_names.dual(name)
     draft.take_like(anchor, name)
     draft.take_like(dual, name)
+    after, shape = step_names.after(name), plan.network.parameters[name].shape
     pulled = op("Mul", step_names.pull(personal=name in plan.personal), op("Sub", name, anchor))
-    slope = op("Sum", gradient, dual, pulled)
-    shape = plan.network.parameters[name].shape
+    drift = op("Add", pulled, dual)
     if plan.momentum:
         velocity = step_names.velocity(name)
         draft.take_like(velocity, name)
         kept = op("Mul", step_names.MOMENTUM, velocity)
-        slope = op("Add", kept, slope, into=step_names.after(velocity))
-        draft.output(slope, shape)
-    moved = op("Mul", step_names.LEARNING_RATE, slope)
-    draft.output(op("Sub", name, moved, into=step_names.after(name)), shape)
+        velocity_after = op("Sum", gradient, drift, kept, into=step_names.after(velocity))
+        draft.output(velocity_after, shape)
+        op("Add", name, op("Mul", velocity_after, down), into=after)
+    elif product := draft.graph.taken_back_product(gradient):
+        base = op("Add", name, op("Mul", drift, down))
+        draft.graph.added_to(product, base, into=after)
+    else:
+        op("Sum", gradient, op("Mul", drift, down), name, into=after)
+    draft.output(after, shape)
 
 
 def _follow_statistics(draft: _Draft) -> None:

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from benchmarks import (
 )
 from benchmarks import report as reports
 from benchmarks import resting_agent as resting
+from benchmarks.training import bench as training
+from benchmarks.training import comparison, networks
 from plantfed_lab.results import DemoResult
 
 COUNTS = "updates rounds staleness bytes_up bytes_down messages_up messages_down"
@@ -272,6 +276,88 @@ def demo_result() -> DemoResult:
         "agents": agents,
     }
     return DemoResult.model_validate(found)
+
+
+SMALL = networks.Network(
+    "small", (2, 8), (("conv", (2, 3, 3)), ("relu", ()), ("pool", (2,)), ("flatten", ()))
+)
+SMALL = replace(SMALL, layers=(*SMALL.layers, ("linear", (12, 4))))
+
+FAKE_TORCH = """
+import json, sys
+print(1.5, flush=True)
+for line in sys.stdin:
+    asked = line.strip()
+    if asked.isdigit():
+        print(0.001 * int(asked), flush=True)
+    else:
+        from pathlib import Path
+        ours = Path(asked.replace("with_torch", "with_plantfed")).read_bytes()
+        Path(asked).write_bytes(ours)
+        print(10**9, flush=True)
+"""
+"""Answers as the process with torch does; its weights are ours."""
+
+
+@pytest.fixture
+def fake_torch(tmp_path) -> str:
+    """A Python whose torch takes a millisecond a step."""
+    program = tmp_path / "fake.py"
+    program.write_text(FAKE_TORCH)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} {program}\n")
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_training_is_measured_beside_torch(fake_torch):
+    pair = comparison.compare(SMALL, 4, fake_torch, slices=2)
+    assert pair.difference == 0
+    assert pair.torch == comparison.Side(pytest.approx(0.001), 1.5, 10**9)
+    assert 0 < pair.ours.step_s < 0.1
+    assert 0 < pair.ours.ready_s < 30
+    assert 2e7 < pair.ours.peak_bytes < 5e8
+    assert pair.ratio > 0.01
+
+
+def test_other_weights_than_torchs_end_the_benchmark(fake_torch, monkeypatch, tmp_path):
+    wrong = "import numpy as np; w = dict(np.load(asked.replace('with_torch', 'with_plantfed')))"
+    wrong += "; w['0.bias'] = w['0.bias'] * 1.001; np.savez(asked, **w)"
+    program = tmp_path / "fake.py"
+    copied = "Path(asked).write_bytes(ours)"
+    assert copied in FAKE_TORCH
+    program.write_text(FAKE_TORCH.replace(copied, wrong))
+    with pytest.raises(RuntimeError, match="after 8 steps the weights differ by"):
+        comparison.compare(SMALL, 4, fake_torch, slices=1)
+
+
+def test_the_products_of_a_step_are_counted():
+    # forward, weights and, but for the first layer, inputs; two operations each
+    assert networks.flops(SMALL) == 2 * (2 * 8 * 2 * 3 * 3 + 3 * 12 * 4)
+    assert networks.flops(networks.NETWORKS["mlp"]) == 338_688
+
+
+def test_training_is_judged_by_its_goals():
+    ours = comparison.Side(step_s=0.001, ready_s=0.2, peak_bytes=100 * 10**6)
+    theirs = comparison.Side(step_s=0.0015, ready_s=1.1, peak_bytes=260 * 10**6)
+    pair = comparison.Pair(ours, theirs, ratio=1.5, difference=1e-6)
+    report = training.report_of(dict.fromkeys(training.GOALS, pair), 1e11, "2.13")
+    check(report)
+    assert [goal.what for goal in report.missed] == [
+        "MLP 561-128-64-6, 50: time of a step",
+        "MLP 561-128-64-6, 8: time of a step",
+        "1-D CNN, 9x128, 8: time of a step",
+    ]
+    at_peak = column(report.grids[0], "% of GEMM peak")[0]
+    assert at_peak == pytest.approx(100 * 16.9344e6 / 1e11 / 0.001)
+
+
+def test_without_torch_training_is_skipped_in_one_line(tmp_path):
+    report = training.run(quick=True, torch=str(tmp_path / "none"))
+    assert not report.grids
+    assert not report.goals
+    (reason,) = report.skipped
+    assert reason.endswith("has no torch; name one that has: --torch PYTHON")
 
 
 def test_jobs_are_timed_in_turn():

@@ -185,6 +185,7 @@ NETS = {
     "global-max-pool": Net("y = GlobalMaxPool(a)", IMAGE),
     "max-pool": Net("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)", IMAGE),
     "max-pool-1d": Net("y = MaxPool <kernel_shape = [2], strides = [2]> (a)", SPATIAL),
+    "max-pool-tiles": Net("y = MaxPool <kernel_shape = [2, 3], strides = [2, 3]> (a)", (2, 4, 6)),
     "max-pool-overlap": Net(
         "y = MaxPool <kernel_shape = [3, 3], strides = [2, 1], pads = [1, 1, 1, 1]> (a)", IMAGE
     ),

@@ -74,6 +74,9 @@ def _weight_gradient(
 ) -> str:
     """Products of every window's elements with what belongs to the window, summed.
 
+    One product for each row of the kernel, whatever lies along its last axis: one for the whole
+    kernel would have to gather all its columns first, twice over in memory.
+
     Args:
         graph: to add to.
         lie: the windows over ``data``.
@@ -85,40 +88,59 @@ def _weight_gradient(
     Returns:
         Of the weight's shape (*channels, *kernel).
     """
-    op, n_windows, n_kernel = graph.op, prod(lie.small), prod(lie.kernel)
+    op, n_windows, n_row = graph.op, prod(lie.small), lie.kernel[-1]
     n_out, n_in = channels
-    columns = _im2col(graph, lie, data)
+    last, padded = lie.rank - 1, _padded(graph, lie, data)
+    shifted = [_elements(graph, lie, padded, {last: place}) for place in range(n_row)]
+    # (batch, elements of a row * channels, *large but along the last axis as small)
+    row = op("Concat", *shifted, axis=1) if n_row > 1 else shifted[0]
+    places = product(*map(range, lie.kernel[:-1]))
+    columns = [_elements(graph, lie, row, dict(enumerate(place))) for place in places]
     if group == 1:
-        columns = op("Reshape", columns, graph.integers(0, n_kernel * n_in, n_windows))
+        shape = graph.integers(0, n_row * n_in, n_windows)
+        columns = [op("Reshape", part, shape) for part in columns]
         rows = op("Reshape", small, graph.integers(0, n_out, n_windows))
     else:
-        by_group = graph.integers(0, n_kernel, group, n_in * n_windows)
-        columns = op("Transpose", op("Reshape", columns, by_group), perm=[0, 2, 1, 3])
-        columns = op("Reshape", columns, graph.integers(0, group, n_kernel * n_in, n_windows))
+        by_group = graph.integers(0, n_row, group, n_in * n_windows)
+        shape = graph.integers(0, group, n_row * n_in, n_windows)
+        columns = [
+            op("Reshape", op("Transpose", op("Reshape", part, by_group), perm=[0, 2, 1, 3]), shape)
+            for part in columns
+        ]
         rows = op("Reshape", small, graph.integers(0, group, n_out // group, n_windows))
-    products = op("MatMul", rows, graph.swapped(columns, 3 if group == 1 else 4))
-    summed = graph.sum(products, [0], keep=False)
-    apart = op("Reshape", summed, graph.integers(n_out, *lie.kernel, n_in))
+    axes = 3 if group == 1 else 4
+    products = [op("MatMul", rows, graph.swapped(part, axes)) for part in columns]
+    summed = [graph.sum(product, [0], keep=False) for product in products]
+    whole = op("Concat", *summed, axis=-1) if len(summed) > 1 else summed[0]
+    apart = op("Reshape", whole, graph.integers(n_out, *lie.kernel, n_in))
     return op("Transpose", apart, perm=[0, lie.rank + 1, *range(1, lie.rank + 1)])
 
 
-def _im2col(graph: Emitter, lie: Windows, data: str) -> str:
-    """(batch, kernel elements * channels, *small): for each of a window's elements a slice."""
+def _padded(graph: Emitter, lie: Windows, data: str) -> str:
+    """With the zeros that windows reach over."""
     outside = [max(-over, 0) for over in lie.uncovered]
-    if any(lie.pads) or any(outside):
-        after = [pad + more for pad, more in zip(lie.after, outside, strict=True)]
-        pads = graph.integers(0, 0, *lie.before, 0, 0, *after)
-        data = graph.op("Pad", data, pads, graph.number(0))
-    axes, steps = graph.integers(*range(2, 2 + lie.rank)), graph.integers(*lie.strides)
-    slices = []
-    for place in product(*map(range, lie.kernel)):
-        starts = [at * d for at, d in zip(place, lie.dilations, strict=True)]
-        reach = zip(starts, lie.small, lie.strides, strict=True)
-        ends = [start + (n - 1) * step + 1 for start, n, step in reach]
-        slices.append(
-            graph.op("Slice", data, graph.integers(*starts), graph.integers(*ends), axes, steps)
-        )
-    return graph.op("Concat", *slices, axis=1) if len(slices) > 1 else slices[0]
+    if not any(lie.pads) and not any(outside):
+        return data
+    after = [pad + more for pad, more in zip(lie.after, outside, strict=True)]
+    pads = graph.integers(0, 0, *lie.before, 0, 0, *after)
+    return graph.op("Pad", data, pads, graph.number(0))
+
+
+def _elements(graph: Emitter, lie: Windows, data: str, places: dict[int, int]) -> str:
+    """One element of every window along some spatial axes: their places in it, by axis."""
+    if not places:
+        return data
+    starts = [place * lie.dilations[axis] for axis, place in places.items()]
+    reach = zip(starts, places, strict=True)
+    ends = [start + (lie.small[axis] - 1) * lie.strides[axis] + 1 for start, axis in reach]
+    return graph.op(
+        "Slice",
+        data,
+        graph.integers(*starts),
+        graph.integers(*ends),
+        graph.integers(*(2 + axis for axis in places)),
+        graph.integers(*(lie.strides[axis] for axis in places)),
+    )
 
 
 RULES: dict[str, Rule] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

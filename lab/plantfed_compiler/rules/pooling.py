@@ -1,9 +1,11 @@
 """Pools over windows, and over everything."""
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
-from plantfed_compiler.emitting import FLOAT
+from plantfed_compiler.emitting import FLOAT, Emitter
 from plantfed_compiler.rules.site import Rule, Site
 from plantfed_compiler.rules.windows import Windows, windows
 
@@ -12,6 +14,8 @@ def _max_pool(site: Site) -> list[str | None]:
     """To where the maximum was found; of equal ones to the first, as in torch."""
     graph, op = site.graph, site.graph.op
     lie = windows(site, site.attributes["kernel_shape"], small=site.y, large=site.x)
+    if _tiles(lie):
+        return site.only_first(_by_comparison(site, lie))
     places = site.output(1)
     # MaxUnpool knows where a window begins only where there is no padding
     if not lie.overlap and not any(lie.pads) and min(lie.uncovered) >= 0:
@@ -31,6 +35,54 @@ def _max_pool(site: Site) -> list[str | None]:
     parts = (op("Reshape", value, flat) for value in (places, site.gradient))
     added = op("ScatterElements", zeros, *parts, axis=0, reduction="add")
     return site.only_first(graph.as_shape_of(added, site.x))
+
+
+def _tiles(lie: Windows) -> bool:
+    """Whether the windows cover the data and meet nowhere."""
+    plain = lie.strides == lie.kernel and max(lie.dilations) == 1
+    return plain and not any(lie.pads) and not any(lie.uncovered)
+
+
+def _by_comparison(site: Site, lie: Windows) -> str:
+    """Where windows tile the data: compare each of their elements with the maximum.
+
+    Asked for indices, onnxruntime's MaxPool leaves its fast kernel: a third of a step of a small
+    CNN.  Of equal elements the first takes all, as in torch.
+    """
+    graph, op = site.graph, site.graph.op
+    axes, steps = graph.integers(*range(2, 2 + lie.rank)), graph.integers(*lie.strides)
+    ends = graph.integers(*lie.large)
+    left = site.gradient
+    parts: list[str] = []
+    for place in product(*map(range, lie.kernel)):
+        if parts:
+            left = op("Sub", left, parts[-1])
+        element = op("Slice", site.x, graph.integers(*place), ends, axes, steps)
+        parts.append(op("Mul", left, op("Cast", op("Equal", element, site.y), to=FLOAT)))
+    return _interleaved(graph, lie, parts, graph.sizes(site.x, 1, 2)[0])
+
+
+def _interleaved(graph: Emitter, lie: Windows, parts: list[str], channels: int) -> str:
+    """(batch, channels, *large) from its every n-th elements, axis by axis from the last."""
+    shape = list(lie.small)
+    for axis in reversed(range(lie.rank)):
+        n = lie.kernel[axis]
+        shape[axis] *= n
+        between = graph.integers(axis + 3)
+        whole = graph.integers(-1, channels, *shape)
+        parts = [
+            graph.op(
+                "Reshape",
+                graph.op(
+                    "Concat",
+                    *(graph.op("Unsqueeze", p, between) for p in parts[at : at + n]),
+                    axis=axis + 3,
+                ),
+                whole,
+            )
+            for at in range(0, len(parts), n)
+        ]
+    return parts[0]
 
 
 def _average_pool(site: Site) -> list[str | None]:
