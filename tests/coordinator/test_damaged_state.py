@@ -19,6 +19,7 @@ from plantfed_coordinator.records import Joined
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.snapshot_store import snapshot_ids
 from plantfed_coordinator.views import read_overview
+from plantfed_shared import store
 from plantfed_shared.errors import StorageError
 
 SETTINGS = """
@@ -32,8 +33,10 @@ FEDERATION = Path(__file__).parents[2] / "coordinator/federation.example.toml"
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path) -> Path:
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of a federation with a member and two updates, and a snapshot behind each of them."""
+    # not synced, or these would be tests of the disk
+    monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF"))
     folder = tmp_path / "state"
     with journal_in(folder) as journal:
         story = Story(journal)
