@@ -1,5 +1,6 @@
 """A state that is gone, damaged or too new: one clear line, and no new federation over it."""
 
+import asyncio
 import re
 import sqlite3
 from contextlib import closing
@@ -8,19 +9,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from tests.coordinator.stories import Story, journal_in
+from tests.federation_world import small_definition
 
-from plantfed_coordinator import audit_log
+from plantfed_coordinator import audit_log, cli
 from plantfed_coordinator.audit_chain import Line
 from plantfed_coordinator.audit_log import AuditLog
 from plantfed_coordinator.cli import commands
 from plantfed_coordinator.founding import refuse_lost_journal
 from plantfed_coordinator.journal import FILE_NAME, Journal, load_state
 from plantfed_coordinator.records import Joined
+from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.snapshot_store import snapshot_ids
 from plantfed_coordinator.views import read_overview
 from plantfed_shared import store
 from plantfed_shared.errors import StorageError
+from plantfed_shared.vitals import no_vitals
 
 SETTINGS = """
 [coordinator]
@@ -239,3 +243,35 @@ def test_an_audit_log_of_a_newer_version_is_refused(state_dir: Path) -> None:
     damage(state_dir, "PRAGMA user_version = 9", file=audit_log.FILE_NAME)
     for command in ("members", "check"):
         assert "audit.db: has schema version 9" in refusal(state_dir, command)
+
+
+# ---------------------------------------------------------------- the service itself
+
+
+NO_FOUNDING = (
+    "UPDATE journal_begin SET journal_id = (SELECT max(journal_id) FROM snapshot)",
+    "UPDATE snapshot SET head = '[]', crc = NULL",
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (("DELETE FROM journal", "DELETE FROM snapshot"), "journal is gone or empty"),
+        (("UPDATE live SET fields = 'nonsense'",), "table live: what was seen of 'a'"),
+        (("DELETE FROM journal_begin",), "doesn't say where the journal begins"),
+        (("INSERT INTO operator_order VALUES (7, 'dance', 'a', 0)",), "operator_order row 7"),
+        (NO_FOUNDING, "has no head that can be read"),
+        (("PRAGMA user_version = 9",), "has schema version 9"),
+    ],
+)
+def test_a_start_refuses_in_one_line(
+    state_dir: Path, statements: tuple[str, ...], said: str
+) -> None:
+    damage(state_dir, *statements)
+    (state_dir.parent / "c.toml").write_text(SETTINGS)
+    settings = load_coordinator_settings(state_dir.parent / "c.toml")
+    with pytest.raises(StorageError) as refused:
+        asyncio.run(cli._serve(settings, small_definition(), no_vitals(), asyncio.Event()))
+    assert said in str(refused.value)
+    assert str(refused.value).isprintable()
