@@ -30,7 +30,7 @@ AUDIT_ENTRY_EVERY_S = 600.0
 FLOOD_OFFENCE_EVERY_S = 10.0
 """A flood is so often an offence, not with every message."""
 JOINS, JOIN_EVERY_S = 20, 30.0
-EPOCHS, EPOCH_EVERY_S = 2, 600.0
+EPOCHS, EPOCH_EVERY_S = 2, 3600.0
 """Each ends the round of every member.  Sound agents agree after the first of them."""
 
 
