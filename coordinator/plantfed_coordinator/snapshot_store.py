@@ -14,6 +14,7 @@ and drawn.  Releases and changes of members and epochs stay for the reader of th
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -54,6 +55,8 @@ SCHEMA = """
     INSERT INTO journal_begin VALUES (1, 0);
 """
 """Of a journal that is whole: the snapshots of an older version are not needed."""
+HEAD_CRC = "ALTER TABLE snapshot ADD COLUMN crc INTEGER;"
+"""Heads of an older version have none."""
 
 _REPLAYED_ONLY = "('update', 'serve', 'round')"
 
@@ -183,7 +186,7 @@ class SnapshotStore:
         """Make it the newest, and let those go that no replay will begin at."""
         database = self._database
         begin = begin_of(database)
-        marks = [i for i in snapshot_ids(database) if i > begin]
+        marks = [i for i in sound_heads(database) if i > begin]
         if marks and self._between(([begin, *marks])[-2], marks[-1]) < self._keep_bytes:
             marks.pop()
         enough = [i for i in marks if self._between(i, journal_id) >= self._keep_bytes]
@@ -192,8 +195,10 @@ class SnapshotStore:
         for old in snapshot_ids(database):
             if old not in kept:
                 database.execute("DELETE FROM snapshot WHERE journal_id = ?", (old,))
+        text = json.dumps(head)
         database.execute(
-            "INSERT OR REPLACE INTO snapshot VALUES (?, ?)", (journal_id, json.dumps(head))
+            "INSERT OR REPLACE INTO snapshot (journal_id, head, crc) VALUES (?, ?, ?)",
+            (journal_id, text, crc32(text.encode())),
         )
         database.execute("UPDATE journal_begin SET journal_id = ?", (begin,))
 
@@ -243,10 +248,9 @@ class SnapshotStore:
 
     def _read_back(self) -> None:
         self._since_nothing()
-        ids = snapshot_ids(self._database)
-        newest = ids[-1] if ids else 0
-        head = read_head(self._database, newest) if ids else None
-        self._names = snapshot.names_in(head) if head is not None else set()
+        heads = sound_heads(self._database)
+        newest = max(heads, default=0)
+        self._names = snapshot.names_in(heads[newest]) if heads else set()
         self._garbage = deque(_superfluous(self._database))
         self._bytes = self._between(newest, 2**62)
         kinds = self._database.execute(
@@ -265,8 +269,16 @@ def snapshot_ids(database: Database) -> list[int]:
 
 
 def begin_of(database: Database) -> int:
-    """The row behind which the journal is whole: 0, or one of which there is a snapshot."""
-    return int(database.execute("SELECT journal_id FROM journal_begin")[0][0])
+    """The row behind which the journal is whole: 0, or one of which there is a snapshot.
+
+    Raises:
+        StorageError: nothing says so.
+    """
+    rows = database.execute("SELECT journal_id FROM journal_begin")
+    if not rows:
+        what = "doesn't say where the journal begins: the row of journal_begin is missing"
+        raise StorageError(what, where=str(database.path), hint="Restore a backup")
+    return int(rows[0][0])
 
 
 def bytes_between(database: Database, after_id: int, to_id: int) -> int:
@@ -285,12 +297,51 @@ def read_head(database: Database, journal_id: int) -> dict[str, Any]:
     Raises:
         StorageError: there is none, or it is damaged.
     """
-    rows = database.execute("SELECT head FROM snapshot WHERE journal_id = ?", (journal_id,))
+    # all columns: a reader may come before the coordinator has brought an older file up to date
+    rows = database.execute("SELECT * FROM snapshot WHERE journal_id = ?", (journal_id,))
+    if not rows:
+        raise _damaged(database, journal_id, "no head")
+    _, text, *crc = rows[0]
+    if crc not in ([], [None], [crc32(text.encode())]):
+        raise _damaged(database, journal_id, "a damaged head")
     try:
-        head: dict[str, Any] = json.loads(rows[0][0])
-    except (IndexError, ValueError) as error:
-        raise _damaged(database, journal_id, f"no head that can be read: {error}") from None
+        head: dict[str, Any] = json.loads(text)
+        snapshot.names_in(head)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(database, journal_id, f"no head that can be read: {error!r}") from None
     return head
+
+
+def sound_heads(database: Database) -> dict[int, dict[str, Any]]:
+    """The heads that can be read, by their rows of the journal, rising."""
+    heads: dict[int, dict[str, Any]] = {}
+    for journal_id in snapshot_ids(database):
+        with suppress(StorageError):
+            heads[journal_id] = read_head(database, journal_id)
+    return heads
+
+
+def newest_start(database: Database) -> tuple[int, StorageError | None]:
+    """Where a start goes on from: the newest snapshot with a sound head, or the founding.
+
+    Returns:
+        A row of the journal, 0 for the founding, and what is wrong with a newer snapshot.
+
+    Raises:
+        StorageError: no head is sound, and the founding is not there any more.
+    """
+    begin = begin_of(database)
+    damage: StorageError | None = None
+    for start in reversed(snapshot_ids(database)):
+        try:
+            read_head(database, start)
+        except StorageError as error:
+            damage = damage or error
+        else:
+            return start, damage
+    if begin:
+        raise damage or _damaged(database, begin, "no head")
+    return begin, damage
 
 
 def read_parts(
@@ -328,7 +379,13 @@ def read_snapshot(database: Database, journal_id: int) -> FederationState:
         StorageError: it is damaged.
     """
     head = read_head(database, journal_id)
-    return snapshot.restored(head, read_parts(database, head, journal_id))
+    try:
+        return snapshot.restored(head, read_parts(database, head, journal_id))
+    except StorageError as error:
+        if error.where:
+            raise
+        where = f"{database.path}: journal row {journal_id}"
+        raise StorageError(error.what, where=where, hint=error.hint) from None
 
 
 def _damaged(database: Database, journal_id: int, what: str) -> StorageError:
@@ -348,8 +405,8 @@ def _superfluous(database: Database) -> Iterator[tuple[str, int, int]]:
     for name, journal_id, length in rows:
         by_name.setdefault(name, []).append((journal_id, length))
     wanted: set[tuple[str, int]] = set()
-    for kept in snapshot_ids(database):
-        for name in snapshot.names_in(read_head(database, kept)):
+    for kept, head in sound_heads(database).items():
+        for name in snapshot.names_in(head):
             older = [i for i, _ in by_name.get(name, []) if i <= kept]
             wanted |= {(name, older[-1])} if older else set()
     for name, found in by_name.items():
