@@ -82,6 +82,7 @@ class Membership:
         self._disagreements = 0
         self._removed = False
         self._hellos = 0
+        self._hellos_since_welcome = 0
         self._proof: int | None = None
 
     def connected(self, now: float) -> None:
@@ -138,6 +139,7 @@ class Membership:
 
     def take_state(self, message: State, now: float) -> None:
         """The coordinator says what it holds of us."""
+        self._doubt_welcome(message)
         code = message.verdict.code if message.verdict else None
         if self.leaving:
             self._take_answer_to_bye(message, code, now)
@@ -158,6 +160,19 @@ class Membership:
                 self._take_disagreement(message, code, now)
             else:
                 self._take_agreement(message, meaning, now)
+
+    def _doubt_welcome(self, message: State) -> None:
+        """Give up a welcome of which the coordinator knows nothing when it is asked again.
+
+        The one that gave it may be gone for good, and its journal with it: a second coordinator
+        that was stopped.  A STATE from before the WELCOME may be late, so that only what comes
+        after another HELLO counts.
+        """
+        if self.welcome is None or not self._hellos_since_welcome:
+            return
+        given = self.welcome.epoch, self.welcome.incarnation
+        if (message.epoch, message.incarnation) != given:
+            self.welcome = None
 
     def _take_doubt(self, number: int) -> None:
         """Our hello could be an old one: say it again with the coordinator's number, at once."""
@@ -188,6 +203,7 @@ class Membership:
         self.link = Link.JOINING
         self.welcome = welcome
         self.welcomes += 1
+        self._hellos_since_welcome = 0
         if not self._knows_newer(welcome.offer):
             self._desk.offer = welcome.offer
         self._desk.pace.resend.stop()
@@ -256,6 +272,7 @@ class Membership:
         lost = self._disagreements >= MAX_DISAGREEMENTS
         outstanding = state.outstanding
         self._hellos += 1
+        self._hellos_since_welcome += 1
         self._desk.send(
             Hello(
                 epoch=state.epoch,

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from tests.federation_world import World, small_definition
 from tests.machines.agent_in_training import machine_in_training
+from tests.machines.invariants import check_all, everybody_agrees
 
-from plantfed_agent.events import LeaveRequested, MessageArrived, Note, Publish, Stop
+from plantfed_agent.events import LeaveRequested, MessageArrived, Note, Publish, Stop, TimerDue
 from plantfed_agent.machine import AgentMachine
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
@@ -134,3 +136,57 @@ def test_what_is_longer_than_any_is_not_fetched() -> None:
     assert isinstance(note, Note)
     assert "(and 50 more before it)" in note.text
     assert machine.state.incarnation == before.incarnation
+
+
+def welcomed_to(machine: AgentMachine, world: World, counter: int, now: float) -> Welcome:
+    """A welcome to this epoch, whose dual has not come yet."""
+    ours = machine.state
+    assert ours.epoch is not None
+    offer = world.coordinator.machine._desk.contents.offer(world.state())  # type: ignore[union-attr]
+    epoch = Epoch(counter, ours.epoch.bits + 1)
+    welcome = Welcome(
+        epoch=epoch,
+        incarnation=ours.incarnation + 1,
+        dual_checksum=1,
+        dual=Content(bytes(16), 30),
+        offer=offer._replace(name=offer.name._replace(epoch=epoch)),
+    )
+    told(machine, Kind.WELCOME, welcome, now)
+    assert machine._membership.welcome == welcome
+    return welcome
+
+
+def test_a_welcome_that_nobody_knows_of_any_more_is_given_up() -> None:
+    """The second coordinator that gave it was stopped before it had sent the dual."""
+    world = World(small_definition(), 2)
+    agent = world.agents["m00"]
+    assert world.run(60, until=lambda: agent.disk.applied_seq == 2)
+    assert agent.machine is not None
+    before = agent.disk
+    assert before.epoch is not None
+    welcomed_to(agent.machine, world, before.epoch.counter + 1, world.now)
+    world.simulation.watch_timer(agent)
+    assert agent.machine.link == "joining"
+    assert world.run(100, until=lambda: everybody_agrees(world))
+    assert agent.disk.epoch == before.epoch
+    assert agent.disk.incarnation == before.incarnation
+    assert world.run(20, until=lambda: agent.disk.applied_seq > before.applied_seq)
+    check_all(world)
+
+
+def test_a_late_state_and_a_doubt_of_who_gave_it_leave_a_welcome_as_it_is() -> None:
+    machine, _, world = machine_in_training()
+    ours = machine.state
+    assert ours.epoch is not None
+    late = state(machine, Verdict(0, Code.APPLIED, ""))
+    welcome = welcomed_to(machine, world, ours.epoch.counter + 1, world.now)
+    told(machine, Kind.STATE, late, world.now + 1)
+    assert machine._membership.welcome == welcome
+    assert len(hellos(machine.handle(TimerDue(), world.now + 60))) == 1
+    given = {"epoch": welcome.epoch, "incarnation": welcome.incarnation}
+    doubt = state(machine, Verdict(123, Code.UNPROVEN, ""), **given)
+    assert hellos(told(machine, Kind.STATE, doubt, world.now + 61)) == []
+    assert machine._membership.welcome == welcome
+    # of another coordinator, which must be told that this is no replay
+    doubt = state(machine, Verdict(124, Code.UNPROVEN, ""), incarnation=9)
+    assert [h.proof for h in hellos(told(machine, Kind.STATE, doubt, world.now + 62))] == [124]

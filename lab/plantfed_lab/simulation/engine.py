@@ -8,7 +8,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count
 from typing import Protocol
 
 from plantfed_shared.bus.memory import MemoryBroker
@@ -17,7 +16,12 @@ from plantfed_shared.bus.port import BusEvent
 Job = Callable[[], None]
 
 SPINS_PER_HOST = 100
-"""So many events without the clock moving are no federation at work but one that spins."""
+SPIN_LENGTH = 20
+"""More events than this while the clock stands, and a longer chain of them that cause each other,
+are no federation at work but one that spins.
+
+Many alone are not: what has piled up for a host while it was away comes at once.
+"""
 
 
 class Boundary(StrEnum):
@@ -81,6 +85,23 @@ class SpinningError(RuntimeError):
     """The machines go on answering each other without time passing: a bug in one of them."""
 
 
+class _Chain:
+    """How long a chain of events is that cause each other without the clock moving."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._newest = 0
+
+    def begin(self, newest: int) -> None:
+        """What has a higher number than this is caused by what comes now."""
+        self.length, self._newest = 0, newest
+
+    def take(self, number: int, newest: int) -> None:
+        """An event comes, and this is the number of the newest that is still to come."""
+        if number > self._newest:
+            self.length, self._newest = self.length + 1, newest
+
+
 class Simulation:
     """Hosts on a broker under a virtual clock.
 
@@ -105,13 +126,16 @@ class Simulation:
         self.downtime_s: Callable[[], float] = lambda: 1.0
         self.on_event: Callable[[], None] = lambda: None
         self._jobs: list[tuple[float, int, Job]] = []
-        self._count = count()
+        self._entered = 0
         self._wakes: dict[Host, float] = {}
         self._events_now = 0
+        self._jobs_now = _Chain()
+        self._deliveries_now = _Chain()
 
     def at(self, time: float, job: Job) -> None:
         """Do a job at a virtual time; at once if that is past."""
-        heappush(self._jobs, (max(time, self.now), next(self._count), job))
+        self._entered += 1
+        heappush(self._jobs, (max(time, self.now), self._entered, job))
 
     def after(self, delay_s: float, job: Job) -> None:
         """Do a job so many virtual seconds from now."""
@@ -162,6 +186,8 @@ class Simulation:
                 return until is not None and until()
             if due > self.now:
                 self.now, self._events_now = due, 0
+                self._jobs_now.begin(self._entered)
+                self._deliveries_now.begin(self.broker.sent)
             self._do_all_due()
         return True
 
@@ -175,14 +201,23 @@ class Simulation:
     def _do_all_due(self) -> None:
         while True:
             if self._jobs and self._jobs[0][0] <= self.now:
-                heappop(self._jobs)[2]()
+                _, number, job = heappop(self._jobs)
+                self._jobs_now.take(number, self._entered)
+                job()
             elif (delivery := self.broker.pop_due(self.now)) is not None:
+                self._deliveries_now.take(self.broker.taken, self.broker.sent)
+                self._jobs_now.begin(self._entered)
                 self.hosts[delivery.client_id].receive(delivery.event)
             else:
                 return
             self.on_event()
             self._events_now += 1
-            if self._events_now > SPINS_PER_HOST * (1 + len(self.hosts)):
+            self._stop_spinning()
+
+    def _stop_spinning(self) -> None:
+        if self._events_now > SPINS_PER_HOST * (1 + len(self.hosts)):
+            longest = max(self._jobs_now.length, self._deliveries_now.length)
+            if longest > SPIN_LENGTH:
                 raise SpinningError(f"the machines spin at {self.now} s")
 
     def _wake(self, host: Host, planned: float) -> None:

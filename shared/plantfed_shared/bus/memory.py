@@ -122,6 +122,8 @@ class MemoryBroker:
 
     Attributes:
         allows: whether a client may listen to a topic.
+        sent: number of the last event that was put on its way.
+        taken: number of the last one that was taken out.
     """
 
     def __init__(
@@ -129,6 +131,8 @@ class MemoryBroker:
     ) -> None:
         self.faults = faults or Faults()
         self.allows: Callable[[str, str], bool] = lambda _client_id, _topic: True
+        self.sent = 0
+        self.taken = 0
         self._transit = transit
         self._rng = rng
         self._clients: dict[str, _Client] = {}
@@ -136,7 +140,6 @@ class MemoryBroker:
         self._filters = FilterTree()
         self._retained: dict[str, _Message] = {}
         self._deliveries: list[tuple[float, int, _Client, int, _Event]] = []
-        self._sequence = count()
         self._connections = count(_ANY_CONNECTION + 1)
         self._tokens = count(1)
 
@@ -295,7 +298,7 @@ class MemoryBroker:
     def _due(self, now: float) -> Iterator[Delivery]:
         heap = self._deliveries
         while heap and heap[0][0] <= now:
-            arrival, _, client, connection, event = heappop(heap)
+            arrival, number, client, connection, event = heappop(heap)
             if not _is_live(client, connection, event):
                 continue
             if isinstance(event, _Ascending):
@@ -303,6 +306,7 @@ class MemoryBroker:
             elif isinstance(event, _Asking):
                 self._take_asking(client, event, arrival)
             else:
+                self.taken = number
                 yield Delivery(client.session.client_id, event)
 
     def _establish(self, client: _Client, now: float) -> None:
@@ -417,7 +421,8 @@ class MemoryBroker:
         return arrival
 
     def _push(self, arrival: float, client: _Client, connection: int, event: _Event) -> None:
-        heappush(self._deliveries, (arrival, next(self._sequence), client, connection, event))
+        self.sent += 1
+        heappush(self._deliveries, (arrival, self.sent, client, connection, event))
 
 
 def _is_live(client: _Client, connection: int, event: _Event) -> bool:
