@@ -25,7 +25,7 @@ from plantfed_coordinator.journal import (
 )
 from plantfed_coordinator.records import Applied
 from plantfed_coordinator.sealed_file import MAGIC, Secret, seal, unseal
-from plantfed_coordinator.snapshot_store import begin_of, read_head, read_parts, snapshot_ids
+from plantfed_coordinator.snapshot_reader import begin_of, read_head, read_parts, snapshot_ids
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.verification import replay_journal
 from plantfed_coordinator.working_folder import new_file, sweep, sweep_state, working_folder
@@ -183,7 +183,7 @@ def restore(
                 end = database.execute("SELECT id, crc FROM journal ORDER BY id DESC LIMIT 1")[0]
             lost = _lost(target, *end) if target.exists() else None
             backup, epoch = _begin_epoch(folder, new_bits, unix_time)
-            moved_to = _keep_aside(target) if target.exists() else None
+            moved_to = _keep_aside(target, folder)
             _put_in_place(folder / FILE_NAME, target)
     return Restored(backup, epoch, lost, moved_to)
 
@@ -224,25 +224,39 @@ def _lost(before: Path, end: int, crc: int | None) -> tuple[LostUpdates, ...] | 
     return tuple(found[key] for key in sorted(found))
 
 
-def _keep_aside(target: Path) -> Path:
-    """Keep the state before under another name, and, if it can be read, in its place as well."""
+def _keep_aside(target: Path, folder: Path) -> Path | None:
+    """Keep the state before under another name, and, if it can be read, in its place as well.
+
+    Args:
+        target: its file, which may be missing.
+        folder: to work in.
+
+    Returns:
+        Its other name, if there was a file.
+    """
     number = 1
     while (aside := target.with_name(f"before-restore-{number}.db")).exists():
         number += 1
-    if not _folded(target):
-        # the file itself first: without it nothing starts on what is left
+    was_there = target.exists()
+    if not was_there or not _folded(target):
+        # the file itself first: without it nothing starts on what is left; a log that is left
+        # alone would be taken for one of the new file
         for suffix in _BESIDE:
             beside = target.with_name(target.name + suffix)
             if beside.exists():
                 beside.rename(aside.with_name(aside.name + suffix))
                 _sync_folder(target.parent)
-        return aside
+        return aside if was_there else None
     try:
         aside.hardlink_to(target)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        shutil.copy2(target, aside)
+        copy = folder / aside.name
+        shutil.copy2(target, copy)
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+        copy.rename(aside)
     return aside
 
 

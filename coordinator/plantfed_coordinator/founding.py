@@ -101,12 +101,14 @@ def refuse_lost_journal(state_dir: Path) -> None:
         state_dir: of the coordinator.
 
     Raises:
-        StorageError: the audit log tells of a federation, and its journal is gone or empty; or one
-            of them cannot be read.
+        StorageError: the audit log, or a state that a restore has moved aside, tells of a
+            federation, and its journal is gone or empty; or one of them cannot be read.
     """
-    if has_entries(state_dir) and not holds_records(state_dir):
+    moved = sorted(path.name for path in state_dir.glob("before-restore-*.db"))
+    told_by = moved[-1:] or (["audit.db"] if has_entries(state_dir) else [])
+    if told_by and not holds_records(state_dir):
         raise StorageError(
-            "the journal is gone or empty, and audit.db beside it tells of a federation",
+            f"the journal is gone or empty, and {told_by[0]} beside it tells of a federation",
             where=str(state_dir / FILE_NAME),
             hint="Restore a backup, or remove the folder to found the federation anew",
         )

@@ -13,14 +13,16 @@ from plantfed_coordinator import record_rows
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.live import days_in
 from plantfed_coordinator.records import Applied, EpochStarted, Record
-from plantfed_coordinator.snapshot_store import (
-    HEAD_CRC,
+from plantfed_coordinator.snapshot_reader import (
     ROW_BYTES,
-    SCHEMA,
-    SnapshotStore,
     begin_of,
     newest_start,
     read_snapshot,
+)
+from plantfed_coordinator.snapshot_store import (
+    HEAD_CRC,
+    SCHEMA,
+    SnapshotStore,
 )
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.bus.connection_state import ConnectionState

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plantfed_coordinator import snapshot
 from plantfed_coordinator.journal import reading_journal, replay
-from plantfed_coordinator.snapshot_store import begin_of, read_head, read_parts, snapshot_ids
+from plantfed_coordinator.snapshot_reader import begin_of, read_head, read_parts, snapshot_ids
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum

@@ -15,7 +15,7 @@ from plantfed_coordinator.journal import (
     reading_journal,
 )
 from plantfed_coordinator.live import days_in
-from plantfed_coordinator.snapshot_store import begin_of
+from plantfed_coordinator.snapshot_reader import begin_of
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition

@@ -20,8 +20,8 @@ from plantfed_coordinator.journal import FILE_NAME, Journal, load_state
 from plantfed_coordinator.records import Joined
 from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_coordinator.snapshot import to_rows
-from plantfed_coordinator.snapshot_store import snapshot_ids
-from plantfed_coordinator.views import read_overview
+from plantfed_coordinator.snapshot_reader import snapshot_ids
+from plantfed_coordinator.views import read_federation, read_overview
 from plantfed_shared import store
 from plantfed_shared.errors import StorageError
 from plantfed_shared.vitals import no_vitals
@@ -275,3 +275,16 @@ def test_a_start_refuses_in_one_line(
         asyncio.run(cli._serve(settings, small_definition(), no_vitals(), asyncio.Event()))
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
+
+
+def test_heads_of_the_schema_before_are_read_by_a_reader_and_by_a_start(state_dir: Path) -> None:
+    with journal_in(state_dir) as journal:
+        sound = journal.load()
+    assert sound is not None
+    damage(state_dir, "ALTER TABLE snapshot DROP COLUMN crc", "PRAGMA user_version = 3")
+    assert to_rows(read_federation(state_dir)) == to_rows(sound)
+    with journal_in(state_dir) as journal:
+        loaded = load_state(journal._database)
+        assert loaded is not None
+        assert (loaded.damage, loaded.replayed) == (None, 0)
+        assert to_rows(loaded.state) == to_rows(sound)

@@ -125,11 +125,30 @@ def test_a_restore_over_a_damaged_state_that_is_killed_is_refused(state_dir: Pat
         kill_at(Path, "rename", after=True)
         restored(state_dir)
 
+    (state_dir / "audit.db").unlink()
     killed(work)
-    with pytest.raises(StorageError, match="the journal is gone"):
+    with pytest.raises(StorageError, match=r"journal is gone .* before-restore-1\.db"):
         refuse_lost_journal(state_dir)
     restored(state_dir)
     assert read_federation(state_dir).updates == 2
+
+
+def test_a_log_that_a_lost_journal_has_left_is_not_taken_for_one_of_the_new(
+    state_dir: Path,
+) -> None:
+    def work() -> None:
+        with journal_in(state_dir) as journal:
+            journal.append([Joined("c", 1)], {})
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(work)
+    (state_dir / FILE_NAME).unlink()
+    done = restore(state_dir, state_dir.parent / "backup", KEY, lambda: 77, replace=False)
+    assert done.moved_to is None
+    assert not (state_dir / f"{FILE_NAME}-wal").exists()
+    assert (state_dir / "before-restore-1.db-wal").exists()
+    replay_journal(state_dir, verify=True)
+    assert sorted(read_federation(state_dir).members) == ["a", "b"]
 
 
 def test_what_a_killed_coordinator_has_in_its_log_only_is_kept_aside(state_dir: Path) -> None:
