@@ -33,7 +33,7 @@ FREE_FROM_BYTES = 4096
 """A shorter piece of what was asked for is work for less than it brings."""
 WORK_BURST_S = 4.0
 JOINS, JOIN_EVERY_S = 20, 30.0
-EPOCHS, EPOCH_EVERY_S = 2, 3600.0
+EPOCHS, EPOCH_EVERY_S = 2, 600.0
 """Each ends the round of every member.  Sound agents agree after the first of them."""
 
 

@@ -15,6 +15,7 @@ from plantfed_coordinator import audit_log, cli
 from plantfed_coordinator.audit_chain import Line
 from plantfed_coordinator.audit_log import AuditLog
 from plantfed_coordinator.cli import commands
+from plantfed_coordinator.federation_file import Federation
 from plantfed_coordinator.founding import refuse_lost_journal
 from plantfed_coordinator.journal import FILE_NAME, Journal, load_state
 from plantfed_coordinator.records import Joined
@@ -272,7 +273,9 @@ def test_a_start_refuses_in_one_line(
     (state_dir.parent / "c.toml").write_text(SETTINGS)
     settings = load_coordinator_settings(state_dir.parent / "c.toml")
     with pytest.raises(StorageError) as refused:
-        asyncio.run(cli._serve(settings, small_definition(), no_vitals(), asyncio.Event()))
+        asyncio.run(
+            cli._serve(settings, Federation(small_definition()), no_vitals(), asyncio.Event())
+        )
     assert said in str(refused.value)
     assert str(refused.value).isprintable()
 
