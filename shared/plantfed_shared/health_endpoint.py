@@ -7,6 +7,7 @@ that hangs, which is when it matters.
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,23 +59,29 @@ class _Server(ThreadingHTTPServer):
         self.vitals = vitals
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._free = threading.BoundedSemaphore(MOST_REQUESTS)
+        self._answered_by: dict[socket.socket, float] = {}
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):
+            self._answered_by[request] = time.monotonic() + ANSWERED_WITHIN_S
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        ending = threading.Timer(ANSWERED_WITHIN_S, _hang_up, [request])
-        ending.daemon = True
-        ending.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
-            ending.cancel()
+            self._answered_by.pop(request, None)
             self._free.release()
+
+    def service_actions(self) -> None:
+        """Hang up on whom nothing could be answered in time; called twice a second."""
+        now = time.monotonic()
+        for request, latest in list(self._answered_by.items()):
+            if now > latest:
+                _hang_up(request)
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: a client that hangs up is none of our business."""

@@ -109,7 +109,8 @@ class Shaper:
                 self._loop.call_at(arrival, _write, writer, some)
                 # the next bytes wait in the sender's buffers until the line is nearly free
                 await asyncio.sleep(pipe.free_at - now)
-        self._loop.call_at(arrival, writer.close)
+        # of two timers for one time the later set may come first; the last bytes must not miss this
+        self._loop.call_at(arrival, self._loop.call_soon, writer.close)
 
 
 def _write(writer: asyncio.StreamWriter, some: bytes) -> None:
