@@ -4,7 +4,9 @@ from collections.abc import Callable
 from math import isfinite
 from time import perf_counter
 
+from plantfed_agent.class_prior import class_prior
 from plantfed_agent.kernels import kernel_for
+from plantfed_agent.kernels.port import Kernel
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.local_round import RoundStart, run_round
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
@@ -55,7 +57,12 @@ def _opened(source: AgentSettings | SampleSets) -> tuple[Load, bool]:
 
 
 def carry_out(
-    task: TrainingTask, load: Load, *, report_score: bool, row_order: RowOrder = row_order
+    task: TrainingTask,
+    load: Load,
+    *,
+    report_score: bool,
+    row_order: RowOrder = row_order,
+    with_prior: bool | None = None,
 ) -> TrainingOutcome:
     """Do one local round.
 
@@ -64,6 +71,8 @@ def carry_out(
         load: gives the samples.
         report_score: score the model served until now, if there are test samples.
         row_order: in which order rows are visited.
+        with_prior: whether the machine's class prior is added to its logits; None for what the mode
+            does.
 
     Raises:
         DataError: the rows cannot be used.
@@ -74,10 +83,14 @@ def carry_out(
     sets = load(task.definition)
     head = initial_head(task.definition) if task.head is None else task.head
     start = RoundStart(task.base, task.dual, head)
-    earlier = _score(task.definition, start, sets.test) if report_score else None
-    begun = _loss(task.definition, start, sets.train)
+    has_prior = task.definition.algorithm.has_prior if with_prior is None else with_prior
+    prior = class_prior(task.definition, sets.train.y) if has_prior else None
+    kernel = kernel_for(task.definition, prior)
+    served = task.base if task.served is None else task.served
+    earlier = _score(kernel, task.definition, served, head, sets.test) if report_score else None
+    begun = _loss(kernel, task.definition, start, sets.train)
     result = run_round(
-        kernel_for(task.definition),
+        kernel,
         task.definition.parameter_specification(),
         task.definition.algorithm,
         start,
@@ -95,6 +108,7 @@ def carry_out(
         data_fingerprint=sets.fingerprint,
         seconds=perf_counter() - started,
         start_loss=begun,
+        prior=prior,
     )
 
 
@@ -110,20 +124,26 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
 
 
-def _loss(definition: FederationDefinition, start: RoundStart, train: Samples) -> float | None:
+def _loss(
+    kernel: Kernel, definition: FederationDefinition, start: RoundStart, train: Samples
+) -> float | None:
     """Only where it decides how much is sent, or when: it costs a look at all rows."""
     if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
     parameters = whole_model(definition.parameter_specification(), start.base, start.head)
-    found, _ = kernel_for(definition).loss_and_gradient(parameters, train.x, train.y, ())
+    found, _ = kernel.loss_and_gradient(parameters, train.x, train.y, ())
     return found if isfinite(found) else None
 
 
 def _score(
-    definition: FederationDefinition, start: RoundStart, test: Samples | None
+    kernel: Kernel,
+    definition: FederationDefinition,
+    shared: Floats,
+    head: Floats,
+    test: Samples | None,
 ) -> float | None:
     if test is None:
         return None
-    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
-    found = score(kernel_for(definition), definition, parameters, test)
+    parameters = whole_model(definition.parameter_specification(), shared, head)
+    found = score(kernel, definition, parameters, test)
     return found if isfinite(found) else None

@@ -46,7 +46,7 @@ class RoundStart:
 
     Attributes:
         base: float32 (shared,), the shared parameters u it trains against.
-        dual: float32 (shared,), the scaled dual w in parameter units; used in fedapm.
+        dual: float32 (shared,), the scaled dual w in parameter units; used in fedapm and auto.
         head: float32 (personal,), the personal parameters v_start.
     """
 
@@ -105,6 +105,11 @@ def _admm_pulls(algorithm: Algorithm, start: RoundStart) -> Pulls:
     )
 
 
+def _consensus_pull(algorithm: Algorithm, start: RoundStart) -> Pulls:
+    """Mode auto: as FedAPM, on the whole network."""
+    return Pulls(shared=_admm_pulls(algorithm, start).shared)
+
+
 def _proximal_pull(algorithm: Algorithm, start: RoundStart) -> Pulls:
     """FedProx (arXiv 1812.06127): towards the model it was given."""
     return Pulls(shared=lambda shared: algorithm.proximal * (shared - start.base))
@@ -119,6 +124,7 @@ LOCAL_RULES: dict[Mode, LocalRule] = {
     "local": LocalRule(together=True, pulls=_no_pulls),
     "fedbuff": LocalRule(together=False, pulls=_no_pulls),
     "fedasync": LocalRule(together=False, pulls=_no_pulls),
+    "auto": LocalRule(together=True, pulls=_consensus_pull),
 }
 
 

@@ -20,10 +20,17 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-Mode = Literal["fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync"]
+Mode = Literal[
+    "fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync", "auto"
+]
 ActivationName = Literal["relu", "tanh"]
 
-PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {"fedavg": (), "fedprox": (), "local": ("*",)}
+PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {
+    "fedavg": (),
+    "fedprox": (),
+    "local": ("*",),
+    "auto": (),
+}
 """What is personal in the modes that leave no choice."""
 
 MAX_PARAMETERS = 2**25
@@ -130,10 +137,11 @@ class Algorithm(Settings):
     Attributes:
         mode: what a machine and the coordinator compute, see ``docs/modes.md``: "fedapm" (ADMM
             with personal heads, arXiv 2506.04672), "fedalt", "fedsim", "fedavg", "fedprox",
-            "local", and for the asynchronous schedule only "fedbuff" and "fedasync".
+            "local", "auto" (ADMM on the whole network, with each machine's own class prior), and
+            for the asynchronous schedule only "fedbuff" and "fedasync".
         learning_rate: SGD step.
         weight_decay: mu, of f_i = loss + mu/2 |p|^2.
-        penalty: rho of the ADMM constraint u_i = u; fedapm.
+        penalty: rho of the ADMM constraint u_i = u; fedapm, auto.
         head_proximal: sigma of the head step; fedapm.
         proximal: weight of FedProx's |x - u|^2 / 2.
         server_step: at least 2^-16, the coordinator's finest; fedbuff: how far the model moves
@@ -188,7 +196,12 @@ class Algorithm(Settings):
     @property
     def has_duals(self) -> bool:
         """Whether duals are integrated."""
-        return self.mode == "fedapm"
+        return self.mode in ("fedapm", "auto")
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether a machine adds the logarithm of its own class frequencies to its logits."""
+        return self.mode == "auto"
 
     @property
     def is_asynchronous_only(self) -> bool:
@@ -346,7 +359,7 @@ class FederationDefinition(Settings):
 
     def _shares_what_its_mode_shares(self) -> None:
         mode, specification = self.algorithm.mode, self.parameter_specification()
-        if mode in ("fedavg", "fedprox") and specification.personal:
+        if mode in ("fedavg", "fedprox", "auto") and specification.personal:
             raise ValueError(f"{mode} has one model for all: personal must be empty")
         if mode == "local":
             if specification.shared:

@@ -39,11 +39,13 @@ class DenseKernel:
         names: of the parameters in order: weight (inputs, outputs) and bias (outputs,) per layer.
         activations: of each layer but the last.
         loss: of the outputs.
+        offset: float32 (outputs,), added to the outputs of every row, or None.
     """
 
     names: tuple[str, ...]
     activations: tuple[Activation, ...]
     loss: LossFunction
+    offset: Floats | None = None
 
     def outputs(self, parameters: Parameters, x: Floats) -> Floats:
         """See :meth:`Kernel.outputs`."""
@@ -75,7 +77,8 @@ class DenseKernel:
         layers = zip(parameters[:-2:2], parameters[1:-2:2], self.activations, strict=True)
         for weight, bias, activation in layers:
             states.append(activation.apply(states[-1] @ weight + bias))
-        states.append(states[-1] @ parameters[-2] + parameters[-1])
+        last = parameters[-1] if self.offset is None else parameters[-1] + self.offset
+        states.append(states[-1] @ parameters[-2] + last)
         return states
 
     def _position(self, name: str) -> int:
@@ -84,10 +87,16 @@ class DenseKernel:
         return self.names.index(name)
 
 
-def kernel_for(definition: FederationDefinition) -> Kernel:
-    """The network and the loss of a federation."""
+def kernel_for(definition: FederationDefinition, offset: Floats | None = None) -> Kernel:
+    """The network and the loss of a federation.
+
+    Args:
+        definition: of the federation.
+        offset: float32 (outputs,), added to the outputs of every row.
+    """
     return DenseKernel(
         names=tuple(p.name for p in definition.parameter_specification().parameters),
         activations=tuple(ACTIVATIONS[name] for name in definition.model.activations),
         loss=loss_function(definition.loss),
+        offset=offset,
     )
