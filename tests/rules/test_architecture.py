@@ -15,13 +15,16 @@ PURE = {
         patience quantities subset_code terms throttle topics transfer wire wording
     """,
     "plantfed_agent": """
+        class_prior
         agreement budget column_mapping desk downloads events factoring fetching frames kernels
         kernels.dense kernels.losses kernels.port lengths link_meter local_round local_update
-        machine membership need outlet pace rounds row_order samples scores selection shelf state
+        machine membership need outlet pace rounds row_order samples scores selection
+        serving_model shelf state
         table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission allowance audit_chain consensus contents desk events freshness groups guard limits
+        admission allowance audit_chain consensus contents contribution desk events
+        fresh_mean freshness groups guard limits
         live liveness machine probation record_rows records releases serving snapshot standing state
         uploads
     """,
