@@ -92,7 +92,8 @@ class Contents:
         if base is not None and not _is_shorter(model, base[1], coding):
             base = None
         given = state.average_of(step.k)
-        is_known = base is not None and state.average_of(base[0]) == given
+        # who has a release has the average that belongs to it, also where the model is sent whole
+        is_known = step.base_k is not None and state.average_of(step.base_k) == given
         average = None if given is None or is_known else state.averages[given]
         encoded = encode_model(self.name(state, step.k), model, lattice, coding, base, average)
         return Blob.of(encoded, ModelStep(step.k, None if base is None else base[0]))

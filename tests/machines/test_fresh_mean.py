@@ -77,7 +77,7 @@ def record_of(
     return None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(happenings)
 def test_sums_are_exact_and_the_journal_gives_every_model(
     each: list[tuple[str, str, int, int]],
