@@ -8,6 +8,7 @@ sets, on the seeds for tuning, is used for all of them; then it is run on other 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from benchmarks.learning.accuracy import LONGEST_S, ROUNDS
 from benchmarks.learning.central import central_accuracies
@@ -15,7 +16,7 @@ from benchmarks.learning.federation import Federation
 from benchmarks.learning.pool import run_all
 from benchmarks.learning.tasks import FILES, TASKS, is_here
 from benchmarks.report import Cell, Grid, Report
-from plantfed_shared.definition import Schedule
+from plantfed_shared.definition import Algorithm, Schedule
 
 PARTICIPATIONS = (0.3, 0.1)
 TUNING = {"tep": range(3), "cmapss": range(3), "cwru": range(5)}
@@ -82,7 +83,8 @@ def carry_out(job: Job) -> Outcome:
     task = TASKS[job.task](job.seed, job.data)
     if job.contender == CENTRAL:
         found = central_accuracies(task, job.seed, job.rounds, job.participation)
-        return Outcome(*[float(found.mean()), float(found.min())], *[float(found.mean())] * 2)
+        average = float(found.mean())
+        return Outcome(average, float(found.min()), average, average)
     knob, _ = KNOBS[job.contender]
     usual = PENALTY if job.contender == AUTO else getattr(task.definition.algorithm, knob)
     schedule = Schedule(
@@ -93,10 +95,11 @@ def carry_out(job: Job) -> Outcome:
         seed=job.seed,
     )
     has_prior = job.contender == WITH_PRIOR
+    mode = "fedavg" if has_prior else job.contender
     definition = task.defined(
-        "fedavg" if has_prior else job.contender,  # type: ignore[arg-type]
+        Algorithm.model_validate({"mode": mode}).mode,
         schedule,
-        **{knob: usual * job.factor},
+        **dict[str, Any]({knob: usual * job.factor}),
     )
     federation = Federation(
         task, definition, seed=job.seed, as_reference=True, with_prior=has_prior or None
