@@ -159,9 +159,13 @@ class FederationState:
 
     def next_model(self) -> Integers:
         """What a release would be now; changes nothing."""
-        return self._released(copy(self.consensus).release(self.model))
+        return self._released(copy(self.consensus).release(self.model), self._n_arrived())
 
-    def _released(self, unrounded: Integers) -> Integers:
+    def _n_arrived(self) -> int:
+        """Of how many a release would be made; the consensus begins anew when it is made."""
+        return self.consensus.counted(self.arrived) or max(1, len(self.members))
+
+    def _released(self, unrounded: Integers, arrived: int) -> Integers:
         """As coarse as can't keep the model from coming to rest.
 
         What is rounded away moves those who have arrived, by a quarter of a step on average, and
@@ -171,7 +175,6 @@ class FederationState:
         limit = self.terms.definition.schedule.max_releases
         if limit is not None and self.releases + 1 >= limit:
             return self.terms.lattice.released(unrounded)  # it stays
-        arrived = self.consensus.counted(self.arrived) or max(1, len(self.members))
         steps = max(2, 12 * len(self.members) // (5 * arrived))
         return self.terms.lattice.released(unrounded, self.unrounded, steps)
 
@@ -251,8 +254,9 @@ class FederationState:
         self._unpin(member)
 
     def _release(self, record: Released) -> None:
+        arrived = self._n_arrived()
         unrounded = self.consensus.release(self.model)
-        model = self._released(unrounded)
+        model = self._released(unrounded, arrived)
         if checksum(model) != record.checksum:
             raise StorageError(
                 f"release {record.k} replays to another model than was announced",

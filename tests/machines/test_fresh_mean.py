@@ -155,6 +155,18 @@ def test_a_stale_arrival_changes_its_dual_only() -> None:
     assert (consensus.primal == primal).all()
 
 
+def test_a_release_that_is_rounded_more_coarsely_replays() -> None:
+    """How coarsely depends on how many came, which the release itself forgets."""
+    definition = of_mode("auto", release_bits=12, coarsest_release_bits=2)
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
+    for name in NAMES:
+        state.apply(Joined(name, 1))
+    for number in range(1, 6):
+        state.apply(update(state, "a", number, 1, state.k))
+        release(state)
+    assert state.k == 5
+
+
 def test_a_leave_takes_dual_and_buffer_entry_out() -> None:
     gone, never = state_with(3), state_with(2)
     for state in (gone, never):
