@@ -169,7 +169,7 @@ def _best(found: dict[Job, Outcome], contender: str, values: tuple[float, ...]) 
 def _grid(title: str, names: list[str], found: dict[Job, Outcome]) -> Grid:
     columns = ["contender"]
     for name in names:
-        columns += [name, "worst", "newest", "no prior"]
+        columns += [name, f"{name} worst", f"{name} newest", f"{name} no prior"]
     rows: list[tuple[Cell, ...]] = []
     for contender in dict.fromkeys(job.contender for job in found):
         cells: list[Cell] = [contender]
