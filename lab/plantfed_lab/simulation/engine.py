@@ -17,8 +17,8 @@ Job = Callable[[], None]
 
 SPINS_PER_HOST = 100
 SPIN_LENGTH = 20
-"""More events than this while the clock stands, and a longer chain of them that cause each other, are
-no federation at work but one that spins.
+"""More events than this while the clock stands, and a longer chain of them that cause each other,
+are no federation at work but one that spins.
 
 Many alone are not: what has piled up for a host while it was away comes at once.
 """
