@@ -155,7 +155,40 @@ def test_a_stale_arrival_changes_its_dual_only() -> None:
     assert state.consensus.counted(state.arrived) == 0
     assert (consensus.total == dual + change_of(9)).all()
     release(state)
-    assert (consensus.primal == primal).all()
+    after = state.consensus
+    assert isinstance(after, FreshMean)
+    assert after is not consensus
+    assert (after.primal == primal).all()
+
+
+def test_what_would_be_released_follows_every_arrival_and_leave() -> None:
+    """It is kept from one question to the next, and the buffer is part of it."""
+    state, seen = state_with(3), []
+    for record in (
+        update(state, "a", 1, 1, 0),
+        update(state, "b", 2, 1, 0),
+        Left("a", barred=False),
+    ):
+        state.apply(record)
+        asked, anew = state.next_model(), from_rows(to_rows(state)).next_model()
+        assert (asked == anew).all()
+        assert state.next_model() is asked
+        seen.append(asked.tobytes())
+    assert len(set(seen)) == 3
+
+
+def test_asking_what_would_be_released_moves_no_average() -> None:
+    asked, never = state_with(3), state_with(3)
+    for number in range(1, 4):
+        for state in (asked, never):
+            state.apply(update(state, "a", number, 1, state.k))
+        for _ in range(3):
+            asked.next_model()
+        for state in (asked, never):
+            release(state)
+    assert isinstance(asked.consensus, FreshMean)
+    assert asked.consensus.averaged == 3
+    assert to_rows(asked) == to_rows(never)
 
 
 def test_a_release_that_is_rounded_more_coarsely_replays() -> None:
