@@ -15,7 +15,7 @@ from plantfed_shared.lattice import (
 from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
 
 MAX_EPOCH_COUNTER = 2**31
-MAX_EPOCH_LEAD = 2**16
+MAX_EPOCH_LEAD = 1024
 """Further ahead of ours no honest epoch can be."""
 MAX_CLAIMED_INCARNATION = 2**30
 """Who claims as much or more never had it from us.  From here to the last there is is a thousand

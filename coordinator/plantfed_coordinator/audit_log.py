@@ -55,7 +55,11 @@ class AuditLog:
         self._database = Database(state_dir / FILE_NAME, _MIGRATIONS, "plantfed-coordinator")
         self._wall_clock = wall_clock
         self._most = most
-        last = _entries(self._database, "ORDER BY number DESC LIMIT 1")
+        try:
+            last = _entries(self._database, "ORDER BY number DESC LIMIT 1")
+        except BaseException:
+            self._database.close()
+            raise
         self._number, self._hash = (last[0].number, last[0].hash) if last else (0, FIRST_HASH)
 
     @property
@@ -125,7 +129,7 @@ def read_entries(state_dir: Path, last: int | None = None) -> list[Entry]:
     Raises:
         StorageError: there is no log, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading(state_dir / FILE_NAME, len(_MIGRATIONS)) as database:
         newest = _entries(database, "ORDER BY number DESC LIMIT ?", -1 if last is None else last)
     return newest[::-1]
 
@@ -138,8 +142,23 @@ def read_quarantined(state_dir: Path) -> dict[str, str]:
     """
     if not (state_dir / FILE_NAME).exists():
         return {}
-    with reading(state_dir / FILE_NAME) as database:
+    with reading(state_dir / FILE_NAME, len(_MIGRATIONS)) as database:
         return dict(database.execute("SELECT agent, reason FROM quarantine"))
+
+
+def has_entries(state_dir: Path) -> bool:
+    """Whether a coordinator was started on this folder, or restored into it, at any time.
+
+    Raises:
+        StorageError: the log cannot be read.
+    """
+    path = state_dir / FILE_NAME
+    if not path.exists():
+        return False
+    with reading(path, len(_MIGRATIONS)) as database:
+        # one who was cut off while it made the file had nothing to say yet
+        made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'")
+        return bool(made and database.execute("SELECT 1 FROM audit LIMIT 1"))
 
 
 @contextmanager

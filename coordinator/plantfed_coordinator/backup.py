@@ -6,26 +6,35 @@ dual.  What was applied after the backup is lost; where the state before the res
 it says which updates these are, and the coordinator's log says it of every agent that comes back.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO
 
 from plantfed_coordinator.founding import epoch_after_restore
-from plantfed_coordinator.journal import FILE_NAME, Journal, load_state, read_numbered
+from plantfed_coordinator.journal import (
+    FILE_NAME,
+    Journal,
+    load_state,
+    read_numbered,
+    reading_journal,
+)
 from plantfed_coordinator.records import Applied
-from plantfed_coordinator.sealed_file import Secret, seal, unseal
-from plantfed_coordinator.snapshot_store import begin_of
+from plantfed_coordinator.sealed_file import MAGIC, Secret, seal, unseal
+from plantfed_coordinator.snapshot_reader import begin_of, read_head, read_parts, snapshot_ids
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.verification import replay_journal
+from plantfed_coordinator.working_folder import new_file, sweep, sweep_state, working_folder
 from plantfed_shared.errors import StorageError
-from plantfed_shared.store import locked, reading
+from plantfed_shared.store import amending, locked
 
 PROGRAM = "plantfed-coordinator"
 _BESIDE = ("", "-wal", "-shm")
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +96,61 @@ def back_up(state_dir: Path, file: Path, secret: Secret, unix_time: float) -> Ba
         unix_time: now, seconds.
 
     Raises:
-        StorageError: there is no state, there is such a file already, or it can't be written.
+        StorageError: there is no state, it is damaged (names the row or part), there is such a
+            file already, or it can't be written.
     """
     _refuse_existing(file)
-    with _explained(file), TemporaryDirectory(prefix="backup-", dir=_existing(state_dir)) as folder:
-        copy = Path(folder) / FILE_NAME
-        with reading(state_dir / FILE_NAME) as database:
-            database.copy_to(copy)
-        with reading(copy) as database:
-            loaded = load_state(database)
-        if loaded is None:
-            raise StorageError("the journal is empty", where=str(state_dir / FILE_NAME))
-        about = _about(loaded.state, unix_time)
-        written = file.with_name(file.name + ".part")
-        try:
-            with _created(written) as target, copy.open("rb") as source:
+    where = str(_existing(state_dir) / FILE_NAME)
+    with _explained(file):
+        sweep(state_dir)
+        with working_folder(state_dir) as folder:
+            copy = folder / FILE_NAME
+            with reading_journal(state_dir) as database:
+                database.copy_to(copy)
+            about = _about(_whole(folder, where), unix_time)
+            part = file.with_name(file.name + ".part")
+            with new_file(part, MAGIC) as target, copy.open("rb") as source:
                 seal(source, target, secret, {"unix_time": unix_time})
                 target.flush()
                 os.fsync(target.fileno())
-            file.hardlink_to(written)  # unlike a rename, never over another
+                _named(part, file)
+            _sync_folder(file.parent)
+    return about
+
+
+def _whole(folder: Path, where: str) -> FederationState:
+    """The state of a copy of which everything can be read: also what only a restore needs."""
+    try:
+        with reading_journal(folder) as database:
+            for _ in read_numbered(database, 0):
+                pass
+            for journal_id in snapshot_ids(database):
+                for _ in read_parts(database, read_head(database, journal_id), journal_id):
+                    pass
+            loaded = load_state(database)
+    except StorageError as error:
+        # the copy is soon gone; what is wrong is wrong in the state
+        what = error.where.replace(str(folder / FILE_NAME), where)
+        raise StorageError(error.what, where=what, hint=error.hint) from None
+    if loaded is None:
+        raise StorageError("the journal is empty", where=where)
+    return loaded.state
+
+
+def _named(part: Path, file: Path) -> None:
+    """Give a file that is complete its name, never over another."""
+    try:
+        file.hardlink_to(part)
+    except FileExistsError:
+        _refuse_existing(file)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:
+            _created(file).close()
         except FileExistsError:
             _refuse_existing(file)
-            raise StorageError("another backup is being written", where=str(written)) from None
-        finally:
-            with suppress(OSError):
-                written.unlink()
-        _sync_folder(file.parent)
-    return about
+        part.replace(file)  # over the empty one that is ours
 
 
 def restore(
@@ -134,21 +171,20 @@ def restore(
     """
     target = state_dir / FILE_NAME
     with _explained(state_dir), locked(target, PROGRAM):
+        sweep_state(state_dir)
         if target.exists() and not replace:
             hint = "With --replace it is moved aside"
             raise StorageError("there is a state already", where=str(target), hint=hint)
-        with TemporaryDirectory(prefix="restore-", dir=state_dir) as name:
-            folder = Path(name)
+        with working_folder(state_dir) as folder:
             with file.open("rb") as source, _created(folder / FILE_NAME) as out:
                 unix_time = float(unseal(source, out, secret, str(file))["unix_time"])
             replay_journal(folder, verify=True)
-            with reading(folder / FILE_NAME) as database:
+            with reading_journal(folder) as database:
                 end = database.execute("SELECT id, crc FROM journal ORDER BY id DESC LIMIT 1")[0]
             lost = _lost(target, *end) if target.exists() else None
             backup, epoch = _begin_epoch(folder, new_bits, unix_time)
-            moved_to = _move_aside(target) if target.exists() else None
-            os.replace(folder / FILE_NAME, target)  # noqa: PTH105 - in one step
-            _sync_folder(state_dir)
+            moved_to = _keep_aside(target, folder)
+            _put_in_place(folder / FILE_NAME, target)
     return Restored(backup, epoch, lost, moved_to)
 
 
@@ -173,7 +209,7 @@ def _begin_epoch(
 def _lost(before: Path, end: int, crc: int | None) -> tuple[LostUpdates, ...] | None:
     """What the state before has behind the backup's last row; None if that is not its past."""
     try:
-        with reading(before) as database, database.moment():
+        with reading_journal(before.parent) as database, database.moment():
             same = database.execute("SELECT crc FROM journal WHERE id = ?", (end,))
             if same != [(crc,)] or begin_of(database) > end:
                 return None
@@ -188,15 +224,58 @@ def _lost(before: Path, end: int, crc: int | None) -> tuple[LostUpdates, ...] | 
     return tuple(found[key] for key in sorted(found))
 
 
-def _move_aside(target: Path) -> Path:
+def _keep_aside(target: Path, folder: Path) -> Path | None:
+    """Keep the state before under another name, and, if it can be read, in its place as well.
+
+    Args:
+        target: its file, which may be missing.
+        folder: to work in.
+
+    Returns:
+        Its other name, if there was a file.
+    """
     number = 1
-    while (moved := target.with_name(f"before-restore-{number}.db")).exists():
+    while (aside := target.with_name(f"before-restore-{number}.db")).exists():
         number += 1
-    for suffix in _BESIDE:
-        beside = target.with_name(target.name + suffix)
-        if beside.exists():
-            beside.rename(moved.with_name(moved.name + suffix))
-    return moved
+    was_there = target.exists()
+    if not was_there or not _folded(target):
+        # the file itself first: without it nothing starts on what is left; a log that is left
+        # alone would be taken for one of the new file
+        for suffix in _BESIDE:
+            beside = target.with_name(target.name + suffix)
+            if beside.exists():
+                beside.rename(aside.with_name(aside.name + suffix))
+                _sync_folder(target.parent)
+        return aside if was_there else None
+    try:
+        aside.hardlink_to(target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        copy = folder / aside.name
+        shutil.copy2(target, copy)
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+        copy.rename(aside)
+    return aside
+
+
+def _folded(target: Path) -> bool:
+    """Bring what is in the write-ahead log into the file, which is all there is then."""
+    try:
+        with amending(target) as database:
+            ((busy, _, _),) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except StorageError:
+        return False
+    for suffix in _BESIDE[1:] if not busy else ():
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    return not busy
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """In one step: before it the old state is there, and after it the new one."""
+    new.replace(target)
+    _sync_folder(target.parent)
 
 
 def _about(state: FederationState, unix_time: float) -> BackedUp:

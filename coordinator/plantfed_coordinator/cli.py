@@ -15,7 +15,11 @@ from plantfed_coordinator.audit_log import AuditLog, opened
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_coordinator.export import export_shared
 from plantfed_coordinator.federation_file import Federation, load_federation
-from plantfed_coordinator.founding import found_or_continue, refuse_other_structure
+from plantfed_coordinator.founding import (
+    found_or_continue,
+    refuse_lost_journal,
+    refuse_other_structure,
+)
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.options import config_of_members_option, config_option, json_option
 from plantfed_coordinator.probation import Probation
@@ -33,6 +37,7 @@ from plantfed_coordinator.views import (
     read_history,
     read_overview,
 )
+from plantfed_coordinator.working_folder import sweep_state
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import SessionSettings
 from plantfed_shared.bus.probe import probe
@@ -89,6 +94,7 @@ def check(config: Path, as_json: bool) -> None:
     size = definition.lattice().size
     findings.say("federation", f"{definition.federation}, {counted(size, 'shared number')}")
     state_dir = settings.coordinator.state_dir
+    refuse_lost_journal(state_dir)
     old = read_definition(state_dir)
     if old is not None:
         refuse_other_structure(old, definition, str(settings.coordinator.federation_file))
@@ -99,7 +105,8 @@ def check(config: Path, as_json: bool) -> None:
         if connection is not None:
             findings.say("broker", connection_finding(connection, settings.broker.url))
     else:
-        Journal(state_dir, time).close()
+        with opened(state_dir, time, settings.limits.audit_entries):
+            Journal(state_dir, time).close()
         findings.say("state", f"{state_dir} can be written")
         asyncio.run(probe(_bus(settings, _topics(settings, definition), check=True)))
         findings.say("broker", f"{settings.broker.url} accepts the coordinator")
@@ -218,9 +225,11 @@ async def _serve(
 ) -> None:
     topics = _topics(settings, federation.definition)
     section = settings.coordinator
+    refuse_lost_journal(section.state_dir)
     # of two halves one is whole at any time
     journal = Journal(section.state_dir, time, section.journal_megabytes * 2**19)
     try:
+        sweep_state(section.state_dir)
         with opened(section.state_dir, time, settings.limits.audit_entries) as audit:
             machine = found_or_continue(
                 journal,

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
+from plantfed_coordinator.audit_log import has_entries
 from plantfed_coordinator.events import Action, Persist
 from plantfed_coordinator.federation_file import Federation
-from plantfed_coordinator.journal import Journal
+from plantfed_coordinator.journal import FILE_NAME, Journal, holds_records
 from plantfed_coordinator.limits import Limits
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import ConfigError
+from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.lattice import SaturationError
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import Topics
@@ -90,6 +92,26 @@ def epoch_after_restore(state: FederationState, new_bits: Callable[[], int]) -> 
     """
     epoch = Epoch(state.epoch.counter + 1, new_bits())
     return EpochStarted(epoch, state.k + 1, state.terms.encoded, "restored from a backup")
+
+
+def refuse_lost_journal(state_dir: Path) -> None:
+    """A federation is founded only where none was before.
+
+    Args:
+        state_dir: of the coordinator.
+
+    Raises:
+        StorageError: the audit log, or a state that a restore has moved aside, tells of a
+            federation, and its journal is gone or empty; or one of them cannot be read.
+    """
+    moved = sorted(path.name for path in state_dir.glob("before-restore-*.db"))
+    told_by = moved[-1:] or (["audit.db"] if has_entries(state_dir) else [])
+    if told_by and not holds_records(state_dir):
+        raise StorageError(
+            f"the journal is gone or empty, and {told_by[0]} beside it tells of a federation",
+            where=str(state_dir / FILE_NAME),
+            hint="Restore a backup, or remove the folder to found the federation anew",
+        )
 
 
 def refuse_other_structure(

@@ -1,7 +1,9 @@
 """The coordinator's journal on disk, with snapshots, operators' orders and what is seen live."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,25 @@ from zlib import crc32
 
 from plantfed_coordinator import record_rows
 from plantfed_coordinator.events import OperatorOrder, Order
+from plantfed_coordinator.live import days_in
 from plantfed_coordinator.records import Applied, EpochStarted, Record
-from plantfed_coordinator.snapshot_store import (
+from plantfed_coordinator.snapshot_reader import (
     ROW_BYTES,
+    begin_of,
+    newest_start,
+    read_snapshot,
+)
+from plantfed_coordinator.snapshot_store import (
+    HEAD_CRC,
     SCHEMA,
     SnapshotStore,
-    begin_of,
-    read_snapshot,
-    snapshot_ids,
 )
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import PlantfedError, StorageError
 from plantfed_shared.store import Database, amending, reading
+
+log = logging.getLogger("plantfed.coordinator")
 
 FILE_NAME = "coordinator.db"
 KEEP_BYTES = 128 * 2**20
@@ -47,6 +55,7 @@ MIGRATIONS = (
     CREATE TABLE connection (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL) STRICT;
     """,
     "ALTER TABLE journal ADD COLUMN crc INTEGER;" + SCHEMA,
+    HEAD_CRC,
 )
 
 
@@ -88,6 +97,8 @@ class Journal:
             StorageError: the journal is damaged.
         """
         loaded = load_state(self._database)
+        if loaded is not None and loaded.damage is not None:
+            log.warning("%s; went on from before it, nothing is lost", loaded.damage.what)
         return None if loaded is None else loaded.state
 
     def seen_live(self) -> dict[str, dict[str, Any]]:
@@ -138,11 +149,24 @@ class Journal:
         self._snapshots.finish(state, self._last_id)
 
     def pending_orders(self) -> list[tuple[int, OperatorOrder]]:
-        """Orders that operators have given and that are not carried out."""
+        """Orders that operators have given and that are not carried out.
+
+        Raises:
+            StorageError: one is none.
+        """
         rows = self._database.execute(
             "SELECT id, kind, agent FROM operator_order WHERE done = 0 ORDER BY id"
         )
-        return [(number, OperatorOrder(Order(kind), agent)) for number, kind, agent in rows]
+        return [(number, self._order(number, kind, agent)) for number, kind, agent in rows]
+
+    def _order(self, number: int, kind: str, agent: str) -> OperatorOrder:
+        try:
+            return OperatorOrder(Order(kind), agent)
+        except ValueError:
+            where = f"{self._database.path}: operator_order row {number}"
+            raise StorageError(
+                f"{kind!r} is no order", where=where, hint="Restore a backup"
+            ) from None
 
     def order_done(self, number: int) -> None:
         """Mark an order as carried out."""
@@ -170,27 +194,28 @@ class Loaded:
     Attributes:
         state: after the last record.
         replayed: records since the snapshot it was read from.
+        damage: what is wrong with a newer snapshot, which was not needed.
     """
 
     state: FederationState
     replayed: int
+    damage: StorageError | None = None
 
 
 def load_state(database: Database, *, from_snapshot: bool = True) -> Loaded | None:
-    """Read the newest snapshot and replay what follows, or replay all there is.
+    """Read the newest sound snapshot and replay what follows, or replay all there is.
 
     Raises:
         StorageError: the journal is damaged.
     """
     with database.moment():
-        snapshots = snapshot_ids(database)
-        start = snapshots[-1] if snapshots and from_snapshot else begin_of(database)
+        start, damage = newest_start(database) if from_snapshot else (begin_of(database), None)
         state: FederationState | None = None
         replayed = 0
         for _, after in replay(database, start):
             state = after
             replayed += 1
-    return None if state is None else Loaded(state, replayed - bool(start))
+    return None if state is None else Loaded(state, replayed - bool(start), damage)
 
 
 def replay(database: Database, start: int) -> Iterator[tuple[int, FederationState]]:
@@ -218,7 +243,7 @@ def replay(database: Database, start: int) -> Iterator[tuple[int, FederationStat
                 state.apply(record)
         except StorageError as error:
             raise _at_row(database, number, error.what) from None
-        except (ArithmeticError, LookupError, ValueError, PlantfedError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError, PlantfedError) as error:
             what = f"doesn't fit what is before it ({error})"
             raise _at_row(database, number, what) from None
         yield number, state
@@ -267,7 +292,35 @@ def read_numbered(database: Database, after_id: int | None = None) -> Iterator[t
         if crc is not None and crc != _crc_of((kind, agent, text, blob)):
             of_agent = f" of {agent}" if agent else ""
             raise _at_row(database, number, f"this {kind}{of_agent} is damaged")
-        yield number, record_rows.from_row((kind, agent, text, blob))
+        try:
+            record = record_rows.from_row((kind, agent, text, blob))
+        except StorageError as error:
+            raise _at_row(database, number, error.what) from None
+        yield number, record
+
+
+@contextmanager
+def reading_journal(state_dir: Path) -> Iterator[Database]:
+    """Read a journal that a coordinator may be writing.
+
+    Raises:
+        StorageError: there is none, it cannot be read, or it is from a newer version.
+    """
+    with reading(state_dir / FILE_NAME, len(MIGRATIONS)) as database:
+        yield database
+
+
+def holds_records(state_dir: Path) -> bool:
+    """Whether a federation was founded in this journal.
+
+    Raises:
+        StorageError: it cannot be read, or it is from a newer version.
+    """
+    if not (state_dir / FILE_NAME).exists():
+        return False
+    with reading_journal(state_dir) as database:
+        made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'")
+        return bool(made and database.execute("SELECT 1 FROM journal LIMIT 1"))
 
 
 def give_order(state_dir: Path, order: OperatorOrder) -> int:
@@ -290,14 +343,31 @@ def give_order(state_dir: Path, order: OperatorOrder) -> int:
 
 def order_is_done(state_dir: Path, number: int) -> bool:
     """Whether an order was carried out."""
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         rows = database.execute("SELECT done FROM operator_order WHERE id = ?", (number,))
     return bool(rows and rows[0][0])
 
 
 def read_live(database: Database) -> dict[str, dict[str, Any]]:
-    """What is seen live, by agent."""
-    return {agent: json.loads(text) for agent, text in database.execute("SELECT * FROM live")}
+    """What is seen live, by agent.
+
+    Raises:
+        StorageError: a row is not what was written.
+    """
+    live: dict[str, dict[str, Any]] = {}
+    for agent, text in database.execute("SELECT agent, fields FROM live"):
+        try:
+            live[agent] = dict(json.loads(text))
+            days_in(live[agent])
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+            raise broken_live(str(database.path), agent) from None
+    return live
+
+
+def broken_live(where: str, agent: str) -> StorageError:
+    """The error of a row of what is seen live that is not what was written."""
+    what = f"what was seen of {agent!r} can't be read"
+    return StorageError(what, where=f"{where}: table live", hint="Restore a backup")
 
 
 def _last_id(database: Database) -> int:

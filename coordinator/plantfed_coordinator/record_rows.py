@@ -75,7 +75,6 @@ def from_row(row: RecordRow) -> Record:
         if "agents" in values:
             values["agents"] = tuple(values["agents"])
         return _RECORDS[kind](**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"journal row of kind {kind!r} can't be read: {error}", hint="Restore a backup"
-        ) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        what = f"this {kind!r} can't be read: {error}"
+        raise StorageError(what, hint="Restore a backup") from None

@@ -113,7 +113,7 @@ def restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Federa
     """
     try:
         state = _restored(head, parts)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StorageError(f"a snapshot can't be read: {error}", hint="Restore a backup") from None
     _check_sums(state)
     return state

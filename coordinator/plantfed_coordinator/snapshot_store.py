@@ -20,8 +20,13 @@ from zlib import crc32
 from plantfed_coordinator import snapshot
 from plantfed_coordinator.records import Applied, EpochStarted, Joined, Left, Record
 from plantfed_coordinator.snapshot import Part
+from plantfed_coordinator.snapshot_reader import (
+    begin_of,
+    bytes_between,
+    snapshot_ids,
+    sound_heads,
+)
 from plantfed_coordinator.state import FederationState
-from plantfed_shared.errors import StorageError
 from plantfed_shared.store import Database
 
 SNAPSHOT_EVERY = 500
@@ -38,8 +43,6 @@ DROPPED_AT_ONCE = 256
 """Rows of the journal."""
 HISTORY_KEPT = 100_000
 """Rows of a hundred bytes that the journal keeps for the reader of the history alone."""
-ROW_BYTES = 40
-"""Of a row besides its texts and bytes, about."""
 SCHEMA = """
     DROP TABLE snapshot;
     CREATE TABLE snapshot (journal_id INTEGER PRIMARY KEY, head TEXT NOT NULL) STRICT;
@@ -54,6 +57,8 @@ SCHEMA = """
     INSERT INTO journal_begin VALUES (1, 0);
 """
 """Of a journal that is whole: the snapshots of an older version are not needed."""
+HEAD_CRC = "ALTER TABLE snapshot ADD COLUMN crc INTEGER;"
+"""Heads of an older version have none."""
 
 _REPLAYED_ONLY = "('update', 'serve', 'round')"
 
@@ -183,7 +188,7 @@ class SnapshotStore:
         """Make it the newest, and let those go that no replay will begin at."""
         database = self._database
         begin = begin_of(database)
-        marks = [i for i in snapshot_ids(database) if i > begin]
+        marks = [i for i in sound_heads(database) if i > begin]
         if marks and self._between(([begin, *marks])[-2], marks[-1]) < self._keep_bytes:
             marks.pop()
         enough = [i for i in marks if self._between(i, journal_id) >= self._keep_bytes]
@@ -192,8 +197,10 @@ class SnapshotStore:
         for old in snapshot_ids(database):
             if old not in kept:
                 database.execute("DELETE FROM snapshot WHERE journal_id = ?", (old,))
+        text = json.dumps(head)
         database.execute(
-            "INSERT OR REPLACE INTO snapshot VALUES (?, ?)", (journal_id, json.dumps(head))
+            "INSERT OR REPLACE INTO snapshot (journal_id, head, crc) VALUES (?, ?, ?)",
+            (journal_id, text, crc32(text.encode())),
         )
         database.execute("UPDATE journal_begin SET journal_id = ?", (begin,))
 
@@ -243,10 +250,9 @@ class SnapshotStore:
 
     def _read_back(self) -> None:
         self._since_nothing()
-        ids = snapshot_ids(self._database)
-        newest = ids[-1] if ids else 0
-        head = read_head(self._database, newest) if ids else None
-        self._names = snapshot.names_in(head) if head is not None else set()
+        heads = sound_heads(self._database)
+        newest = max(heads, default=0)
+        self._names = snapshot.names_in(heads[newest]) if heads else set()
         self._garbage = deque(_superfluous(self._database))
         self._bytes = self._between(newest, 2**62)
         kinds = self._database.execute(
@@ -259,86 +265,6 @@ class SnapshotStore:
                 self._changed.add(snapshot.member_part(agent))
 
 
-def snapshot_ids(database: Database) -> list[int]:
-    """The rows of the journal of which there is a snapshot, rising."""
-    return [i for (i,) in database.execute("SELECT journal_id FROM snapshot ORDER BY journal_id")]
-
-
-def begin_of(database: Database) -> int:
-    """The row behind which the journal is whole: 0, or one of which there is a snapshot."""
-    return int(database.execute("SELECT journal_id FROM journal_begin")[0][0])
-
-
-def bytes_between(database: Database, after_id: int, to_id: int) -> int:
-    """Bytes of the journal's rows behind one and up to another, about."""
-    rows = database.execute(
-        "SELECT total(length(fields) + coalesce(length(content), 0) + ?) FROM journal"
-        " WHERE id > ? AND id <= ?",
-        (ROW_BYTES, after_id, to_id),
-    )
-    return int(rows[0][0])
-
-
-def read_head(database: Database, journal_id: int) -> dict[str, Any]:
-    """The head of a snapshot that is there.
-
-    Raises:
-        StorageError: there is none, or it is damaged.
-    """
-    rows = database.execute("SELECT head FROM snapshot WHERE journal_id = ?", (journal_id,))
-    try:
-        head: dict[str, Any] = json.loads(rows[0][0])
-    except (IndexError, ValueError) as error:
-        raise _damaged(database, journal_id, f"no head that can be read: {error}") from None
-    return head
-
-
-def read_parts(
-    database: Database, head: dict[str, Any], journal_id: int
-) -> Iterator[tuple[str, bytes]]:
-    """The parts of a snapshot, one at a time.
-
-    Raises:
-        StorageError: one is missing, or they can't be read.
-    """
-    missing = snapshot.names_in(head)
-    rows = database.execute(
-        "SELECT name, max(journal_id) FROM snapshot_part WHERE journal_id <= ? GROUP BY name",
-        (journal_id,),
-    )
-    for name, newest in rows:
-        if name in missing:
-            missing.remove(name)
-            found = database.execute(
-                "SELECT content, crc FROM snapshot_part WHERE name = ? AND journal_id = ?",
-                (name, newest),
-            )
-            content, crc = found[0]
-            if crc32(content) != crc:
-                raise _damaged(database, journal_id, f"damaged bytes in {name!r}")
-            yield name, content
-    if missing:
-        raise _damaged(database, journal_id, f"no {min(missing)!r}")
-
-
-def read_snapshot(database: Database, journal_id: int) -> FederationState:
-    """The state after a row of the journal of which there is a snapshot.
-
-    Raises:
-        StorageError: it is damaged.
-    """
-    head = read_head(database, journal_id)
-    return snapshot.restored(head, read_parts(database, head, journal_id))
-
-
-def _damaged(database: Database, journal_id: int, what: str) -> StorageError:
-    return StorageError(
-        f"the snapshot at journal row {journal_id} has {what}",
-        where=str(database.path),
-        hint="Restore a backup",
-    )
-
-
 def _superfluous(database: Database) -> Iterator[tuple[str, int, int]]:
     """Parts that belong to no snapshot: name, row, bytes."""
     by_name: dict[str, list[tuple[int, int]]] = {}
@@ -348,8 +274,8 @@ def _superfluous(database: Database) -> Iterator[tuple[str, int, int]]:
     for name, journal_id, length in rows:
         by_name.setdefault(name, []).append((journal_id, length))
     wanted: set[tuple[str, int]] = set()
-    for kept in snapshot_ids(database):
-        for name in snapshot.names_in(read_head(database, kept)):
+    for kept, head in sound_heads(database).items():
+        for name in snapshot.names_in(head):
             older = [i for i, _ in by_name.get(name, []) if i <= kept]
             wanted |= {(name, older[-1])} if older else set()
     for name, found in by_name.items():

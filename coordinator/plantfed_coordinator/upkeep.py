@@ -101,9 +101,11 @@ def restore(
 
     settings = load_coordinator_settings(config)
     state_dir = settings.coordinator.state_dir
-    done = restored_from(state_dir, file, secret, lambda: secrets.randbits(64), replace=replace)
-    findings, held = Findings(as_json=as_json), done.backup
+    findings = Findings(as_json=as_json)
+    # opened before anything is touched: what a start would refuse is told in time
     with opened(state_dir, time, settings.limits.audit_entries) as audit:
+        done = restored_from(state_dir, file, secret, lambda: secrets.randbits(64), replace=replace)
+        held = done.backup
         what = f"release {held.k} as of {utc(held.unix_time)}, epoch {done.epoch} begins"
         audit.append([Line("restored", None, what)])
     findings.say(

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plantfed_coordinator import snapshot
-from plantfed_coordinator.journal import FILE_NAME, replay
-from plantfed_coordinator.snapshot_store import begin_of, read_head, read_parts, snapshot_ids
+from plantfed_coordinator.journal import reading_journal, replay
+from plantfed_coordinator.snapshot_reader import begin_of, read_head, read_parts, snapshot_ids
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
-from plantfed_shared.store import Database, reading
+from plantfed_shared.store import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def replay_journal(state_dir: Path, *, verify: bool) -> Replayed:
         StorageError: there is none, or what is stored is not what the journal gives; names the
             first release or row that differs.
     """
-    with reading(state_dir / FILE_NAME) as database, database.moment():
+    with reading_journal(state_dir) as database, database.moment():
         begin = begin_of(database)
         compared = [i for i in snapshot_ids(database) if i > begin] if verify else []
         state, number, records = None, begin, 0

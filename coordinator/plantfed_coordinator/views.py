@@ -4,18 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from plantfed_coordinator.audit_log import read_quarantined
-from plantfed_coordinator.journal import FILE_NAME, load_state, read_live
+from plantfed_coordinator.journal import (
+    FILE_NAME,
+    broken_live,
+    load_state,
+    read_live,
+    reading_journal,
+)
 from plantfed_coordinator.live import days_in
-from plantfed_coordinator.snapshot_store import begin_of
+from plantfed_coordinator.snapshot_reader import begin_of
 from plantfed_coordinator.state import FederationState, Member
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
-from plantfed_shared.store import Database, reading
+from plantfed_shared.store import Database
 from plantfed_shared.wall_clock import WallClock, local_time
 
 
@@ -137,7 +143,7 @@ def read_federation(state_dir: Path) -> FederationState:
     Raises:
         StorageError: there is none, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         return _state(database)
 
 
@@ -149,7 +155,7 @@ def read_definition(state_dir: Path) -> FederationDefinition | None:
     """
     if not (state_dir / FILE_NAME).is_file():
         return None
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         loaded = load_state(database)
     return None if loaded is None else loaded.state.terms.definition
 
@@ -160,7 +166,7 @@ def read_connection(state_dir: Path) -> ConnectionState | None:
     Raises:
         StorageError: there is no journal, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         rows = database.execute("SELECT state FROM connection")
     return ConnectionState.from_json(rows[0][0]) if rows else None
 
@@ -175,12 +181,13 @@ def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overvi
     Raises:
         StorageError: there is none, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         state = _state(database)
         live = read_live(database)
+        where = str(database.path)
     today = wall_clock().day
     members = tuple(
-        _member_view(agent, member, live.get(agent, {}), today)
+        _member_view(agent, member, live.get(agent, {}), today, where)
         for agent, member in sorted(state.members.items())
     )
     return Overview(
@@ -204,7 +211,7 @@ def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]
     Raises:
         StorageError: there is none, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         rows = database.execute(
             "SELECT unix_time, kind, agent, fields FROM journal"
             " WHERE kind NOT IN ('update', 'serve') ORDER BY id DESC LIMIT ?",
@@ -222,7 +229,7 @@ def read_releases(state_dir: Path) -> list[ReleaseView]:
     Raises:
         StorageError: there is none, or it cannot be read.
     """
-    with reading(state_dir / FILE_NAME) as database:
+    with reading_journal(state_dir) as database:
         rows = database.execute(
             "SELECT unix_time, kind, agent, fields FROM journal"
             " WHERE kind IN ('update', 'release') AND id > ? ORDER BY id",
@@ -269,7 +276,16 @@ def _state(database: Database) -> FederationState:
     return loaded.state
 
 
-def _member_view(agent: str, member: Member, live: dict[str, Any], today: int) -> MemberView:
+def _member_view(
+    agent: str, member: Member, live: dict[str, Any], today: int, where: str
+) -> MemberView:
+    try:
+        return _with_live(agent, member, live, today)
+    except ValidationError:
+        raise broken_live(where, agent) from None
+
+
+def _with_live(agent: str, member: Member, live: dict[str, Any], today: int) -> MemberView:
     days = days_in(live)
     now, before = days.of(today), days.of(today - 1)
     seen = {name: value for name, value in live.items() if name in MemberView.model_fields}

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plantfed_agent.kernels import kernel_for
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.local_round import RoundStart, run_round
 from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_lab.tennessee_eastman import Plant
-from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.artefact import Artefact
+from plantfed_shared.definition import CompiledModel, FederationDefinition
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.parameters import Floats, flatten, unflatten
 from plantfed_shared.tether import end_with_parent
@@ -43,7 +44,11 @@ class BaselineAccuracies:
 
 
 def local_accuracy(
-    plant: Plant, definition: FederationDefinition, rounds: int, order: RowOrder = row_order
+    plant: Plant,
+    definition: FederationDefinition,
+    rounds: int,
+    order: RowOrder = row_order,
+    artefact: bytes | None = None,
 ) -> float:
     """Test accuracy of a plant that never exchanged anything.
 
@@ -52,12 +57,14 @@ def local_accuracy(
         definition: start and settings.
         rounds: of its own, each of E epochs.
         order: in which rows are visited.
+        artefact: of a compiled model.
     """
     whole = _as_fedavg(definition)
-    vector = flatten(initial_parameters(whole))
+    kernels = _kernels(artefact)
+    vector = _initial(whole, kernels)
     for seq in range(1, rounds + 1):
-        vector = _train(vector, plant, whole, seq, order)
-    return _accuracy(vector, plant, whole)
+        vector = _train(vector, plant, whole, kernels, seq, order)
+    return _accuracy(vector, plant, whole, kernels)
 
 
 def global_accuracies(
@@ -66,6 +73,7 @@ def global_accuracies(
     updates: int,
     order: RowOrder = row_order,
     selection: Selection | None = None,
+    artefact: bytes | None = None,
 ) -> dict[str, float]:
     """Test accuracy at each plant of one model trained by FedAvg (arXiv 1602.05629).
 
@@ -75,10 +83,12 @@ def global_accuracies(
         updates: sent by all plants together.
         order: in which rows are visited.
         selection: who takes part in a round.
+        artefact: of a compiled model.
     """
     select = selection or _drawn(definition.schedule.seed)
     whole = _as_fedavg(definition)
-    vector = flatten(initial_parameters(whole))
+    kernels = _kernels(artefact)
+    vector = _initial(whole, kernels)
     participants = max(int(PARTICIPATION * len(plants)), 1)
     seqs = [0] * len(plants)
     for number in range(round(updates / participants)):
@@ -86,13 +96,16 @@ def global_accuracies(
         chosen = select(number, len(plants))
         for i in chosen:
             seqs[i] += 1
-            total += _train(vector, plants[i], whole, seqs[i], order)
+            total += _train(vector, plants[i], whole, kernels, seqs[i], order)
         vector = total / np.float32(len(chosen))
-    return {plant.id: _accuracy(vector, plant, whole) for plant in plants}
+    return {plant.id: _accuracy(vector, plant, whole, kernels) for plant in plants}
 
 
 def baseline_accuracies(
-    plants: Sequence[Plant], definition: FederationDefinition, rounds: Mapping[str, int]
+    plants: Sequence[Plant],
+    definition: FederationDefinition,
+    rounds: Mapping[str, int],
+    artefact: bytes | None = None,
 ) -> BaselineAccuracies:
     """Both baselines with as many rounds as the agents of a federation did, in two processes.
 
@@ -100,15 +113,21 @@ def baseline_accuracies(
         plants: their rows.
         definition: start and settings.
         rounds: by plant, done by its agent.
+        artefact: of a compiled model; one without batch-norm statistics.
     """
     # fork would copy our threads' locks; the two loops are of equal length
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(2, mp_context=context, initializer=_begin_worker) as pool:
         try:
-            of_global = pool.submit(global_accuracies, plants, definition, sum(rounds.values()))
+            updates = sum(rounds.values())
+            of_global = pool.submit(
+                global_accuracies, plants, definition, updates, artefact=artefact
+            )
             local: dict[str, Future[float]] = {
-                plant.id: pool.submit(local_accuracy, plant, definition, rounds[plant.id])
+                plant.id: pool.submit(
+                    local_accuracy, plant, definition, rounds[plant.id], artefact=artefact
+                )
                 for plant in plants
             }
             return BaselineAccuracies(
@@ -139,7 +158,12 @@ def _drawn(seed: int) -> Selection:
 
 
 def _train(
-    vector: Floats, plant: Plant, whole: FederationDefinition, seq: int, order: RowOrder
+    vector: Floats,
+    plant: Plant,
+    whole: FederationDefinition,
+    kernels: Kernels,
+    seq: int,
+    order: RowOrder,
 ) -> Floats:
     """The parameters after one round of E epochs on all of them."""
     algorithm = whole.algorithm
@@ -154,7 +178,7 @@ def _train(
         algorithm.batch,
     )
     result = run_round(
-        kernel_for(whole),
+        kernels.of(whole),
         whole.parameter_specification(),
         algorithm,
         RoundStart(base=vector, dual=np.zeros_like(vector), head=nothing),
@@ -172,7 +196,23 @@ def _as_fedavg(definition: FederationDefinition) -> FederationDefinition:
     return FederationDefinition.model_validate({**definition.model_dump(), **changes})
 
 
-def _accuracy(vector: Floats, plant: Plant, definition: FederationDefinition) -> float:
+def _kernels(artefact: bytes | None) -> Kernels:
+    if artefact is None:
+        return Kernels()
+    found = Artefact.from_bytes(artefact)
+    return Kernels(lambda _: found)
+
+
+def _initial(whole: FederationDefinition, kernels: Kernels) -> Floats:
+    if not isinstance(whole.model, CompiledModel):
+        return flatten(initial_parameters(whole))
+    values = kernels.artefact(whole, whole.model).initial()
+    return flatten([values[p.name] for p in whole.parameter_specification().parameters])
+
+
+def _accuracy(
+    vector: Floats, plant: Plant, definition: FederationDefinition, kernels: Kernels
+) -> float:
     parameters = unflatten(vector, definition.parameter_specification().parameters)
     samples = Samples(plant.x_test, plant.y_test)
-    return score(kernel_for(definition), definition, parameters, samples)
+    return score(kernels.of(definition), definition, parameters, samples)

@@ -9,7 +9,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from typing import Any, Literal  # noqa: E402
 
 import click  # noqa: E402
 
@@ -82,6 +82,14 @@ def commands() -> None:
 )
 @click.option("--sync", is_flag=True, help="Rounds with drawn participants: agents wait.")
 @click.option("--thin", is_flag=True, help="Short messages, as for thin links.")
+@click.option(
+    "--model",
+    "network",
+    type=click.Choice(["mlp", "cnn1d"]),
+    default="mlp",
+    show_default=True,
+    help="Perceptron on rows, or a compiled 1-D CNN on windows of them.",
+)
 @click.option("--broker", metavar="URL", help="Of a running broker that asks for no password.")
 @click.option(
     "--out",
@@ -102,6 +110,7 @@ def demo(
     seed: int,
     sync: bool,
     thin: bool,
+    network: Literal["mlp", "cnn1d"],
     broker: str | None,
     out: Path,
     json_file: Path | None,
@@ -114,13 +123,21 @@ def demo(
         from plantfed_lab.demo import DemoOptions, run_demo
         from plantfed_lab.processes import signals_interrupt
         from plantfed_lab.summary import summary
+        from plantfed_lab.tennessee_eastman import MAX_PLANTS_WITH_WINDOWS
 
+    if network == "cnn1d" and agents > MAX_PLANTS_WITH_WINDOWS:
+        raise click.BadParameter(
+            f"{agents} plants share too few rows for windows: --model cnn1d takes at most "
+            f"{MAX_PLANTS_WITH_WINDOWS}",
+            param_hint="--agents",
+        )
     options = DemoOptions(
         agents=agents,
         releases=releases,
         seed=seed,
         schedule="sync" if sync else "async",
         thin=thin,
+        network=network,
         broker=broker,
         out=out,
         json_file=json_file,

@@ -18,6 +18,7 @@ from rich.console import Console
 from plantfed_agent.settings import load_agent_settings
 from plantfed_agent.views import read_status
 from plantfed_broker import resolve_broker
+from plantfed_coordinator.federation_file import load_definition
 from plantfed_coordinator.views import read_overview
 from plantfed_lab.demo_folder import DemoFolder, fill_folder, fresh_folder
 from plantfed_lab.evaluation import RunFacts, evaluate
@@ -25,11 +26,18 @@ from plantfed_lab.processes import Processes, last_line
 from plantfed_lab.progress import Display, ProgressReader, display_for
 from plantfed_lab.report import render_report
 from plantfed_lab.result_files import refuse_unwritable, write_text
-from plantfed_lab.results import DemoResult
-from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants, thinned
+from plantfed_lab.results import DemoResult, Network
+from plantfed_lab.tennessee_eastman import (
+    CNN1D,
+    Plant,
+    federation_definition,
+    plants,
+    thinned,
+)
 from plantfed_shared.bus.address import parse_broker_url
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.errors import BrokerError, ConfigError, PlantfedError, StorageError
+from plantfed_shared.onnx_session import is_installed
 from plantfed_shared.wording import counted
 
 TICK_S = 0.25
@@ -50,6 +58,7 @@ class DemoOptions:
         seed: of split, start and draws.
         schedule: "async": nobody waits; "sync": rounds with drawn participants.
         thin: short messages, for thin links.
+        network: "mlp", or "cnn1d", a compiled network over windows.
         broker: URL of a running one, or None.
         out: folder.
         json_file: gets a copy of the result, or None.
@@ -60,6 +69,7 @@ class DemoOptions:
     seed: int
     schedule: Literal["async", "sync"]
     thin: bool
+    network: Network
     broker: str | None
     out: Path
     json_file: Path | None
@@ -75,11 +85,14 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     started, begin = datetime.now(UTC), monotonic()
     _check_broker(options.broker)
     _check_json(options.json_file)
+    _check_runtime(options.network)
     with fresh_folder(options.out) as folder:
-        members = plants(options.seed, options.agents)
-        definition = _definition(options, folder.federation)
+        artefact = CNN1D if options.network == "cnn1d" else None
+        members = plants(options.seed, options.agents, windows=artefact is not None)
         click.echo(f"{options.out}: settings and rows of {counted(options.agents, 'plant')}")
-        fill_folder(folder, members, definition, options.broker)
+        dense = _definition(options, folder.federation)
+        fill_folder(folder, members, dense, options.broker, artefact)
+        definition = load_definition(folder.coordinator / "federation.toml")
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
         click.echo("computing what local training and one global model reach with as many rounds")
         run = RunFacts(
@@ -89,6 +102,8 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
             seconds=seconds,
             seed=options.seed,
             thin=options.thin,
+            network=options.network,
+            artefact=artefact.read_bytes() if artefact else None,
             broker_kind=kind,
             broker_url=_broker_url(folder, members),
         )
@@ -148,6 +163,20 @@ def _check_json(path: Path | None) -> None:
             refuse_unwritable(path)
         except StorageError as error:
             raise StorageError(error.what, where=f"--json {path}") from None
+
+
+def _check_runtime(network: Network) -> None:
+    """Find out now whether the agents could train it.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+    """
+    if network != "mlp" and not is_installed():
+        raise ConfigError(
+            "needs onnxruntime, which is not installed",
+            where=f"--model {network}",
+            hint="pip install 'plantfed[agent]'",
+        )
 
 
 def _federate(

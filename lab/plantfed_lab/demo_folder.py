@@ -92,7 +92,11 @@ def fresh_folder(path: Path) -> Iterator[DemoFolder]:
 
 
 def fill_folder(
-    folder: DemoFolder, plants: Sequence[Plant], definition: FederationDefinition, url: str | None
+    folder: DemoFolder,
+    plants: Sequence[Plant],
+    definition: FederationDefinition,
+    url: str | None,
+    artefact: Path | None = None,
 ) -> None:
     """Write everything a broker, a coordinator and agents need to be started.
 
@@ -101,6 +105,7 @@ def fill_folder(
         plants: what the agents have.
         definition: of the federation.
         url: of a running broker that asks for no password, or None for one of our own.
+        artefact: of a compiled network in the place of the dense one.
     """
     agents = [plant.id for plant in plants]
     if url is None:
@@ -115,7 +120,7 @@ def fill_folder(
     (folder.coordinator / "coordinator.toml").write_text(
         fill("coordinator.toml.j2", broker=broker), encoding="utf-8"
     )
-    write_federation_file(folder.coordinator / "federation.toml", definition)
+    write_federation_file(folder.coordinator / "federation.toml", definition, artefact)
     for plant, head in zip(plants, heads, strict=True):
         site = folder.agent(plant.id)
         files = write_plant(site, plant)

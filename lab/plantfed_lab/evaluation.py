@@ -10,7 +10,6 @@ from time import monotonic
 
 import numpy as np
 
-from plantfed_agent.kernels import kernel_for
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSettings, load_agent_settings
@@ -27,6 +26,7 @@ from plantfed_lab.results import (
     BrokerResult,
     DemoResult,
     ModelResult,
+    Network,
     ReportedScore,
     Site,
     Traffic,
@@ -49,6 +49,8 @@ class RunFacts:
         seconds: from the start of the coordinator until all agents had the last model.
         seed: of split, start and draws.
         thin: whether messages were made short.
+        network: "mlp" or "cnn1d".
+        artefact: of a compiled network.
         broker_kind: "mosquitto", "nats" or "external".
         broker_url: its address.
     """
@@ -59,6 +61,8 @@ class RunFacts:
     seconds: float
     seed: int
     thin: bool
+    network: Network
+    artefact: bytes | None
     broker_kind: str
     broker_url: str
 
@@ -78,7 +82,10 @@ def evaluate(
     settings = {p.id: load_agent_settings(run.folder.agent(p.id) / "agent.toml") for p in plants}
     statuses = {plant_id: read_status(one) for plant_id, one in settings.items()}
     baselines = baseline_accuracies(
-        plants, definition, {plant_id: status.rounds for plant_id, status in statuses.items()}
+        plants,
+        definition,
+        {plant_id: status.rounds for plant_id, status in statuses.items()},
+        run.artefact,
     )
     staleness = staleness_by_agent(state_dir)
     agents = tuple(
@@ -88,16 +95,13 @@ def evaluate(
     specification = definition.parameter_specification()
     return DemoResult(
         plantfed=software_version(),
-        versions={
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        },
+        versions=_versions(),
         started=run.started.isoformat(timespec="seconds"),
         federation=overview.federation,
         seed=run.seed,
         schedule=definition.schedule.kind,
         thin=run.thin,
+        network=run.network,
         algorithm=definition.algorithm.model_dump(mode="json"),
         compression=definition.compression.model_dump(mode="json"),
         broker=BrokerResult(kind=run.broker_kind, url=run.broker_url),
@@ -121,6 +125,14 @@ def evaluate(
         packages=agent_packages(),
         agents=agents,
     )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
 
 
 def staleness_by_agent(state_dir: Path) -> dict[str, list[int]]:
@@ -167,7 +179,7 @@ def _agent_result(
 ) -> AgentResult:
     model = served_model(settings)
     personal = score(
-        kernel_for(model.definition),
+        model.kernels.of(model.definition),
         model.definition,
         model.parameters,
         Samples(plant.x_test, plant.y_test),

@@ -5,6 +5,7 @@ files with the names of the federation, so that both ways into an agent are used
 """
 
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from plantfed_lab.process_variables import CLASSES, VARIABLES
 from plantfed_lab.templating import fill
-from plantfed_lab.tennessee_eastman import Labels, Plant, Readings
+from plantfed_lab.tennessee_eastman import WINDOW_ROWS, Labels, Plant, Readings
 from plantfed_shared.definition import FederationDefinition
 
 CSV_LABEL, NPZ_LABEL = "STATE", "state"
@@ -30,6 +31,7 @@ class PlantFiles:
         train: file name of the training rows.
         test: of the test rows.
         label: local column of the label.
+        group: local column whose values no window reaches over; empty: samples are rows.
         columns: federation input -> local column; empty: the same names.
         labels: local label -> class; empty: the same names.
     """
@@ -37,32 +39,52 @@ class PlantFiles:
     train: str
     test: str
     label: str
+    group: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_federation_file(path: Path, definition: FederationDefinition) -> None:
-    """Write a definition as TOML that a human can read and edit."""
-    sections = [(name, getattr(definition, name).model_dump(mode="json")) for name in SECTIONS]
-    text = fill("federation.toml.j2", d=definition, sections=sections)
+def write_federation_file(
+    path: Path, definition: FederationDefinition, artefact: Path | None = None
+) -> None:
+    """Write a definition as TOML that a human can read and edit.
+
+    Args:
+        path: of the file.
+        definition: of a dense network.
+        artefact: of a network over windows that takes its place; copied beside the file.
+    """
+    content = {name: getattr(definition, name).model_dump(mode="json") for name in SECTIONS}
+    if artefact is not None:
+        shutil.copyfile(artefact, path.with_name(artefact.name))
+        content["model"] = {"artefact": artefact.name, "seed": definition.model.seed}
+        content["window"] = {"rows": WINDOW_ROWS, "step": 1}
+        del content["loss"]  # it has that, and says what is personal
+    text = fill(
+        "federation.toml.j2", d=definition, sections=content.items(), compiled=artefact is not None
+    )
     path.write_text(text, encoding="utf-8")
 
 
 def write_plant(folder: Path, plant: Plant) -> PlantFiles:
     """Write a plant's own rows, in process units, and nothing of anybody else."""
     number = int(plant.id.rpartition("-")[2])
+    # one block of each state: where the state changes, a window ends
+    of_windows = plant.x_train.shape[1] > len(VARIABLES)
     if number % 2 == 0:
-        _write_npz(folder / "train.npz", plant.readings_train, plant.y_train)
-        _write_npz(folder / "test.npz", plant.readings_test, plant.y_test)
-        return PlantFiles(train="train.npz", test="test.npz", label=NPZ_LABEL)
+        _write_npz(folder / "train.npz", plant.readings_train, plant.labels_train)
+        _write_npz(folder / "test.npz", plant.readings_test, plant.labels_test)
+        group = NPZ_LABEL if of_windows else ""
+        return PlantFiles(train="train.npz", test="test.npz", label=NPZ_LABEL, group=group)
     tags = _tags(number)
     header = [*tags.values(), CSV_LABEL]
-    _write_csv(folder / "train.csv", header, plant.readings_train, plant.y_train)
-    _write_csv(folder / "test.csv", header, plant.readings_test, plant.y_test)
+    _write_csv(folder / "train.csv", header, plant.readings_train, plant.labels_train)
+    _write_csv(folder / "test.csv", header, plant.readings_test, plant.labels_test)
     return PlantFiles(
         train="train.csv",
         test="test.csv",
         label=CSV_LABEL,
+        group=CSV_LABEL if of_windows else "",
         columns=tags,
         labels={_local_label(k): CLASSES[k] for k in np.unique(plant.y_train).tolist()},
     )

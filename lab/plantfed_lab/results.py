@@ -1,9 +1,11 @@
 """What a demo found: the content of ``result.json`` and of the report."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Network = Literal["mlp", "cnn1d"]
 
 
 class Part(BaseModel):
@@ -13,7 +15,7 @@ class Part(BaseModel):
 
 
 class Accuracy(Part):
-    """Part of the test rows that are classified correctly.
+    """Part of the test samples that are classified correctly.
 
     Attributes:
         local: trained alone, same start and number of own rounds.
@@ -44,8 +46,8 @@ class Site(Part):
     Attributes:
         settings_lines: of its agent.toml, without comments and empty lines.
         settings_files: names of what was put on it besides its own rows.
-        train_rows: it trained on.
-        test_rows: it was tested with.
+        train_rows: samples it trained on.
+        test_rows: samples it was tested with.
         classes: that occur in its training rows.
     """
 
@@ -151,6 +153,7 @@ class DemoResult(Part):
         seed: of split, start and draws.
         schedule: "async" or "sync".
         thin: whether messages were made short, for thin links.
+        network: "mlp": samples are rows; "cnn1d": they are windows of rows.
         algorithm: settings of the optimisation.
         compression: settings of the messages.
         broker: that carried it.
@@ -175,6 +178,7 @@ class DemoResult(Part):
     seed: int
     schedule: str
     thin: bool
+    network: Network
     algorithm: dict[str, Any]
     compression: dict[str, Any]
     broker: BrokerResult
@@ -190,6 +194,11 @@ class DemoResult(Part):
     reported: tuple[ReportedScore, ...]
     packages: tuple[Package, ...]
     agents: tuple[AgentResult, ...]
+
+    @property
+    def samples(self) -> str:
+        """What is classified."""
+        return "rows" if self.network == "mlp" else "windows"
 
     def to_json(self) -> str:
         """Readable JSON with a newline at its end."""

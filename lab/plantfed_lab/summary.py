@@ -22,6 +22,7 @@ def summary(result: DemoResult) -> RenderableType:
         table.add_row(name, f"{sum(values) / len(values):.3f}", f"{min(values):.3f}")
     releases, updates = counted(result.releases, "release"), counted(result.updates, "update")
     thin = ", short messages (--thin)" if result.thin else ""
-    run = f"{releases}, {updates} in {result.seconds:.0f} s{thin}"
+    network = f", {result.network}" if result.network != "mlp" else ""
+    run = f"{releases}, {updates} in {result.seconds:.0f} s{network}{thin}"
     cost = f"{result.bytes.up / 1e6:.1f} MB up, {result.bytes.down / 1e6:.1f} MB down"
     return Group("", table, "", verdict(result), "", run, cost, f"model {result.model.checksum}")

@@ -1,6 +1,6 @@
 """The Tennessee Eastman process, split over plants that each know a few of its faults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ THIN: dict[str, dict[str, Any]] = {
 """Settings that make messages short, by section; the rest of a change waits in the memory."""
 THIN_RELEASES = {"release_bits": 8, "coarsest_release_bits": 6}
 """What makes the difference of two of its models short."""
+CNN1D = DATA / "cnn1d.pfm"
+"""Compiled 1-D CNN over a window of all variables; made by ``lab/make_cnn1d.py``."""
+WINDOW_ROWS = 16
+"""Of its samples: 48 minutes."""
+MAX_PLANTS_WITH_WINDOWS = 30
+"""With more, a plant's block of the normal class has less than one window."""
 MAX_PLANTS = 400
 """With more, a plant gets less than one training row of the normal class."""
 
@@ -43,12 +49,14 @@ class Plant:
 
     Attributes:
         id: "plant-01" and so on.
-        x_train: float32 (rows, 52), z-scores clipped to +-8.
-        y_train: int64 (rows,), class numbers.
+        x_train: float32 (samples, 52), z-scores clipped to +-8; of windows, (samples, 16 * 52).
+        y_train: int64 (samples,), class numbers.
         x_test: as x_train.
         y_test: as y_train.
         readings_train: float64 (rows, 52), the same rows in process units, not clipped.
         readings_test: as readings_train.
+        labels_train: int64 (rows,), class number of each reading.
+        labels_test: as labels_train.
     """
 
     id: str
@@ -58,6 +66,8 @@ class Plant:
     y_test: Labels
     readings_train: Readings
     readings_test: Readings
+    labels_train: Labels
+    labels_test: Labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,9 @@ class _Runs:
     std: Floats
 
 
-def plants(seed: int, n_plants: int = 20, faults_per_plant: int = 5) -> list[Plant]:
+def plants(
+    seed: int, n_plants: int = 20, faults_per_plant: int = 5, *, windows: bool = False
+) -> list[Plant]:
     """Split the process: every plant has normal operation and a few random faults.
 
     The 480 training rows of a class are shuffled and shared evenly among the plants that have it;
@@ -82,6 +94,8 @@ def plants(seed: int, n_plants: int = 20, faults_per_plant: int = 5) -> list[Pla
         seed: of all draws.
         n_plants: how many.
         faults_per_plant: of the 21 faults.
+        windows: samples are windows of 16 rows; for that the training rows are not shuffled but
+            shared as contiguous blocks too, and no window reaches over the end of one.
     """
     runs = _load()
     rng = np.random.RandomState(seed)
@@ -98,14 +112,17 @@ def plants(seed: int, n_plants: int = 20, faults_per_plant: int = 5) -> list[Pla
         owners = [i for i in range(n_plants) if number in classes_of[i]]
         if not owners:
             continue  # a fault nobody has draws no permutation
-        train_parts = np.array_split(rng.permutation(n_train), len(owners))
+        in_time = np.arange(n_train)
+        train_rows_of_class = in_time if windows else rng.permutation(n_train)
+        train_parts = np.array_split(train_rows_of_class, len(owners))
         test_parts = np.array_split(onset, len(owners))
         for owner, train_part, test_part in zip(owners, train_parts, test_parts, strict=True):
             train_rows[owner][number] = train_part
             test_rows[owner][number] = test_part
-    return [
+    made = [
         _plant(f"plant-{i + 1:02d}", runs, train_rows[i], test_rows[i]) for i in range(n_plants)
     ]
+    return [_windowed(plant) for plant in made] if windows else made
 
 
 def federation_definition(
@@ -168,7 +185,26 @@ def _plant(
         y_test=y_test,
         readings_train=_readings(runs, z_train),
         readings_test=_readings(runs, z_test),
+        labels_train=y_train,
+        labels_test=y_test,
     )
+
+
+def _windowed(plant: Plant) -> Plant:
+    x_train, y_train = _windows(plant.x_train, plant.labels_train)
+    x_test, y_test = _windows(plant.x_test, plant.labels_test)
+    return replace(plant, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+
+def _windows(x: Floats, labels: Labels) -> tuple[Floats, Labels]:
+    """All windows of the blocks of each class, as an agent cuts them with ``step = 1``."""
+    windows, answers = [], []
+    for number in dict.fromkeys(labels.tolist()):
+        block = x[labels == number]
+        cut = np.lib.stride_tricks.sliding_window_view(block, WINDOW_ROWS, axis=0)
+        windows.append(cut.transpose(0, 2, 1).reshape(len(cut), -1))
+        answers.append(np.full(len(cut), number))
+    return np.concatenate(windows), np.concatenate(answers)
 
 
 def _gather(values: NDArray[Any], rows: dict[int, Labels]) -> tuple[Floats, Labels]:

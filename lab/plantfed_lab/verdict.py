@@ -22,7 +22,8 @@ def headline(result: DemoResult) -> str:
     n, points = len(result.agents), 100 * (result.accuracy.personal - result.accuracy.local)
     who = f"{n} machines that learn together" if n > 1 else "One machine in a federation of one"
     does = "recognise" if n > 1 else "recognises"
-    share = f"{100 * result.accuracy.personal:.1f} % of {'their' if n > 1 else 'its'} test rows"
+    tested = f"{'their' if n > 1 else 'its'} test {result.samples}"
+    share = f"{100 * result.accuracy.personal:.1f} % of {tested}"
     others = "each alone" if n > 1 else "alone"
     alone = f"{100 * result.accuracy.local:.1f} %"
     found = f"{who} {does} {share}"

@@ -69,16 +69,20 @@ class Database:
                 raise
 
     def _migrate(self, migrations: Sequence[str]) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > len(migrations):
-            raise StorageError(
-                f"has schema version {version}, this program knows {len(migrations)}",
-                where=str(self.path),
-                hint="Install the newer version again",
-            )
+        version = self._known_version(len(migrations))
         for number in range(version, len(migrations)):
             script = f"BEGIN;{migrations[number]};PRAGMA user_version = {number + 1};COMMIT;"
             self._connection.executescript(script)
+
+    def _known_version(self, newest: int) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > newest:
+            raise StorageError(
+                f"has schema version {version}, this program knows {newest}",
+                where=str(self.path),
+                hint="Install the newer version again",
+            )
+        return int(version)
 
     @contextmanager
     def transaction(self) -> Iterator["Database"]:
@@ -144,11 +148,15 @@ class Database:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Database]:
+def reading(path: Path, newest: int | None = None) -> Iterator[Database]:
     """Read a file that another process may be writing.
 
+    Args:
+        path: of the file.
+        newest: schema version that the reader knows; None for who reads any.
+
     Raises:
-        StorageError: there is none, or it cannot be read.
+        StorageError: there is none, it cannot be read, or it is from a newer version.
     """
     if not path.exists():
         raise StorageError("there is no state yet", where=str(path), hint="Run the program first")
@@ -157,6 +165,8 @@ def reading(path: Path) -> Iterator[Database]:
     with _explained(path):
         database._connection = _connect(path, read_only=True)
         try:
+            if newest is not None:
+                database._known_version(newest)
             yield database
         finally:
             database._connection.close()

@@ -9,7 +9,7 @@ import pytest
 from tests.coordinator.stories import FIRST, Story, journal_in
 from tests.federation_world import small_definition
 
-from plantfed_coordinator import record_rows, snapshot_store
+from plantfed_coordinator import record_rows, snapshot_reader, snapshot_store
 from plantfed_coordinator.journal import FILE_NAME, MIGRATIONS, Journal, load_state
 from plantfed_coordinator.records import Admitted, EpochStarted, Joined, Left, Served
 from plantfed_coordinator.snapshot import to_rows
@@ -193,7 +193,7 @@ def test_a_long_snapshot_is_written_in_slices_while_the_federation_goes_on(
         assert slices == 13  # nine members, one version, definition and two sums
         (head,) = snapshot_ids(journal._database)
         assert head == at
-        assert to_rows(snapshot_store.read_snapshot(journal._database, head)) == of_then
+        assert to_rows(snapshot_reader.read_snapshot(journal._database, head)) == of_then
         assert_is_on_disk(story)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.demos import Demo, command_line
 
+from plantfed_lab.tennessee_eastman import CNN1D
+
 
 def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: Path) -> None:
     arguments = ("--agents", "4", "--releases", "12", "--json", str(tmp_path / "copy.json"))
@@ -55,6 +57,24 @@ def test_short_messages_for_thin_links(demo: Demo, schedule: tuple[str, ...]) ->
     float32_bytes = 4 * result["model"]["shared_parameters"]
     assert result["bytes"]["up"] < 0.1 * float32_bytes * result["updates"]
     assert "--thin" in (demo.out / "report.html").read_text()
+
+
+def test_a_compiled_cnn_on_windows(demo: Demo) -> None:
+    arguments = ("--agents", "2", "--releases", "12", "--model", "cnn1d")
+    with demo.start(*arguments) as process:
+        output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    assert "test windows" in output
+    result = json.loads((demo.out / "result.json").read_text())
+    assert (result["network"], result["releases"]) == ("cnn1d", 12)
+    assert result["model"]["personal_parameters"] == 22 * 32 + 22
+    # each agent has fetched the artefact, and learns: six classes, by chance a sixth
+    for agent in result["agents"]:
+        (cached,) = (demo.out / "agents" / agent["id"] / "state" / "models").glob("*.pfm")
+        assert cached.read_bytes() == CNN1D.read_bytes()
+    assert result["accuracy"]["personal"] > 0.4
+    assert result["accuracy"]["local"] > 0.4
+    assert "windows to train" in (demo.out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -31,6 +31,7 @@ def made_up_result(
         seed=4,
         schedule=schedule,
         thin=thin,
+        network="mlp",
         algorithm={"mode": "fedapm", "max_norm": None},
         compression={"kind": "low-rank" if thin else "dense"},
         broker=BrokerResult(kind="mosquitto", url="mqtt://127.0.0.1:1883"),

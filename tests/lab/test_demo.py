@@ -4,16 +4,20 @@ import fcntl
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tests.free_ports import free_port
 
+from make_cnn1d import cnn1d, compiled
+from plantfed_agent.loading import SampleLoader
 from plantfed_agent.settings import load_agent_settings
-from plantfed_coordinator.federation_file import load_definition
+from plantfed_coordinator.federation_file import load_definition, load_federation
 from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_lab.cli import commands
 from plantfed_lab.demo_folder import MARKER, fill_folder, fresh_folder
-from plantfed_lab.tennessee_eastman import federation_definition, plants
+from plantfed_lab.tennessee_eastman import CNN1D, federation_definition, plants
+from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import Schedule
 from plantfed_shared.errors import ConfigError, PlantfedError
 from plantfed_shared.topics import Topics
@@ -31,6 +35,24 @@ def refusal(*arguments: str | Path) -> PlantfedError:
 )
 def test_a_wrong_command_line_exits_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(commands, ["demo", *arguments]).exit_code == 2
+
+
+def test_more_plants_than_have_a_window_are_refused(tmp_path: Path) -> None:
+    arguments = ["demo", "--model", "cnn1d", "--agents", "31", "--out", str(tmp_path / "demo")]
+    result = CliRunner().invoke(commands, arguments)
+    assert result.exit_code == 2
+    assert "at most 30" in result.output
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_compiled_network_without_onnxruntime_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plantfed_lab.demo.is_installed", lambda: False)
+    error = refusal("--model", "cnn1d", "--out", tmp_path / "demo")
+    assert error.exit_code == 78
+    assert "plantfed[agent]" in str(error)
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://localhost", "mqtts://localhost"])
@@ -130,3 +152,36 @@ def test_with_a_running_broker_nobody_gets_a_password(tmp_path: Path) -> None:
             assert tomllib.loads(path.read_text())["broker"] == {"url": url}
         assert load_agent_settings(folder.agent("plant-02") / "agent.toml").broker.url == url
         load_coordinator_settings(folder.coordinator / "coordinator.toml")
+
+
+def test_agents_cut_the_windows_that_the_demo_judges_by(tmp_path: Path) -> None:
+    members = plants(seed=0, n_plants=2, windows=True)
+    with fresh_folder(tmp_path) as folder:
+        dense = federation_definition(federation=folder.federation)
+        fill_folder(folder, members, dense, "mqtt://broker.example:1884", CNN1D)
+        made = load_federation(folder.coordinator / "federation.toml")
+        assert made.artefact is not None
+        assert made.artefact.encoded == CNN1D.read_bytes()
+        assert {p.name for p in made.definition.parameter_specification().personal} == {
+            "head_weight",
+            "head_bias",
+        }
+        for plant in members:
+            data = load_agent_settings(folder.agent(plant.id) / "agent.toml").data
+            found = SampleLoader(data).load(made.definition)
+            assert found.test is not None
+            # CSV files have ten digits, float32 has seven
+            np.testing.assert_allclose(found.train.x, plant.x_train, atol=1e-5)
+            np.testing.assert_allclose(found.test.x, plant.x_test, atol=1e-5)
+            np.testing.assert_array_equal(found.train.y, plant.y_train)
+            np.testing.assert_array_equal(found.test.y, plant.y_test)
+
+
+def test_the_shipped_cnn_is_what_its_script_makes() -> None:
+    shipped = Artefact.from_bytes(CNN1D.read_bytes())
+    made = compiled(cnn1d(), "head_*")
+    assert shipped.manifest.parameters == made.manifest.parameters
+    for name, values in shipped.initial().items():
+        np.testing.assert_array_equal(values, made.initial()[name])
+    # versions of onnx write other names and fields; what the graphs compute is in the self-test
+    assert shipped.manifest.self_test.loss == pytest.approx(made.manifest.self_test.loss, rel=1e-5)

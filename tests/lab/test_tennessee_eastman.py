@@ -102,3 +102,19 @@ def test_short_messages_change_nothing_that_founds_a_federation() -> None:
     assert changed == SETTINGS - {"lattice_bits"}
     assert (short.schedule.min_members, short.schedule.max_releases) == (5, 9)
     assert short.algorithm.learning_rate == shipped.algorithm.learning_rate
+
+
+def test_windows_come_from_contiguous_blocks_that_nobody_shares() -> None:
+    members = plants(seed=3, n_plants=30, windows=True)
+    rows = plants(seed=3, n_plants=30)
+    seen: set[tuple[float, ...]] = set()
+    for plant, same in zip(members, rows, strict=True):
+        assert set(plant.y_train.tolist()) == set(same.y_train.tolist())
+        for number in np.unique(plant.labels_train).tolist():
+            block = plant.x_train[plant.y_train == number]
+            # each window is the one before, a row later
+            np.testing.assert_array_equal(block[1:, :-52], block[:-1, 52:])
+            in_class = int((plant.labels_train == number).sum())
+            assert len(block) == in_class - 15 > 0
+        seen |= {tuple(row) for row in plant.readings_train.tolist()}
+    assert len(seen) == sum(len(plant.labels_train) for plant in members)

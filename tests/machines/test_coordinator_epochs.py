@@ -5,6 +5,7 @@ import pytest
 from tests.federation_world import of_mode, small_definition
 from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
 
+from plantfed_coordinator.admission import MAX_EPOCH_LEAD
 from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order
 from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_coordinator.state import FederationState
@@ -27,7 +28,7 @@ def test_an_update_from_a_lost_future_begins_a_new_epoch() -> None:
     assert answer.epoch == Epoch(2, 77)
 
 
-@pytest.mark.parametrize("counter", [2**32 - 1, 2**31, 2**31 - 1, 2**16 + 1])
+@pytest.mark.parametrize("counter", [2**32 - 1, 2**31, 2**31 - 1, 2**16 + 1, 1 + MAX_EPOCH_LEAD])
 @pytest.mark.parametrize(
     "newest", [None, ModelName(Epoch(1, 5), 9, 1), ModelName(Epoch(2, 1), 0, 0)]
 )
@@ -36,6 +37,21 @@ def test_an_absurd_epoch_is_not_followed(counter: int, newest: ModelName | None)
     desk.hello("a", epoch=Epoch(counter, 1), incarnation=3, newest=newest)
     assert desk.state.epoch.counter <= 3
     desk.hello("b")
+
+
+def test_a_member_that_lies_moves_the_epoch_slowly() -> None:
+    """Two steps of 1,024 and then one in ten minutes: 2**31 is some forty years away."""
+    desk = Desk()
+    desk.hello("a")
+    reached = [1]
+    for times in range(4):
+        desk.now = times * 600.0
+        for _ in range(9):
+            ahead = Epoch(desk.state.epoch.counter + MAX_EPOCH_LEAD - 1, 5)
+            desk.hello("a", epoch=ahead, incarnation=1)
+        reached.append(desk.state.epoch.counter)
+    assert reached == [1 + 1024 * steps for steps in (0, 2, 3, 4, 5)]
+    assert 2**31 / MAX_EPOCH_LEAD / (6 * 24 * 365) > 39
 
 
 @pytest.mark.parametrize("incarnation", [2**31 - 1, 2**31, 2**32 - 1])

@@ -22,7 +22,7 @@ from plantfed_coordinator import snapshot_store
 from plantfed_coordinator.journal import Journal, load_state, read_numbered
 from plantfed_coordinator.records import EpochStarted, Joined, Record, Served
 from plantfed_coordinator.snapshot import to_rows
-from plantfed_coordinator.snapshot_store import begin_of
+from plantfed_coordinator.snapshot_reader import begin_of
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import store
 

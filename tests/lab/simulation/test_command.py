@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from tests.compiled_federations import write_federation
-from tests.lab.simulation.scenarios import QUICK, write
+from tests.lab.simulation.scenarios import QUICK, simulated, write
 
 import plantfed_lab.simulation.command as display_of_a_run
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
@@ -343,10 +343,8 @@ def test_a_missing_federation_file_and_who_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "shared"), [("fedavg", 6198), ("fedprox", 6198), ("local", 0)])
 def test_a_mode_brings_what_is_personal_in_it(mode: str, shared: int, tmp_path: Path) -> None:
     text = QUICK + f'[federation]\nalgorithm = {{ mode = "{mode}" }}\n'
-    outcome = run(write(tmp_path, text), "--json", tmp_path / "r.json")
-    assert outcome.returncode == 0, outcome.stderr
-    model = json.loads((tmp_path / "r.json").read_text())["model"]
-    assert (model["shared_parameters"], model["personal_parameters"]) == (shared, 6198 - shared)
+    model = simulated(tmp_path, text).model
+    assert (model.shared_parameters, model.personal_parameters) == (shared, 6198 - shared)
 
 
 def test_a_result_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
