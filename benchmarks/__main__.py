@@ -29,7 +29,7 @@ from benchmarks import (  # noqa: E402
     thin_demo,
     wire,
 )
-from benchmarks.learning import accuracy, exactness, participation, race, thin  # noqa: E402
+from benchmarks.learning import accuracy, exactness, one_setting, participation, race, thin  # noqa: E402
 from benchmarks.report import Report, show  # noqa: E402
 from benchmarks.training import bench as training  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
@@ -45,6 +45,7 @@ BENCHMARKS = {
 }
 LEARNING: dict[str, Callable[..., Report]] = {
     "accuracy": accuracy.run,
+    "one-setting": one_setting.run,
     **{name: partial(race.run, name) for name in race.RACES},
     **{name: partial(thin.run, name) for name in thin.PROMISES},
     "exactness": exactness.run,

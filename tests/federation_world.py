@@ -18,6 +18,7 @@ from plantfed_shared.bus.faults import Faults
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.bus.transit import Transit
 from plantfed_shared.definition import (
+    PERSONAL_OF_MODE,
     Algorithm,
     Compression,
     DenseModel,
@@ -47,6 +48,14 @@ def small_definition(**changes: object) -> FederationDefinition:
     return FederationDefinition.model_validate({**definition.model_dump(), **changes})
 
 
+def of_mode(mode: str, **changes: object) -> FederationDefinition:
+    """The same in another mode, with what that leaves personal."""
+    document = small_definition().model_dump()
+    document["algorithm"] |= {"mode": mode}
+    document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])
+    return FederationDefinition.model_validate({**document, **changes})
+
+
 class PullToTarget:
     """Exact local solution of f_i(u) = |u - c_i|^2 / 2: x = (c_i - rho w + rho u) / (1 + rho)."""
 
@@ -61,7 +70,8 @@ class PullToTarget:
     def __call__(self, task: TrainingTask) -> TrainingOutcome:
         rho = task.definition.algorithm.penalty if task.definition.algorithm.has_duals else 0.0
         wanted = self.target(task.base.size) - rho * task.dual + rho * task.base
-        head = np.full(9, task.seq, dtype=np.float32)
+        personal = sum(p.size for p in task.definition.parameter_specification().personal)
+        head = np.full(personal, task.seq, dtype=np.float32)
         shared = (wanted / (1 + rho)).astype(np.float32)
         start_loss = 0.5 ** min(task.seq, 50)
         return TrainingOutcome(shared, head, 0.5, 0.5, 7, "rows", 0.0, start_loss)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from benchmarks.learning import reference_draws
 from benchmarks.learning.tasks import Task
+from plantfed_agent.class_prior import class_prior
 from plantfed_agent.inprocess import carry_out, initial_head
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.row_order import RowOrder, row_order
 from plantfed_agent.scores import score
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.agent_host import AgentHost
@@ -46,6 +48,8 @@ class Computer:
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """How good all machines are at one time: newest release, each with its own head.
+
+    In mode auto it is the average of the releases as of now, with each machine's prior.
 
     Attributes:
         seconds: virtual.
@@ -83,6 +87,7 @@ class Federation:
         seed: of the simulation's own chance.
         computers: by agent id; by default all alike and fast.
         as_reference: draw participants and rows as the reference does, with its seed.
+        with_prior: whether machines add their class prior to the logits; None as the mode does.
     """
 
     def __init__(
@@ -93,8 +98,10 @@ class Federation:
         seed: int,
         computers: dict[str, Computer] | None = None,
         as_reference: bool = False,
+        with_prior: bool | None = None,
     ) -> None:
         self.task, self.definition = task, definition
+        self._with_prior = with_prior
         computers = computers or {name: Computer() for name in task.machines}
         self._links = {
             name: Link(computer.link, random.Random(f"{seed} {name} loss"))
@@ -148,10 +155,23 @@ class Federation:
         """The newest release, float32 (shared,)."""
         return self.state.terms.lattice.to_floats(self.state.model)
 
-    def measure(self) -> Measurement:
-        """Test every machine's head on the newest release."""
-        kernel, definition = kernel_for(self.definition), self.definition
-        specification, shared = definition.parameter_specification(), self.shared()
+    def used(self) -> NDArray[np.float32]:
+        """What machines would use of it, float32 (shared,)."""
+        consensus = self.state.consensus
+        if isinstance(consensus, FreshMean):
+            return self.state.terms.lattice.to_floats(consensus.served())
+        return self.shared()
+
+    def measure(self, *, use_prior: bool = True, newest: bool = False) -> Measurement:
+        """Test every machine's head on what it would use.
+
+        Args:
+            use_prior: where machines train with a prior, also test with it.
+            newest: test the newest release, not the average.
+        """
+        definition = self.definition
+        specification = definition.parameter_specification()
+        shared = self.shared() if newest else self.used()
         accuracy = []
         for agent in self._agents:
             head = initial_head(definition) if agent.disk.head is None else agent.disk.head
@@ -159,6 +179,7 @@ class Federation:
             if test is None:
                 raise ValueError(f"{agent.name} has no test samples")
             parameters = whole_model(specification, shared, head)
+            kernel = kernel_for(definition, self._prior(agent.name) if use_prior else None)
             accuracy.append(score(kernel, definition, parameters, test))
         uses = [link.use for link in self._links.values()]
         return Measurement(
@@ -169,6 +190,12 @@ class Federation:
             bytes_down=sum(use.bytes_down for use in uses),
             accuracy=np.array(accuracy),
         )
+
+    def _prior(self, agent: str) -> NDArray[np.float32] | None:
+        has_prior = self.definition.algorithm.has_prior
+        if not (has_prior if self._with_prior is None else self._with_prior):
+            return None
+        return class_prior(self.definition, self.task.machines[agent].train.y)
 
     def _observe(self, record: Record) -> None:
         if isinstance(record, Applied):
@@ -182,7 +209,9 @@ class Federation:
     ) -> Callable[[TrainingTask], TrainingOutcome]:
         order = row_order if seed is None else self._reference_order(number, seed)
         sets = self.task.machines[name]
-        return lambda task: carry_out(task, lambda _: sets, report_score=False, row_order=order)
+        return lambda task: carry_out(
+            task, lambda _: sets, report_score=False, row_order=order, with_prior=self._with_prior
+        )
 
     def _reference_order(self, number: int, reference_seed: int) -> RowOrder:
         def order(

@@ -7,6 +7,8 @@ Each mode has its rule; with the member's transmitted change o_i and its base u,
                             (arXiv 2506.04672, Algorithm 1)
     fedalt, fedsim, fedavg, u = sum n_i (u_base + relax*o_i) / sum n_i over what arrived since the
     fedprox, local          last release
+    auto                    duals over all members, models over what arrived: see
+                            :mod:`plantfed_coordinator.fresh_mean`
     fedbuff                 u += eta * mean of s(tau_i) relax*o_i over what arrived since then
     fedasync                u += alpha s(tau_i) (u_base + relax*o_i - u) at each arrival
 
@@ -14,50 +16,26 @@ s(tau) = (1 + tau)^-a.  In all but fedasync the order of arrivals between two re
 difference, not to the last bit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from plantfed_shared.definition import Algorithm
+from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.fresh_mean import FreshMean
+from plantfed_shared.definition import Algorithm, Schedule
 from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
     Integers,
     check_magnitude,
-    checksum,
     divide_half_even,
 )
 
 ONE = 2**16
 """1 with 16 fraction bits: what is not an integer in a server step has so many."""
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What the consensus holds of one member, in lattice units.
-
-    Attributes:
-        weight: n_i.
-        z: int64 (n,), what it says the model should be.
-        dual: w_i, int64 (n,).
-    """
-
-    weight: int
-    z: Integers
-    dual: Integers
-
-    @classmethod
-    def neutral(cls, model: Integers) -> "Contribution":
-        """Of a member that has just joined: it agrees with the model."""
-        return cls(1, model, np.zeros_like(model))
-
-    @cached_property
-    def dual_checksum(self) -> int:
-        """c(w_i); every message about the member has it."""
-        return checksum(self.dual)
 
 
 class Consensus(Protocol):
@@ -84,6 +62,10 @@ class Consensus(Protocol):
     @property
     def exact(self) -> Integers | None:
         """See above."""
+        ...
+
+    def counted(self, arrived: Collection[str]) -> int:
+        """How many of those that have arrived since the last release count towards the next."""
         ...
 
     def next_contribution(
@@ -115,14 +97,15 @@ class Consensus(Protocol):
         """Count a new member."""
         ...
 
-    def leave(self, old: Contribution) -> None:
+    def leave(self, agent: str, old: Contribution) -> None:
         """Take a member out."""
         ...
 
-    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:
+    def arrive(self, agent: str, old: Contribution, new: Contribution, staleness: int) -> None:
         """Replace a member's contribution.
 
         Args:
+            agent: whose.
             old: before the update.
             new: from :meth:`next_contribution`.
             staleness: releases since the version the update started from.
@@ -150,6 +133,10 @@ class AllMembersMean:
         self.total: Integers = np.zeros(size, dtype=np.int64)
         self.weight = 0
 
+    def counted(self, arrived: Collection[str]) -> int:
+        """Every one of them."""
+        return len(arrived)
+
     def has_room(self, old: Contribution, weight: int) -> bool:
         """N - n + n' < 2^32."""
         return self.weight - old.weight + weight < MAX_TOTAL_WEIGHT
@@ -166,19 +153,32 @@ class AllMembersMean:
         self.total = self.total + new.weight * new.z
         self.weight += new.weight
 
-    def leave(self, old: Contribution) -> None:
+    def leave(self, agent: str, old: Contribution) -> None:  # noqa: ARG002
         """S -= n z, N -= n."""
         self.total = self.total - old.weight * old.z
         self.weight -= old.weight
 
-    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+    def arrive(
+        self,
+        agent: str,
+        old: Contribution,
+        new: Contribution,
+        staleness: int,  # noqa: ARG002
+    ) -> None:
         """S += n' z' - n z, N += n' - n."""
-        self.leave(old)
+        self.leave(agent, old)
         self.join(new)
 
     def release(self, current: Integers) -> Integers:
         """U = round(S / N), half to even."""
         return divide_half_even(self.total, self.weight) if self.weight else current
+
+    def is_sum_of(self, contributions: Mapping[str, Contribution]) -> bool:
+        """Whether S and N are what the members' contributions give."""
+        anew = AllMembersMean(self.total.size)
+        for contribution in contributions.values():
+            anew.join(contribution)
+        return anew.weight == self.weight and bool((anew.total == self.total).all())
 
 
 class ArrivalsMean:
@@ -201,6 +201,10 @@ class ArrivalsMean:
         """Two, or a model would be one machine's own; one where nothing is shared."""
         return 2 if self.total.size else 1
 
+    def counted(self, arrived: Collection[str]) -> int:
+        """Every one of them."""
+        return len(arrived)
+
     def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
         """Sum of n_i over the arrivals < 2^32."""
         return self.weight + weight < MAX_TOTAL_WEIGHT
@@ -214,10 +218,16 @@ class ArrivalsMean:
     def join(self, new: Contribution) -> None:
         """A member counts when it answers."""
 
-    def leave(self, old: Contribution) -> None:
+    def leave(self, agent: str, old: Contribution) -> None:
         """What it has contributed since the last release stays in the mean."""
 
-    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+    def arrive(
+        self,
+        agent: str,  # noqa: ARG002
+        old: Contribution,  # noqa: ARG002
+        new: Contribution,
+        staleness: int,  # noqa: ARG002
+    ) -> None:
         """P += n' z'."""
         self.total = self.total + new.weight * new.z
         self.weight += new.weight
@@ -250,6 +260,10 @@ class BufferedChanges:
         self._exponent = algorithm.staleness_exponent
         self._server_step = round(algorithm.server_step * ONE)
 
+    def counted(self, arrived: Collection[str]) -> int:
+        """Every one of them."""
+        return len(arrived)
+
     def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
         """Fewer than 2^16 arrivals."""
         return self.weight + ONE < MAX_TOTAL_WEIGHT
@@ -266,10 +280,16 @@ class BufferedChanges:
     def join(self, new: Contribution) -> None:
         """A member counts when it answers."""
 
-    def leave(self, old: Contribution) -> None:
+    def leave(self, agent: str, old: Contribution) -> None:
         """What it has contributed since the last release stays in the buffer."""
 
-    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+    def arrive(
+        self,
+        agent: str,  # noqa: ARG002
+        old: Contribution,  # noqa: ARG002
+        new: Contribution,
+        staleness: int,
+    ) -> None:
         """Total += s(tau) z', one arrival more."""
         self.total = self.total + discount(staleness, self._exponent) * new.z
         self.weight += ONE
@@ -307,6 +327,10 @@ class StalenessMixing:
         self._exponent = algorithm.staleness_exponent
         self._share = Fraction(algorithm.server_step)
 
+    def counted(self, arrived: Collection[str]) -> int:
+        """Every one of them."""
+        return len(arrived)
+
     def has_room(self, old: Contribution, weight: int) -> bool:  # noqa: ARG002
         """A mixture never outgrows what is mixed."""
         return True
@@ -320,10 +344,16 @@ class StalenessMixing:
     def join(self, new: Contribution) -> None:
         """A member counts when it answers."""
 
-    def leave(self, old: Contribution) -> None:
+    def leave(self, agent: str, old: Contribution) -> None:
         """What it has contributed stays in the model."""
 
-    def arrive(self, old: Contribution, new: Contribution, staleness: int) -> None:  # noqa: ARG002
+    def arrive(
+        self,
+        agent: str,  # noqa: ARG002
+        old: Contribution,  # noqa: ARG002
+        new: Contribution,
+        staleness: int,
+    ) -> None:
         """Total += alpha s(tau) (z' - total), half to even."""
         share = round(self._share * discount(staleness, self._exponent))
         self.total = self.total + divide_half_even(share * (new.z - self.total), ONE)
@@ -347,16 +377,19 @@ def discount(staleness: int, exponent: float) -> int:
         return int((ONE * Decimal(1 + staleness) ** -Decimal(exponent)).to_integral_value())
 
 
-def consensus_of(algorithm: Algorithm, current: Integers) -> Consensus:
+def consensus_of(algorithm: Algorithm, schedule: Schedule, current: Integers) -> Consensus:
     """The consensus of a federation's mode, with nobody in it.
 
     Args:
         algorithm: has the mode.
+        schedule: of the releases.
         current: the newest model, int64 (n,).
     """
     match algorithm.mode:
         case "fedapm":
             return AllMembersMean(current.size)
+        case "auto":
+            return FreshMean(current, schedule)
         case "fedbuff":
             return BufferedChanges(algorithm, current)
         case "fedasync":

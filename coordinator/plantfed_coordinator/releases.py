@@ -149,7 +149,9 @@ class Releases:
             return late or (bool(opened.drawn) and opened.answered >= awaited)
         live = self._desk.live_members(now)
         fewest = state.consensus.fewest_arrivals
-        if len(state.arrived) >= arrivals_wanted(schedule.arrivals, live, fewest):
+        if state.consensus.counted(state.arrived) >= arrivals_wanted(
+            schedule.arrivals, live, fewest
+        ):
             return True
         since = self._changed_since
         return since is not None and now >= since + self._patience_s()
@@ -157,7 +159,8 @@ class Releases:
     def _patience_s(self) -> float:
         """How long the first unreleased change waits for others."""
         schedule, state = self._schedule, self._desk.state
-        if schedule.arrivals or len(state.arrived) >= state.consensus.fewest_arrivals:
+        counted = state.consensus.counted(state.arrived)
+        if schedule.arrivals or counted >= state.consensus.fewest_arrivals:
             return schedule.release_after_s
         # as long as anybody could still answer who counts as there
         return max(schedule.release_after_s, schedule.live_within_s)

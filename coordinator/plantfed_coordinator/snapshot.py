@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from plantfed_coordinator.consensus import AllMembersMean, Contribution, consensus_of
+from plantfed_coordinator.consensus import AllMembersMean, consensus_of
+from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.state import FederationState, Member, Round
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import Integers
@@ -19,7 +21,11 @@ from plantfed_shared.terms import Terms, terms_of
 
 HEAD = "state"
 DEFINITION, TOTAL, UNROUNDED, EXACT = "definition", "total", "unrounded", "exact"
-_VERSION, _MEMBER = "version ", "member "
+BUFFER, PRIMAL, AVERAGE = "buffer", "primal", "average"
+"""Of mode auto."""
+ALWAYS_NEW = (TOTAL, UNROUNDED, EXACT, BUFFER, PRIMAL, AVERAGE)
+"""Parts that any record may have changed."""
+_VERSION, _MEMBER, _GIVEN = "version ", "member ", "average "
 
 SnapshotRows = list[tuple[str, str, bytes | None]]
 """(name, JSON, bytes)."""
@@ -59,6 +65,8 @@ def head_of(state: FederationState) -> dict[str, Any]:
         "weight": state.consensus.weight,
         "round": opened and [opened.k, opened.attempt, list(opened.drawn), sorted(opened.answered)],
         "exact": state.consensus.exact is not None,
+        "fresh": _fresh_fields(state),
+        "averages": sorted(state.averages),
         "versions": sorted(state.versions),
         "members": {agent: _member_fields(member) for agent, member in state.members.items()},
     }
@@ -72,6 +80,12 @@ def parts_of(state: FederationState) -> Iterator[Part]:
     yield _wide(UNROUNDED, state.unrounded)
     if state.consensus.exact is not None:
         yield _wide(EXACT, state.consensus.exact)
+    if isinstance(state.consensus, FreshMean):
+        yield _wide(BUFFER, state.consensus.buffer)
+        yield _wide(PRIMAL, state.consensus.primal)
+        yield _wide(AVERAGE, state.consensus.average)
+    for k, average in sorted(state.averages.items()):
+        yield _wide(f"{_GIVEN}{k}", average)
     for k, model in sorted(state.versions.items()):
         yield _wide(f"{_VERSION}{k}", model)
     for agent, member in state.members.items():
@@ -81,7 +95,9 @@ def parts_of(state: FederationState) -> Iterator[Part]:
 def names_in(head: dict[str, Any]) -> set[str]:
     """The names of the parts that belong to a head."""
     names = {DEFINITION, TOTAL, UNROUNDED} | ({EXACT} if head["exact"] else set())
+    names |= {BUFFER, PRIMAL, AVERAGE} if head.get("fresh") else set()
     names |= {f"{_VERSION}{k}" for k in head["versions"]}
+    names |= {f"{_GIVEN}{k}" for k in head.get("averages", ())}
     return names | {member_part(agent) for agent in head["members"]}
 
 
@@ -123,12 +139,15 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
     terms: Terms | None = None
     vectors: dict[str, Integers] = {}
     versions: dict[int, Integers] = {}
+    averages: dict[int, Integers] = {}
     members: dict[str, Member] = {}
     for name, blob in parts:
         if name == DEFINITION:
             terms = terms_of(blob)
         elif name.startswith(_VERSION):
             versions[int(name.removeprefix(_VERSION))] = _integers(blob)
+        elif name.startswith(_GIVEN):
+            averages[int(name.removeprefix(_GIVEN))] = _integers(blob)
         elif name.startswith(_MEMBER):
             agent = name.removeprefix(_MEMBER)
             members[agent] = _member(dict(head["members"][agent]), blob)
@@ -137,8 +156,10 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
     if terms is None:
         raise KeyError(DEFINITION)
     exact = vectors[EXACT] if EXACT in vectors else versions[head["k"]]
-    consensus = consensus_of(terms.definition.algorithm, exact)
+    consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, exact)
     consensus.total, consensus.weight = vectors[TOTAL], head["weight"]
+    if isinstance(consensus, FreshMean):
+        _restore_fresh(consensus, vectors, head)
     return FederationState(
         terms=terms,
         epoch=Epoch(*head["epoch"]),
@@ -146,6 +167,7 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
         versions={k: versions[k] for k in head["versions"]},
         consensus=consensus,
         unrounded=vectors[UNROUNDED],
+        averages={k: averages[k] for k in head.get("averages", ())},
         members={agent: members[agent] for agent in head["members"]},
         retired=dict(head["retired"]),
         barred=set(head["barred"]),
@@ -158,15 +180,28 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
 
 
 def _check_sums(state: FederationState) -> None:
-    if not isinstance(state.consensus, AllMembersMean):
+    if not isinstance(state.consensus, AllMembersMean | FreshMean):
         return
-    anew = AllMembersMean(state.consensus.total.size)
-    for member in state.members.values():
-        anew.join(member.contribution)
-    if anew.weight != state.consensus.weight or (anew.total != state.consensus.total).any():
+    if not state.consensus.is_sum_of({a: m.contribution for a, m in state.members.items()}):
         raise StorageError(
             "a snapshot's sums are not those of its members", hint="Restore a backup"
         )
+
+
+def _fresh_fields(state: FederationState) -> list[Any] | None:
+    consensus = state.consensus
+    if not isinstance(consensus, FreshMean):
+        return None
+    return [sorted(consensus.fresh), consensus.buffer_weight, consensus.averaged]
+
+
+def _restore_fresh(
+    consensus: FreshMean, vectors: dict[str, Integers], head: dict[str, Any]
+) -> None:
+    fresh, consensus.buffer_weight, consensus.averaged = head["fresh"]
+    consensus.fresh, consensus.members = frozenset(fresh), len(head["members"])
+    consensus.buffer, consensus.primal = vectors[BUFFER], vectors[PRIMAL]
+    consensus.average = vectors[AVERAGE]
 
 
 def _member_fields(member: Member) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class SnapshotStore:
         parts = (
             len(state.members) + len(state.versions) if self._all_changed else len(self._changed)
         )
-        writes = vector * (3 + parts)
+        writes = vector * (len(snapshot.ALWAYS_NEW) + parts)
         decodes = self._records * state.model.size
         return writes <= max(SMALL_BYTES, 2 * self._bytes) or decodes >= REPLAYED_AT_MOST
 
@@ -159,7 +159,7 @@ class SnapshotStore:
     # ------------------------------------------------------------------ writing
 
     def _is_new(self, name: str) -> bool:
-        always = name in (snapshot.TOTAL, snapshot.UNROUNDED, snapshot.EXACT)
+        always = name in snapshot.ALWAYS_NEW
         changed = self._all_changed or name in self._changed
         return always or changed or name not in self._names
 

@@ -12,7 +12,9 @@ from operator import is_
 
 import numpy as np
 
-from plantfed_coordinator.consensus import Consensus, Contribution, consensus_of
+from plantfed_coordinator.consensus import Consensus, consensus_of
+from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import (
     Admitted,
     Applied,
@@ -110,6 +112,8 @@ class FederationState:
         barred: agents that may not join.
         consensus: the sums.
         unrounded: the newest release before it was rounded, lattice units.
+        averages: in mode auto, the average of the releases as it was given out with a release,
+            by the number of that, lattice units: the newest, and those that belong to a kept one.
         arrived: members with an update since the last release.
         changed: something happened since the last release that it would show.
         round: the open synchronous round.
@@ -123,6 +127,7 @@ class FederationState:
     versions: dict[int, Integers]
     consensus: Consensus
     unrounded: Integers
+    averages: dict[int, Integers] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     retired: dict[str, int] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
@@ -149,7 +154,8 @@ class FederationState:
             model.flags.writeable = False
         else:
             model = terms.initial_model
-        consensus = consensus_of(terms.definition.algorithm, model)
+        algorithm, schedule = terms.definition.algorithm, terms.definition.schedule
+        consensus = consensus_of(algorithm, schedule, model)
         return cls(terms, record.epoch, record.k, {record.k: model}, consensus, model)
 
     @property
@@ -170,6 +176,10 @@ class FederationState:
         """Whether the last planned release is made."""
         limit = self.terms.definition.schedule.max_releases
         return limit is not None and self.releases >= limit
+
+    def average_of(self, k: int) -> int | None:
+        """The release that gave out the average which belongs to a kept release, if any."""
+        return max((given for given in self.averages if given <= k), default=None)
 
     def contribution_after(
         self, agent: str, base_k: int, change: Integers, weight: int
@@ -201,11 +211,15 @@ class FederationState:
         if self._next is None:
             consensus = copy(self.consensus)
             unrounded = consensus.release(self.model)
-            model = self._released(unrounded)
+            model = self._released(unrounded, self._n_arrived())
             self._next = _NextRelease(consensus, unrounded, model, checksum(model))
         return self._next
 
-    def _released(self, unrounded: Integers) -> Integers:
+    def _n_arrived(self) -> int:
+        """Of how many a release would be made; the consensus begins anew when it is made."""
+        return self.consensus.counted(self.arrived) or max(1, len(self.members))
+
+    def _released(self, unrounded: Integers, arrived: int) -> Integers:
         """As coarse as can't keep the model from coming to rest.
 
         What is rounded away moves those who have arrived, by a quarter of a step on average, and
@@ -215,7 +229,6 @@ class FederationState:
         limit = self.terms.definition.schedule.max_releases
         if limit is not None and self.releases + 1 >= limit:
             return self.terms.lattice.released(unrounded)  # it stays
-        arrived = len(self.arrived) or max(1, len(self.members))
         steps = max(2, 12 * len(self.members) // (5 * arrived))
         return self.terms.lattice.released(unrounded, self.unrounded, steps)
 
@@ -259,7 +272,7 @@ class FederationState:
         change = decode_integers(record.change, self.terms.lattice)
         new = self.contribution_after(record.agent, record.base_k, change, record.weight)
         staleness = self.k - record.base_k
-        self.consensus.arrive(old.contribution, new, staleness)
+        self.consensus.arrive(record.agent, old.contribution, new, staleness)
         self.updates += 1
         updated = replace(
             old,
@@ -286,7 +299,7 @@ class FederationState:
         member = self.members.pop(agent, None)
         if member is None:
             return
-        self.consensus.leave(member.contribution)
+        self.consensus.leave(agent, member.contribution)
         self.retired[agent] = member.incarnation
         self.arrived.discard(agent)
         self.changed |= self.consensus.counts_members
@@ -312,28 +325,45 @@ class FederationState:
         self.arrived.clear()
         self.changed = False
         self.round = None
+        self._give_out_average()
         self._forget_if_unused(before)
+
+    def _give_out_average(self) -> None:
+        """Now and then: it is sent beside the model, to whoever comes from one before it."""
+        if not isinstance(self.consensus, FreshMean):
+            return
+        newest = max(self.averages, default=0)
+        if self.k - newest < self.consensus.average_every and not self.final:
+            return
+        self.averages[self.k] = self.terms.lattice.released(self.consensus.served())
+        wanted = {self.average_of(k) for k in self.versions}
+        self.averages = {k: average for k, average in self.averages.items() if k in wanted}
 
     def _start_epoch(self, record: EpochStarted) -> None:
         terms = terms_of(record.definition)
         scale = _unit_ratio(self.terms, terms)
         dual_scale = scale * _penalty_ratio(self.terms, terms)
+        z_has_dual = not isinstance(self.consensus, FreshMean)
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         # what was applied and not yet released is in it: it would be lost where arrivals are
         # forgotten, and its agents were told that it counts
         model = _scaled(copy(self.consensus).release(self.model), scale)
         members: dict[str, Member] = {}
-        consensus = consensus_of(terms.definition.algorithm, model)
+        consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
         for agent, member in self.members.items():
             # z and w of one mode mean nothing in another: everybody agrees with the model again
             contribution = Contribution.neutral(model)
             if same_mode:
-                contribution = _rescaled(member.contribution, scale, dual_scale)
+                contribution = _rescaled(
+                    member.contribution, scale, dual_scale, z_has_dual=z_has_dual
+                )
             if terms.definition.algorithm.weighting == "equal":
                 contribution = replace(contribution, weight=1)
             consensus.join(contribution)
             members[agent] = replace(member, contribution=contribution, pinned=None, held=None)
-        self.terms, self.epoch, self.k = terms, record.epoch, record.k
+        if isinstance(consensus, FreshMean):
+            consensus.begin_at(model)
+        self.terms, self.epoch, self.k, self.averages = terms, record.epoch, record.k, {}
         self.versions = {record.k: terms.lattice.released(model)}
         self._names = {}
         self.members, self.consensus, self.unrounded = members, consensus, model
@@ -380,8 +410,12 @@ def _penalty_ratio(before: Terms, after: Terms) -> Fraction:
     return Fraction(old) / Fraction(new)
 
 
-def _rescaled(old: Contribution, scale: Fraction, dual_scale: Fraction) -> Contribution:
+def _rescaled(
+    old: Contribution, scale: Fraction, dual_scale: Fraction, *, z_has_dual: bool
+) -> Contribution:
     dual = _scaled(old.dual, dual_scale)
+    if not z_has_dual:
+        return Contribution(old.weight, _scaled(old.z, scale), dual)
     z = check_magnitude(_scaled(old.z - old.dual, scale) + dual)
     return Contribution(old.weight, z, dual)
 

@@ -77,8 +77,10 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "need": (json.dumps, lambda text: Need(*json.loads(text))),
     "head": _FLOATS,
     "memory": _FLOATS,
+    "prior": _FLOATS,
     "dual": _INTEGERS,
     "model": _INTEGERS,
+    "average": _INTEGERS,
 }
 """(to what SQLite holds, from it); 64-bit names are text because SQLite integers are signed."""
 

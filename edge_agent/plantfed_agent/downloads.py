@@ -26,10 +26,17 @@ from plantfed_shared.patience import LONGEST_PATIENCE_S, Patience
 
 
 class FetchedModel(NamedTuple):
-    """A model that is whole and has the checksum in its name."""
+    """A model that is whole and has the checksum in its name.
+
+    Attributes:
+        name: of it.
+        integers: int64 (shared,), lattice units.
+        average: of the releases, which came with it; None where none did.
+    """
 
     name: ModelName
     integers: Integers
+    average: Integers | None
 
 
 class FetchedDefinition(NamedTuple):
@@ -337,7 +344,8 @@ class Downloads:
             base = state.model if here.k == found.step.base_k else None
         if base is not None:
             self.last_step_bytes = len(whole)
-        return FetchedModel(found.name, found.model(base))
+        model = found.model(base)
+        return FetchedModel(found.name, model, found.averaged(model))
 
     def _dual_in(self, encoded: bytes, wanted: int) -> Integers:
         dual = decode_integers(encoded, self._desk.lattice())

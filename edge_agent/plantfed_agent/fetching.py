@@ -5,15 +5,12 @@ from enum import StrEnum
 
 from plantfed_agent.budget import Pull
 from plantfed_agent.events import HalfFetched
-from plantfed_shared.codec import largest_encoding_bytes
+from plantfed_shared.codec import largest_model_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
 from plantfed_shared.messages import Chunk, Content, Epoch, Group, ModelName, ModelStep, Need, Want
 from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
-
-STEP_BYTES = 64
-"""More than a model's content has before its integers."""
 
 
 class Purpose(StrEnum):
@@ -242,7 +239,7 @@ class ModelFetch:
         return True
 
     def _begin(self, content: Content, step: ModelStep | None, lattice: Lattice) -> Assembly:
-        limit = STEP_BYTES + largest_encoding_bytes(lattice)
+        limit = largest_model_bytes(lattice)
         if content.size > limit:
             raise PeerError(f"a model of {content.size} bytes; it has at most {limit}")
         self.assembly = Assembly(content, self.window_bytes, self.asks_ahead)

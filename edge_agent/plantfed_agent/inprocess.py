@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import isfinite
 from time import perf_counter
 
+from plantfed_agent.class_prior import class_prior
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import Kernel
 from plantfed_agent.loading import SampleLoader
@@ -72,6 +73,7 @@ def carry_out(
     report_score: bool,
     row_order: RowOrder = row_order,
     kernels: Kernels | None = None,
+    with_prior: bool | None = None,
 ) -> TrainingOutcome:
     """Do one local round.
 
@@ -81,6 +83,8 @@ def carry_out(
         report_score: score the model served until now, if there are test samples.
         row_order: in which order rows are visited.
         kernels: makes the kernel; None where the model is dense.
+        with_prior: whether the machine's class prior is added to its logits; None for what the mode
+            does.
 
     Raises:
         DataError: the rows cannot be used.
@@ -90,11 +94,14 @@ def carry_out(
     """
     started = perf_counter()
     kernels = kernels or Kernels()
-    kernel = kernels.of(task.definition)
     sets = load(task.definition)
     head = kernels.initial_head(task.definition) if task.head is None else task.head
     start = RoundStart(task.base, task.dual, head)
-    earlier = _score(kernel, task.definition, start, sets.test) if report_score else None
+    has_prior = task.definition.algorithm.has_prior if with_prior is None else with_prior
+    prior = class_prior(task.definition, sets.train.y) if has_prior else None
+    kernel = kernels.of(task.definition, prior)
+    served = task.base if task.served is None else task.served
+    earlier = _score(kernel, task.definition, served, head, sets.test) if report_score else None
     begun = _loss(kernel, task.definition, start, sets.train)
     result = run_round(
         kernel,
@@ -115,6 +122,7 @@ def carry_out(
         data_fingerprint=sets.fingerprint,
         seconds=perf_counter() - started,
         start_loss=begun,
+        prior=prior,
     )
 
 
@@ -141,10 +149,14 @@ def _loss(
 
 
 def _score(
-    kernel: Kernel, definition: FederationDefinition, start: RoundStart, test: Samples | None
+    kernel: Kernel,
+    definition: FederationDefinition,
+    shared: Floats,
+    head: Floats,
+    test: Samples | None,
 ) -> float | None:
     if test is None:
         return None
-    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    parameters = whole_model(definition.parameter_specification(), shared, head)
     found = score(kernel, definition, parameters, test)
     return found if isfinite(found) else None

@@ -36,14 +36,21 @@ class Kernels:
         """With the artefacts of an agent."""
         return cls(cache.load, cache)
 
-    def of(self, definition: FederationDefinition) -> Kernel:
+    def of(self, definition: FederationDefinition, prior: Floats | None = None) -> Kernel:
         """The network and the loss of a federation.
+
+        Args:
+            definition: of the federation.
+            prior: float32 (classes,), added to the logits of every row; definitions with one have
+                a dense model.
 
         Raises:
             ModelError: its artefact is not here, is not what the definition says, or does not
                 compute on this machine what it should.
             ConfigError: onnxruntime is not installed.
         """
+        if prior is not None:
+            return kernel_for(definition, prior)
         structure = definition.structure()
         if self._last is None or self._last[0] != structure:
             self._last = structure, self._made(definition)

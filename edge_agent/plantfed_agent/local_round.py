@@ -36,7 +36,7 @@ class RoundStart:
 
     Attributes:
         base: float32 (shared,), the shared parameters u it trains against.
-        dual: float32 (shared,), the scaled dual w in parameter units; used in fedapm.
+        dual: float32 (shared,), the scaled dual w in parameter units; used in fedapm and auto.
         head: float32 (personal + statistics,), the personal parameters v_start and what follows
             them, see :class:`plantfed_shared.parameters.ParameterSpecification`.
     """
@@ -93,6 +93,11 @@ def _admm_pulls(algorithm: Algorithm, start: RoundStart) -> Pulls:
     return Pulls(Pull(sigma, start.head), Pull(rho, start.base, scaled_dual))
 
 
+def _consensus_pull(algorithm: Algorithm, start: RoundStart) -> Pulls:
+    """Mode auto: as FedAPM, on the whole network."""
+    return Pulls(shared=_admm_pulls(algorithm, start).shared)
+
+
 def _proximal_pull(algorithm: Algorithm, start: RoundStart) -> Pulls:
     """FedProx (arXiv 1812.06127): towards the model it was given."""
     return Pulls(shared=Pull(algorithm.proximal, start.base))
@@ -107,6 +112,7 @@ LOCAL_RULES: dict[Mode, LocalRule] = {
     "local": LocalRule(together=True, pulls=_no_pulls),
     "fedbuff": LocalRule(together=False, pulls=_no_pulls),
     "fedasync": LocalRule(together=False, pulls=_no_pulls),
+    "auto": LocalRule(together=True, pulls=_consensus_pull),
 }
 
 

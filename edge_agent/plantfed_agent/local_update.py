@@ -7,8 +7,9 @@ import numpy as np
 
 from plantfed_agent.factoring import factored
 from plantfed_agent.lengths import part_of_keep, shrinks
-from plantfed_agent.need import need_after, others_wanted
+from plantfed_agent.need import OTHERS_AT_LEAST, need_after, others_wanted
 from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
+from plantfed_agent.serving_model import served_integers
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
@@ -47,6 +48,7 @@ def task_of(
         raise ValueError("no model to train on")
     lattice = terms.lattice
     dual = np.zeros_like(state.model) if state.dual is None else state.dual
+    served = served_integers(state, terms.definition.algorithm)
     return TrainingTask(
         agent=agent,
         seq=state.applied_seq + 1,
@@ -55,6 +57,7 @@ def task_of(
         head=state.head,
         definition=terms.definition,
         head_only=head_only,
+        served=None if served is None or served is state.model else lattice.to_floats(served),
     )
 
 
@@ -105,6 +108,7 @@ def after_round(
     dual = state.dual
     if algorithm.has_duals:
         dual = check_magnitude(state.dual_after(lattice, change))
+    pace, others = terms.definition.schedule.pace, OTHERS_AT_LEAST.get(algorithm.mode, 0.0)
     update = Update(
         base=state.model_name,
         incarnation=state.incarnation,
@@ -114,7 +118,7 @@ def after_round(
         dual_checksum=0 if dual is None else checksum(dual),
         score=outcome.score if report_score else None,
         want=want,
-        others=others_wanted(need, terms.definition.schedule.pace) if want else 0,
+        others=others_wanted(need, pace, others) if want else 0,
     )
     return with_changes(
         state,
@@ -140,6 +144,7 @@ def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dic
     same_rows = outcome.data_fingerprint == state.data_fingerprint
     return {
         "head": outcome.head,
+        "prior": outcome.prior,
         "rounds": state.rounds + 1,
         "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
         "data_fingerprint": outcome.data_fingerprint,

@@ -7,7 +7,7 @@ which shows what the model before it was worth to this machine.
 
 from typing import NamedTuple
 
-from plantfed_shared.definition import Compression
+from plantfed_shared.definition import Compression, Mode
 
 SMOOTHING = 0.3
 """Share of a new loss in the level."""
@@ -18,6 +18,9 @@ PATIENCE_ROUNDS = 8
 GROWTH = 1.5
 STILL_LEARNING = 0.5
 """Part of its highest loss down to which a machine waits for nobody."""
+OTHERS_AT_LEAST: dict[Mode, float] = {"auto": 0.7}
+"""Of the live members: in mode auto the model is made of those who came last, and a machine that
+trains on what is mostly its own echo learns nothing from the others."""
 
 
 class Need(NamedTuple):
@@ -62,7 +65,7 @@ def need_after(need: Need | None, compression: Compression, start_loss: float | 
     return Need(min(GROWTH * keep, compression.keep_at_most), level, level, highest=highest)
 
 
-def others_wanted(need: Need, pace: float) -> int:
+def others_wanted(need: Need, pace: float, at_least: float = 0.0) -> int:
     """How many 256ths of the live members' updates this machine lets go before its next round.
 
     All of ``pace`` where its loss has fallen to nothing, none where it is still half of the highest
@@ -71,8 +74,9 @@ def others_wanted(need: Need, pace: float) -> int:
     Args:
         need: after the round that is finished.
         pace: see :class:`plantfed_shared.definition.Schedule`.
+        at_least: part of the live members, whatever the loss.
     """
-    if need.level is None or need.highest <= 0:
-        return 0
-    learnt = 1 - need.level / need.highest / STILL_LEARNING
-    return round(256 * pace * min(1.0, max(0.0, learnt)))
+    learnt = 0.0
+    if need.level is not None and need.highest > 0:
+        learnt = 1 - need.level / need.highest / STILL_LEARNING
+    return round(256 * max(at_least, pace * min(1.0, max(0.0, learnt))))

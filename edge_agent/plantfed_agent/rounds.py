@@ -24,7 +24,7 @@ from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, DataError, ModelError, PeerError, PlantfedError
-from plantfed_shared.lattice import Integers, SaturationError
+from plantfed_shared.lattice import SaturationError
 from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
 from plantfed_shared.patience import Answered
 from plantfed_shared.terms import Terms
@@ -211,8 +211,8 @@ class Rounds:
                     self._downloads.slow_down(now)
                     raise
                 self._downloads.take_over()
-            case FetchedModel(name, model):
-                self._take_model(name, model, now)
+            case FetchedModel() as fetched:
+                self._take_model(fetched, now)
 
     def take_group(self, group: Group, now: float) -> None:
         """See :meth:`Downloads.take_group`."""
@@ -234,13 +234,19 @@ class Rounds:
         if not same_structure(self._desk.state.definition, definition):
             self._desk.ask(Stop(_other_structure(definition)))
             return
-        self._desk.change(definition=encoded, memory=None, need=None, rounds_on_these_rows=0)
+        # an average is in the units of its own epoch, and of its own mode
+        self._desk.change(
+            definition=encoded, memory=None, average=None, need=None, rounds_on_these_rows=0
+        )
         self._usual_bytes = self._downloads.last_step_bytes = None
 
-    def _take_model(self, name: ModelName, model: Integers, now: float) -> None:
+    def _take_model(self, fetched: FetchedModel, now: float) -> None:
         if self._job is not None:
             return  # its update will name the model that it trains on
-        self._desk.change(model_name=name, model=model)
+        name = fetched.name
+        self._desk.change(model_name=name, model=fetched.integers)
+        if fetched.average is not None:
+            self._desk.change(average=fetched.average)
         self._desk.pace.next_refresh_at = now + REFRESH_S
         offer = self._desk.offer
         if offer is not None and name.epoch == offer.name.epoch and name.k > offer.name.k:

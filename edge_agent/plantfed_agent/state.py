@@ -29,6 +29,10 @@ class AgentState:
         need: how much of its change this machine sends; None before the first round.
         model_name: of ``model``.
         model: the shared parameters fetched last, lattice units.
+        average: of the releases in mode auto, lattice units: what this machine uses; None before
+            the first, and in other modes.
+        prior: float32 (classes,), added to the logits of this machine, see
+            :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
         trained_on: the model the last finished round started from.
         outstanding: the UPDATE ``applied_seq + 1``, immutable until its verdict.
         rounds: finished since ever.
@@ -50,6 +54,8 @@ class AgentState:
     need: Need | None = None
     model_name: ModelName | None = None
     model: Integers | None = None
+    average: Integers | None = None
+    prior: Floats | None = None
     trained_on: ModelName | None = None
     outstanding: bytes | None = None
     rounds: int = 0

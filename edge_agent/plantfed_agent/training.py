@@ -23,6 +23,8 @@ class TrainingTask:
         head: float32 (personal,), or None for the initial head.
         definition: of the federation.
         head_only: train the head alone and leave the shared parameters at ``base``.
+        served: float32 (shared,), the shared parameters this machine uses until the round is done;
+            None where they are ``base``.
     """
 
     agent: str
@@ -32,6 +34,7 @@ class TrainingTask:
     head: Floats | None
     definition: FederationDefinition
     head_only: bool = False
+    served: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,15 @@ class TrainingOutcome:
         shared: float32 (shared,), the machine's own shared parameters.
         head: float32 (personal,), the new head.
         loss: mean training loss over the last epoch.
-        score: of the model this machine served until now (base and old head) on its test samples:
-            accuracy, or minus the root mean square error in target units; None if there are no
-            test samples or scores are not wanted.
+        score: of the model this machine served until now (``served`` or base, and the old head) on
+            its test samples: accuracy, or minus the root mean square error in target units; None
+            if there are no test samples or scores are not wanted.
         start_loss: mean loss of the model the round started from, with the head as it was, on the
             training samples; None where it is not wanted.
         n_samples: training samples.
         data_fingerprint: changes when the files with the rows change.
         seconds: how long the round took, loading rows included.
+        prior: float32 (classes,), what the machine adds to its logits; None in other modes.
     """
 
     shared: Floats
@@ -60,6 +64,7 @@ class TrainingOutcome:
     data_fingerprint: str
     seconds: float
     start_loss: float | None = None
+    prior: Floats | None = None
 
 
 class Trainer(Protocol):

@@ -6,11 +6,13 @@ from pydantic import BaseModel
 
 from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
 from plantfed_agent.budget import LinkBudget
+from plantfed_agent.class_prior import with_prior
 from plantfed_agent.events import LinkRead
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.personal_model import PersonalModel
+from plantfed_agent.serving_model import served_integers
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import whole_model
@@ -149,23 +151,30 @@ def _today(
     }
 
 
-def served_model(settings: AgentSettings) -> PersonalModel:
-    """The newest shared parameters this machine has, with its own head.
+def served_model(settings: AgentSettings, *, use_prior: bool = True) -> PersonalModel:
+    """The shared parameters this machine uses, with its own head and its class prior.
+
+    Args:
+        settings: of the agent.
+        use_prior: False for the network without the prior of this machine's own classes.
 
     Raises:
         StorageError: it has not received a model yet, or the state cannot be read.
     """
     state, _ = read_state(settings.agent.state_dir)
-    if state.model is None or state.model_name is None or not state.definition:
+    definition = FederationDefinition.from_bytes(state.definition) if state.definition else None
+    served = None if definition is None else served_integers(state, definition.algorithm)
+    if definition is None or served is None or state.model_name is None:
         raise StorageError(
             "this agent has not received a model yet",
             where=str(settings.agent.state_dir),
             hint="Run it until it has joined its federation",
         )
-    definition = FederationDefinition.from_bytes(state.definition)
     kernels = Kernels.of_cache(ModelCache(settings.agent.state_dir))
     head = kernels.initial_head(definition) if state.head is None else state.head
-    shared = definition.lattice().to_floats(state.model)
-    name = f"{definition.federation} release {state.model_name.k}"
+    shared = definition.lattice().to_floats(served)
+    kind = "release" if served is state.model else "average up to release"
+    name = f"{definition.federation} {kind} {state.model_name.k}"
     parameters = whole_model(definition.parameter_specification(), shared, head)
-    return PersonalModel(definition, parameters, name, kernels)
+    prior = state.prior if use_prior and definition.algorithm.has_prior else None
+    return PersonalModel(definition, with_prior(parameters, prior), name, kernels)

@@ -44,6 +44,8 @@ def task_frame(task: TrainingTask) -> Frame:
     arrays = {"base": task.base, "dual": task.dual}
     if task.head is not None:
         arrays["head"] = task.head
+    if task.served is not None:
+        arrays["served"] = task.served
     definition = task.definition.to_bytes().decode()
     header = {
         "agent": task.agent,
@@ -64,6 +66,7 @@ def task_in(frame: Frame) -> TrainingTask:
         head=frame.arrays.get("head"),
         definition=_definition(frame.header["definition"]),
         head_only=frame.header["head_only"],
+        served=frame.arrays.get("served"),
     )
 
 
@@ -82,7 +85,10 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
         "seconds": outcome.seconds,
         "start_loss": outcome.start_loss,
     }
-    return Frame(header, {"shared": outcome.shared, "head": outcome.head})
+    arrays = {"shared": outcome.shared, "head": outcome.head}
+    if outcome.prior is not None:
+        arrays["prior"] = outcome.prior
+    return Frame(header, arrays)
 
 
 def error_frame(error: PlantfedError) -> Frame:
@@ -106,4 +112,9 @@ def outcome_in(frame: Frame) -> TrainingOutcome:
     if "error" in frame.header:
         error = ERRORS[frame.header["error"]]
         raise error(frame.header["what"], where=frame.header["where"], hint=frame.header["hint"])
-    return TrainingOutcome(shared=frame.arrays["shared"], head=frame.arrays["head"], **frame.header)
+    return TrainingOutcome(
+        shared=frame.arrays["shared"],
+        head=frame.arrays["head"],
+        prior=frame.arrays.get("prior"),
+        **frame.header,
+    )

@@ -8,9 +8,16 @@ from pydantic import AfterValidator, Field, model_validator
 from plantfed_shared.lattice import MAX_RELAXATION_SHIFT, Relaxation
 from plantfed_shared.model_section import NonNegative, Positive, Settings
 
-Mode = Literal["fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync"]
+Mode = Literal[
+    "fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync", "auto"
+]
 
-PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {"fedavg": (), "fedprox": (), "local": ("*",)}
+PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {
+    "fedavg": (),
+    "fedprox": (),
+    "local": ("*",),
+    "auto": (),
+}
 """What is personal in the modes that leave no choice."""
 
 
@@ -29,10 +36,11 @@ class Algorithm(Settings):
     Attributes:
         mode: what a machine and the coordinator compute, see ``docs/modes.md``: "fedapm" (ADMM
             with personal heads, arXiv 2506.04672), "fedalt", "fedsim", "fedavg", "fedprox",
-            "local", and for the asynchronous schedule only "fedbuff" and "fedasync".
+            "local", "auto" (ADMM on the whole network, with each machine's own class prior), and
+            for the asynchronous schedule only "fedbuff" and "fedasync".
         learning_rate: SGD step.
         weight_decay: mu, of f_i = loss + mu/2 |p|^2.
-        penalty: rho of the ADMM constraint u_i = u; fedapm.
+        penalty: rho of the ADMM constraint u_i = u; fedapm, auto.
         head_proximal: sigma of the head step; fedapm.
         proximal: weight of FedProx's |x - u|^2 / 2.
         server_step: at least 2^-16, the coordinator's finest; fedbuff: how far the model moves
@@ -87,7 +95,12 @@ class Algorithm(Settings):
     @property
     def has_duals(self) -> bool:
         """Whether duals are integrated."""
-        return self.mode == "fedapm"
+        return self.mode in ("fedapm", "auto")
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether a machine adds the logarithm of its own class frequencies to its logits."""
+        return self.mode == "auto"
 
     @property
     def is_asynchronous_only(self) -> bool:

@@ -166,6 +166,12 @@ class FederationDefinition(Settings):
             )
         if isinstance(self.model, CompiledModel):
             self._fits_its_compiled_model(self.model)
+            if self.algorithm.has_prior and self.classes:
+                raise ValueError(
+                    f"{self.algorithm.mode} needs a dense model where there are classes: a "
+                    "compiled one can't add a machine's class prior to its logits; choose another "
+                    "mode"
+                )
         else:
             size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
             if size > MAX_PARAMETERS:
@@ -215,7 +221,7 @@ class FederationDefinition(Settings):
 
     def _shares_what_its_mode_shares(self) -> None:
         mode, specification = self.algorithm.mode, self.parameter_specification()
-        if mode in ("fedavg", "fedprox") and specification.personal:
+        if mode in ("fedavg", "fedprox", "auto") and specification.personal:
             raise ValueError(f"{mode} has one model for all: personal must be empty")
         if mode == "local":
             if specification.shared:

@@ -57,6 +57,7 @@ def test_what_is_personal_follows_the_artefact_or_the_mode(mode, n_personal, tmp
         ('"blue"', '"blue", "pink"', r"outputs of shape \(3,\), but there are 4 classes"),
         ("[window]", 'personal = ["0.*"]\n[window]', r"unknown key"),
         ('federation = "toy"', 'federation = "toy"\npersonal = ["0.*"]', r"compile it with other"),
+        ('"fedapm"', '"auto"', r"auto needs a dense model where there are classes"),
         ("[window]", '[loss]\nkind = "mse"\n[window]', r"compiled for 'cross-entropy'"),
         ('"model.pfm"', '"none.pfm"', r"none.pfm: cannot be read: No such file"),
         ('"model.pfm"', '"model.pfm"\nhidden = [3]', r"unknown key 'hidden'. Allowed here: artef"),

@@ -27,6 +27,8 @@ WHOLE = AgentState(
     need=Need(0.1 + 0.2, 1 / 3, 0.3, 7),
     model_name=ModelName(EPOCH, 8, 2**63),
     model=np.array([1, 2, -3], dtype=np.int64),
+    average=np.array([1, 1, -2], dtype=np.int64),
+    prior=np.array([0.0, -1.5], dtype=np.float32),
     trained_on=ModelName(Epoch(2, 1), 7, 0),
     outstanding=b"\x00\xff",
     rounds=20,

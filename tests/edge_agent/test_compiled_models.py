@@ -33,6 +33,16 @@ def test_every_mode_trains_every_kind_of_network(name, mode, tmp_path):
     assert np.isfinite([first.score, second.score]).all()
 
 
+def test_auto_trains_what_has_no_classes(tmp_path):
+    made = federation(tmp_path, "gru", "auto")
+    kernels = kernels_of(made)
+    first = carry_out(task(made), lambda _: samples(made), report_score=True, kernels=kernels)
+    again = replace(task(made, seq=2), base=first.shared, head=first.head)
+    second = carry_out(again, lambda _: samples(made), report_score=True, kernels=kernels)
+    assert second.loss < first.loss
+    assert first.prior is None
+
+
 def test_graphs_step_as_numpy_does_on_the_same_gradients(tmp_path):
     made = federation(tmp_path)
     kernel = kernels_of(made).of(made.definition)

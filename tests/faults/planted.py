@@ -196,9 +196,8 @@ def wrong_base_at_the_agent() -> Iterator[object]:
         if found.name.epoch != self._desk.state.epoch:
             return None
         base = self._desk.state.model if found.step.base_k is not None else None
-        return agent_downloads.FetchedModel(
-            found.name, found.integers if base is None else base + found.integers
-        )
+        model = found.integers if base is None else base + found.integers
+        return agent_downloads.FetchedModel(found.name, model, found.averaged(model))
 
     with patch.object(downloads, "_model_in", careless), _any_step():
         yield
@@ -215,7 +214,8 @@ def a_model_goes_back_in_time() -> Iterator[object]:
         if found.name.epoch != here.epoch:
             return None
         same = known is not None and (known.epoch, known.k) == (here.epoch, found.step.base_k)
-        return agent_downloads.FetchedModel(found.name, found.model(here.model if same else None))
+        model = found.model(here.model if same else None)
+        return agent_downloads.FetchedModel(found.name, model, found.averaged(model))
 
     with patch.object(agent_downloads.Downloads, "_model_in", any_model), _any_step():
         yield

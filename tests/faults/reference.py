@@ -26,7 +26,7 @@ from plantfed_shared.messages import Epoch, ModelName, Update
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
-MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local")
+MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "auto")
 
 
 def covers(definition: FederationDefinition) -> bool:
@@ -53,6 +53,9 @@ class Reference:
         self.duals: dict[str, Integers] = {}
         self._made = made
         self._has_duals = definition.algorithm.has_duals
+        self._is_auto = definition.algorithm.mode == "auto"
+        self._schedule = definition.schedule
+        self._fresh: set[str] = set()
         self._relaxation = definition.relaxation
         self._z: dict[str, tuple[int, Integers]] = {}
         self._arrived: list[tuple[int, Integers]] = []
@@ -73,8 +76,10 @@ class Reference:
         for record in records:
             match record:
                 case EpochStarted(epoch, k, definition):
-                    model = self._mean() if self._epoch else terms_of(definition).initial_model
+                    model = self._next() if self._epoch else terms_of(definition).initial_model
                     self._lattice = terms_of(definition).lattice
+                    if not self._z:
+                        self._primal = model
                     self._epoch, self._versions = epoch, {}
                     self._release(k, model)
                 case Joined(agent):
@@ -83,10 +88,11 @@ class Reference:
                 case Left(agent):
                     self._z.pop(agent, None)
                     self.duals.pop(agent, None)
+                    self._fresh.discard(agent)
                 case Applied():
                     self._apply(record)
                 case Released(k, announced):
-                    self._release(k, self._mean())
+                    self._release(k, self._next())
                     assert checksum(self.model) == announced, f"release {k} is another model"
 
     def _apply(self, record: Applied) -> None:
@@ -103,12 +109,34 @@ class Reference:
         moved = self._versions[record.base_k] + step
         if self._has_duals:
             self.duals[record.agent] = self.duals[record.agent] + step
-            moved = moved + self.duals[record.agent]
+            if not self._is_auto:
+                moved = moved + self.duals[record.agent]
+        self._fresh.discard(record.agent)
+        if self._k - record.base_k <= 2 * self._turnover():
+            self._fresh.add(record.agent)
         self._z[record.agent] = update.weight, moved
         self._arrived.append(self._z[record.agent])
 
-    def _mean(self) -> Integers:
-        parts = list(self._z.values()) if self._has_duals else self._arrived
+    def _turnover(self) -> int:
+        """Releases within which about every member arrives once."""
+        members, schedule = len(self._z), self._schedule
+        if schedule.kind == "sync":
+            per_release = int(schedule.participation * members)
+        else:
+            per_release = schedule.arrivals or members // 8
+        return max(1, members // max(1, per_release))
+
+    def _next(self) -> Integers:
+        if not self._is_auto:
+            return self._mean_of(list(self._z.values()) if self._has_duals else self._arrived)
+        if not self._z:
+            return self.model
+        if self._fresh:
+            self._primal = self._mean_of([self._z[agent] for agent in self._fresh])
+        duals = [(weight, self.duals[agent]) for agent, (weight, _) in self._z.items()]
+        return self._primal + self._mean_of(duals)
+
+    def _mean_of(self, parts: Sequence[tuple[int, Integers]]) -> Integers:
         weight = sum(n for n, _ in parts)
         if not weight:
             return self.model
@@ -117,5 +145,6 @@ class Reference:
 
     def _release(self, k: int, model: Integers) -> None:
         self._k, self._versions[k], self._arrived = k, model, []
+        self._fresh.clear()
         assert self._epoch is not None
         self.models[ModelName(self._epoch, k, checksum(model))] = model

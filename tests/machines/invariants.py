@@ -7,6 +7,7 @@ from tests.federation_world import Agent, World
 
 from plantfed_agent.agreement import dual_after_outstanding
 from plantfed_coordinator.consensus import AllMembersMean
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import Applied, IncarnationRaised, Joined, Left, Record, Released
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.state import FederationState
@@ -16,7 +17,9 @@ from plantfed_shared.lattice import checksum
 
 
 def check_sums(state: FederationState) -> None:
-    """I1: S == sum n_i z_i and N == sum n_i, exactly."""
+    """I1: S == sum n_i z_i and N == sum n_i, exactly; in auto W, N, P and P_N."""
+    if isinstance(state.consensus, FreshMean):
+        check_fresh_sums(state, state.consensus)
     if not isinstance(state.consensus, AllMembersMean):
         return  # fedalt sums arrivals, not members
     total = sum(
@@ -25,6 +28,20 @@ def check_sums(state: FederationState) -> None:
     )
     assert (state.consensus.total == total).all()
     assert state.consensus.weight == sum(m.contribution.weight for m in state.members.values())
+
+
+def check_fresh_sums(state: FederationState, consensus: FreshMean) -> None:
+    """W == sum n_i w_i and N over all members, P == sum n_i p_i and P_N over the buffer."""
+    each = {name: member.contribution for name, member in state.members.items()}
+    nothing = np.zeros_like(state.model)
+    assert (consensus.total == sum((c.weight * c.dual for c in each.values()), nothing)).all()
+    assert consensus.weight == sum(c.weight for c in each.values())
+    assert consensus.members == len(each)
+    assert consensus.fresh <= state.arrived
+    fresh = [each[name] for name in consensus.fresh]
+    assert (consensus.buffer == sum((c.weight * c.z for c in fresh), nothing)).all()
+    assert consensus.buffer_weight == sum(c.weight for c in fresh)
+    assert set(state.averages) >= {state.average_of(k) for k in state.versions} - {None}
 
 
 def check_versions(state: FederationState) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.federation_world import World, small_definition
+from tests.federation_world import World, of_mode, small_definition
 from tests.machines.agent_in_training import machine_in_training
 from tests.machines.invariants import check_all, everybody_agrees
 
@@ -105,6 +105,18 @@ def test_edited_settings_clear_the_memory_and_wake_an_agent_at_rest() -> None:
     assert not agent.machine.resting
     world.run(100)
     assert agent.disk.rounds == 6
+    check_all(world)
+
+
+def test_an_average_in_other_units_is_not_used() -> None:
+    world = World(of_mode("auto", schedule={"arrivals": 1}), 2)
+    agent = world.agents["m00"]
+    assert world.run(600, until=lambda: agent.disk.average is not None)
+    edited = of_mode("auto", schedule={"arrivals": 1}, lattice_bits=8).to_bytes()
+    world.coordinator.edit(edited)
+    assert world.run(60, until=lambda: agent.disk.definition == edited)
+    assert agent.disk.average is None
+    assert world.run(600, until=lambda: agent.disk.average is not None)
     check_all(world)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.federation_world import small_definition
+from tests.federation_world import of_mode, small_definition
 from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
 
 from plantfed_coordinator.admission import MAX_EPOCH_LEAD
@@ -144,20 +144,19 @@ def test_an_agent_that_was_removed_proves_nothing() -> None:
     assert desk.state.epoch == Epoch(1, 5)
 
 
-@pytest.mark.parametrize("mode", ["fedapm", "fedalt", "fedbuff", "fedasync"])
+@pytest.mark.parametrize("mode", ["fedapm", "fedalt", "fedbuff", "fedasync", "auto"])
 def test_what_was_applied_and_not_released_is_in_the_new_epoch(mode: str) -> None:
-    algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
-    desk = Desk(algorithm=algorithm)
+    desk = Desk(**of_mode(mode).model_dump(include={"algorithm", "personal"}))
     for agent in "abc":
         desk.hello(agent)
     before = desk.state.model
-    has_duals = mode == "fedapm"
+    has_duals = desk.definition.algorithm.has_duals
     update = desk.update("a", **({} if has_duals else {"dual_checksum": 0}))
     assert code_of(desk.answer("a", update)) is Code.APPLIED
     assert desk.state.k == 0
     wanted = desk.state.next_model()
     assert (wanted != before).any()
-    edited = small_definition(algorithm=algorithm, lattice_bits=16, schedule={"arrivals": 3})
+    edited = of_mode(mode, lattice_bits=16, schedule={"arrivals": 3})
     desk.machine.start_epoch(edited.to_bytes(), "settings were edited")
     assert (desk.state.model == wanted).all()
     assert desk.state.epoch.counter == 2

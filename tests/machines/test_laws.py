@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.federation_world import PullToTarget, World, small_definition
+from tests.federation_world import PullToTarget, World, of_mode, small_definition
 from tests.machines.invariants import check_all, check_sums, everybody_agrees
 from tests.machines.test_under_faults import THIN
 
 from plantfed_agent.selection import memory_after, selected, wanted_change
 from plantfed_agent.state import AgentState
-from plantfed_coordinator.consensus import AllMembersMean, Contribution
+from plantfed_coordinator.consensus import AllMembersMean
+from plantfed_coordinator.contribution import Contribution
 from plantfed_coordinator.records import (
     Admitted,
     Applied,
@@ -38,7 +39,7 @@ from plantfed_shared.lattice import (
 )
 from plantfed_shared.messages import Epoch, ModelName
 
-MODES = ["fedapm", "fedalt", "fedsim", "fedbuff", "fedasync"]
+MODES = ["fedapm", "fedalt", "fedsim", "fedbuff", "fedasync", "auto"]
 SIZE = small_definition().lattice().size
 changes = st.lists(st.integers(-(2**20), 2**20), min_size=SIZE, max_size=SIZE).map(
     lambda values: np.array(values, dtype=np.int64)
@@ -145,8 +146,7 @@ def test_nobody_left_leaves_the_model_as_it_is() -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), seconds=st.integers(1, 60), mode=st.sampled_from(MODES))
 def test_a_snapshot_is_the_state(seed: int, seconds: int, mode: str) -> None:
-    algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
-    world = World(small_definition(algorithm=algorithm), 3, seed=seed)
+    world = World(of_mode(mode), 3, seed=seed)
     world.run(seconds)
     state = world.state()
     again = from_rows(to_rows(state))

@@ -9,7 +9,7 @@ from tests.machines.invariants import check_all, everybody_agrees, releases
 
 from plantfed_coordinator.events import OperatorOrder, Order
 from plantfed_shared.bus.faults import Faults
-from plantfed_shared.definition import Algorithm, FederationDefinition, Mode
+from plantfed_shared.definition import PERSONAL_OF_MODE, Algorithm, FederationDefinition, Mode
 
 faults = st.builds(
     Faults,
@@ -47,7 +47,7 @@ THIN: dict[str, object] = {
 def definition_of(kind: str, mode: str, *, thin: bool = False) -> FederationDefinition:
     schedule = {**small_definition().schedule.model_dump(), "kind": kind, "deadline_s": 60.0}
     algorithm = {**small_definition().algorithm.model_dump(), "mode": mode}
-    personal = {"fedavg": (), "fedprox": (), "local": ("*",)}.get(mode, ("layer3.*",))
+    personal = PERSONAL_OF_MODE.get(mode, ("layer3.*",))
     if thin:
         schedule["pace"] = 0.7
         # so few machines that solve their problem exactly need more to hold on to than others

@@ -49,6 +49,7 @@ from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition, Schedule
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.model_manifest import LossOfModel
+from plantfed_shared.parameters import Floats
 from plantfed_shared.topics import COORDINATOR, Topics
 
 SEED = 0
@@ -167,7 +168,8 @@ class Same(Kernels):
         super().__init__()
         self._kernel = kernel
 
-    def of(self, definition: FederationDefinition) -> CompiledKernel:
+    def of(self, definition: FederationDefinition, prior: Floats | None = None) -> CompiledKernel:
+        assert prior is None
         return self._kernel
 
 

@@ -16,15 +16,15 @@ PURE = {
         step_names subset_code terms throttle topics transfer wire wording
     """,
     "plantfed_agent": """
-        agreement budget column_mapping desk downloads events factoring fetching frames kernels
-        kernels.dense kernels.descent kernels.losses kernels.port lengths link_meter local_round
-        local_update machine membership need outlet pace rounds row_order samples scores selection
-        shelf state table token_bucket training whole_model
+        agreement budget class_prior column_mapping desk downloads events factoring fetching frames
+        kernels kernels.dense kernels.descent kernels.losses kernels.port lengths link_meter
+        local_round local_update machine membership need outlet pace rounds row_order samples scores
+        selection serving_model shelf state table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission allowance audit_chain consensus contents desk effects events freshness groups
-        guard limits live liveness machine membership probation record_rows records releases serving
-        snapshot standing state uploads
+        admission allowance audit_chain consensus contents contribution desk effects events
+        fresh_mean freshness groups guard limits live liveness machine membership probation
+        record_rows records releases serving snapshot standing state uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

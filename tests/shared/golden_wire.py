@@ -228,12 +228,18 @@ VECTORS: list[tuple[tuple[int, ...], list[int]]] = [
 MODEL, BASE = int64(VECTORS[-2][1]), int64(list(range(80)))
 MODEL_LATTICE = _lattice(*VECTORS[-2][0])
 MODEL_NAME = ModelName(_EPOCH, 1234, checksum(MODEL))
-MODELS: dict[str, tuple[str, int | None]] = {
-    f"{coding}, {what}": (coding, base_k)
+AVERAGE = MODEL + int64([(7 * i) % 5 - 2 for i in range(80)])
+MODELS: dict[str, tuple[str, int | None, bool]] = {
+    f"{coding}, {what}": (coding, base_k, has_average)
     for coding in Coding
-    for what, base_k in (("whole", None), ("difference", 1230))
+    for what, base_k, has_average in (
+        ("whole", None, False),
+        ("difference", 1230, False),
+        ("whole with average", None, True),
+        ("difference with average", 1230, True),
+    )
 }
-"""(coding, release it is the difference from)."""
+"""(coding, release it is the difference from, whether the average comes with it)."""
 
 
 def golden() -> dict[str, Any]:
@@ -263,9 +269,10 @@ def golden() -> dict[str, Any]:
     }
 
 
-def _model(coding: str, base_k: int | None) -> bytes:
+def _model(coding: str, base_k: int | None, has_average: bool) -> bytes:
     base = None if base_k is None else (base_k, BASE)
-    return encode_model(MODEL_NAME, MODEL, MODEL_LATTICE, coding, base)
+    average = AVERAGE if has_average else None
+    return encode_model(MODEL_NAME, MODEL, MODEL_LATTICE, coding, base, average)
 
 
 if __name__ == "__main__":

@@ -281,8 +281,9 @@ def test_what_follows_from_a_definition():
     assert defined(OVENS).layer_shapes() == [(1, 1)]
 
 
-def test_only_fedapm_has_duals():
-    assert [mode for mode in get_args(Mode) if Algorithm(mode=mode).has_duals] == ["fedapm"]
+def test_fedapm_and_auto_have_duals():
+    with_duals = [mode for mode in get_args(Mode) if Algorithm(mode=mode).has_duals]
+    assert with_duals == ["fedapm", "auto"]
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,13 @@ class DenseKernel:
         names: of the parameters in order: weight (inputs, outputs) and bias (outputs,) per layer.
         activations: of each layer but the last.
         loss: of the outputs.
+        offset: float32 (outputs,), added to the outputs of every row, or None.
     """
 
     names: tuple[str, ...]
     activations: tuple[Activation, ...]
     loss: LossFunction
+    offset: Floats | None = None
 
     def outputs(self, parameters: Parameters, x: Floats) -> Floats:
         """See :meth:`Kernel.outputs`."""
@@ -92,7 +94,8 @@ class DenseKernel:
         layers = zip(parameters[:-2:2], parameters[1:-2:2], self.activations, strict=True)
         for weight, bias, activation in layers:
             states.append(activation.apply(states[-1] @ weight + bias))
-        states.append(states[-1] @ parameters[-2] + parameters[-1])
+        last = parameters[-1] if self.offset is None else parameters[-1] + self.offset
+        states.append(states[-1] @ parameters[-2] + last)
         return states
 
     def _position(self, name: str) -> int:
@@ -101,8 +104,12 @@ class DenseKernel:
         return self.names.index(name)
 
 
-def kernel_for(definition: FederationDefinition) -> Kernel:
+def kernel_for(definition: FederationDefinition, offset: Floats | None = None) -> Kernel:
     """The network and the loss of a federation.
+
+    Args:
+        definition: of the federation.
+        offset: float32 (outputs,), added to the outputs of every row.
 
     Raises:
         ValueError: its model is compiled: :mod:`plantfed_agent.kernel_source` has those.
@@ -113,4 +120,5 @@ def kernel_for(definition: FederationDefinition) -> Kernel:
         names=tuple(p.name for p in definition.parameter_specification().parameters),
         activations=tuple(ACTIVATIONS[name] for name in definition.model.activations),
         loss=loss_function(definition.loss.kind, definition.loss.delta),
+        offset=offset,
     )

@@ -1,0 +1,183 @@
+"""Mode ``auto`` with one setting, against every other mode with as many tuning runs.
+
+Each mode has one knob with three values.  The value with the best mean accuracy over the three data
+sets, on the seeds for tuning, is used for all of them; then it is run on other seeds, once.
+``fedavg, prior`` is FedAvg with auto's class prior in training and in use.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.learning.accuracy import LONGEST_S, ROUNDS
+from benchmarks.learning.central import central_accuracies
+from benchmarks.learning.federation import Federation
+from benchmarks.learning.pool import run_all
+from benchmarks.learning.tasks import FILES, TASKS, is_here
+from benchmarks.report import Cell, Grid, Report
+from plantfed_shared.definition import Algorithm, Schedule
+
+PARTICIPATIONS = (0.3, 0.1)
+TUNING = {"tep": range(3), "cmapss": range(3), "cwru": range(5)}
+CHECK = {"tep": range(10, 13), "cmapss": range(10, 13), "cwru": range(10, 15)}
+AUTO, CENTRAL, WITH_PRIOR = "auto", "central", "fedavg, prior"
+HALF_AND_DOUBLE = (1.0, 0.5, 2.0)
+KNOBS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "local": ("learning_rate", HALF_AND_DOUBLE),
+    "fedavg": ("learning_rate", HALF_AND_DOUBLE),
+    WITH_PRIOR: ("learning_rate", HALF_AND_DOUBLE),
+    "fedprox": ("proximal", HALF_AND_DOUBLE),
+    "fedalt": ("learning_rate", HALF_AND_DOUBLE),
+    "fedsim": ("learning_rate", HALF_AND_DOUBLE),
+    "fedapm": ("penalty", HALF_AND_DOUBLE),
+    AUTO: ("penalty", HALF_AND_DOUBLE),
+}
+"""What is tuned, as a multiple of the task's setting."""
+PENALTY = 0.2
+"""Of auto, per machine objective, whatever the number of machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One synchronous run.
+
+    Attributes:
+        task: name of the data set.
+        data: folder of those that are not shipped.
+        seed: of split, start and draws.
+        contender: a mode, "fedavg, prior" or "central".
+        factor: of its knob.
+        participation: part of the machines in a round.
+        rounds: of the run.
+    """
+
+    task: str
+    data: Path | None
+    seed: int
+    contender: str
+    factor: float
+    participation: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a run, over machines.
+
+    Attributes:
+        mean: accuracy.
+        worst: machine.
+        newest: mean accuracy of the newest release, where machines use its average.
+        without_prior: mean accuracy without the prior.
+    """
+
+    mean: float
+    worst: float
+    newest: float
+    without_prior: float
+
+
+def carry_out(job: Job) -> Outcome:
+    """Run one federation, or central training."""
+    task = TASKS[job.task](job.seed, job.data)
+    if job.contender == CENTRAL:
+        found = central_accuracies(task, job.seed, job.rounds, job.participation)
+        average = float(found.mean())
+        return Outcome(average, float(found.min()), average, average)
+    knob, _ = KNOBS[job.contender]
+    usual = PENALTY if job.contender == AUTO else getattr(task.definition.algorithm, knob)
+    schedule = Schedule(
+        kind="sync",
+        participation=job.participation,
+        min_members=len(task.machines),
+        max_releases=job.rounds,
+        seed=job.seed,
+    )
+    has_prior = job.contender == WITH_PRIOR
+    mode = "fedavg" if has_prior else job.contender
+    definition = task.defined(
+        Algorithm.model_validate({"mode": mode}).mode,
+        schedule,
+        **dict[str, Any]({knob: usual * job.factor}),
+    )
+    federation = Federation(
+        task, definition, seed=job.seed, as_reference=True, with_prior=has_prior or None
+    )
+    if not federation.run(LONGEST_S, lambda: federation.state.final):
+        raise RuntimeError(f"{job} stopped after {federation.updates} updates")
+    used = federation.measure()
+    newest, bare = federation.measure(newest=True), federation.measure(use_prior=False)
+    return Outcome(used.mean, used.worst, newest.mean, bare.mean)
+
+
+def run(*, quick: bool, data: Path | None) -> Report:
+    """Tune on some seeds, check on others."""
+    report = Report("one-setting")
+    names = [name for name in TASKS if is_here(name, data)]
+    report.skipped += [
+        f"{name}: {FILES[name]} is not in a folder given by --data"
+        for name in TASKS
+        if name not in names
+    ]
+    rounds, factors, most = (3, 1, 1) if quick else (ROUNDS, 3, 5)
+
+    def jobs(
+        split: dict[str, range], participation: float, factor_of: dict[str, float]
+    ) -> list[Job]:
+        return [
+            Job(name, data, seed, contender, factor, participation, rounds)
+            for name in names
+            for contender, factor in factor_of.items()
+            for seed in split[name][:most]
+        ]
+
+    found: dict[Job, Outcome] = {}
+
+    def do(what: str, wanted: list[Job]) -> None:
+        new = [job for job in wanted if job not in found]
+        found.update(zip(new, run_all(what, carry_out, new), strict=True))
+
+    tried = [{c: values[i] for c, (_, values) in KNOBS.items()} for i in range(factors)]
+    do("tuning", [job for factor_of in tried for job in jobs(TUNING, PARTICIPATIONS[0], factor_of)])
+    chosen = {c: _best(found, c, values[:factors]) for c, (_, values) in KNOBS.items()}
+    everybody = {**chosen, CENTRAL: 1.0}
+    for split, title in ((TUNING, "seeds for tuning"), (CHECK, "other seeds, run once")):
+        for participation in PARTICIPATIONS:
+            wanted = jobs(split, participation, everybody)
+            do(title, wanted)
+            of_it = {job: found[job] for job in wanted}
+            report.grids.append(_grid(f"{title}, {participation:.0%} in a round", names, of_it))
+    what = ", ".join(f"{c} {KNOBS[c][0]} x {factor:g}" for c, factor in chosen.items())
+    report.notes.append(f"{rounds} rounds; {factors} values tried of each knob; chosen: {what}")
+    return report
+
+
+def _best(found: dict[Job, Outcome], contender: str, values: tuple[float, ...]) -> float:
+    """The value with the best mean over data sets of the mean over seeds."""
+
+    def level(factor: float) -> float:
+        by_task: dict[str, list[float]] = {}
+        for job, outcome in found.items():
+            if (job.contender, job.factor) == (contender, factor):
+                by_task.setdefault(job.task, []).append(outcome.mean)
+        return mean(mean(each) for each in by_task.values())
+
+    return max(values, key=level)
+
+
+def _grid(title: str, names: list[str], found: dict[Job, Outcome]) -> Grid:
+    columns = ["contender"]
+    for name in names:
+        columns += [name, f"{name} worst", f"{name} newest", f"{name} no prior"]
+    rows: list[tuple[Cell, ...]] = []
+    for contender in dict.fromkeys(job.contender for job in found):
+        cells: list[Cell] = [contender]
+        for name in names:
+            of_it = [o for j, o in found.items() if (j.task, j.contender) == (name, contender)]
+            cells += [mean(o.mean for o in of_it), mean(o.worst for o in of_it)]
+            cells.append(mean(o.newest for o in of_it) if contender == AUTO else "")
+            has_prior = contender in (AUTO, WITH_PRIOR)
+            cells.append(mean(o.without_prior for o in of_it) if has_prior else "")
+        rows.append(tuple(cells))
+    return Grid(title, columns, rows)

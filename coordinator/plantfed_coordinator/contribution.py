@@ -1,0 +1,33 @@
+"""What the consensus holds of one member."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from plantfed_shared.lattice import Integers, checksum
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What the consensus holds of one member, in lattice units.
+
+    Attributes:
+        weight: n_i.
+        z: int64 (n,), what it says the model should be.
+        dual: w_i, int64 (n,).
+    """
+
+    weight: int
+    z: Integers
+    dual: Integers
+
+    @classmethod
+    def neutral(cls, model: Integers) -> "Contribution":
+        """Of a member that has just joined: it agrees with the model."""
+        return cls(1, model, np.zeros_like(model))
+
+    @cached_property
+    def dual_checksum(self) -> int:
+        """c(w_i); every message about the member has it."""
+        return checksum(self.dual)

@@ -1,0 +1,209 @@
+"""The consensus of mode ``auto``: the duals of all members, the models of those who came last.
+
+With member i's transmitted change o_i, its base u and w_i the running sum of relax*o_i, ADMM's
+server step is the mean of p_i + w_i over all members, p_i = u + relax*o_i.  Here the two halves are
+kept apart,
+
+    U = round(W / N) + round(P / P_N),      W = sum n_i w_i over ALL members, N = sum n_i
+                                            P = sum n_i p_i over the buffer, P_N = sum n_i there
+
+because an old dual is still a gradient, while an old p_i is only an old model: averaged over all
+members it holds back those who have just learnt something.  The buffer is what came since the last
+release, at most one p_i of each member, its newest; it empties at each release, and where it is
+empty P / P_N stays what it was.  An arrival staler than :attr:`fresh_within` changes its dual only.
+
+What machines *use* is smoother than what they train on: the average of the releases, moved at each
+by the part of the members it was made of.
+
+All of it is int64 and exact, so neither the order of arrivals between two releases nor a restart
+makes a difference, not to the last bit.
+"""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from plantfed_coordinator.contribution import Contribution
+from plantfed_shared.definition import Schedule
+from plantfed_shared.lattice import (
+    MAX_MAGNITUDE,
+    MAX_TOTAL_WEIGHT,
+    Integers,
+    SaturationError,
+    divide_half_even,
+)
+
+LARGEST = MAX_MAGNITUDE // 2
+"""Of a dual and of a p_i: the model is the sum of a mean of each."""
+AVERAGE_BITS = 16
+"""Fraction bits of the average, or moves of less than a step would be lost."""
+SHARE_BITS = 14
+"""Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
+FRESH_TURNOVERS = 2
+AVERAGE_EVERY_TURNOVERS = 10
+
+
+class FreshMean:
+    """W and N over all members, P and P_N over the buffer, and the average of the releases.
+
+    Args:
+        current: the model in force, int64 (n,), lattice units.
+        schedule: says of how many arrivals a release is made.
+
+    Attributes:
+        total: W, int64 (n,).
+        weight: N.
+        members: how many there are.
+        fresh: agents whose newest arrival is in the buffer.
+        buffer: P, int64 (n,).
+        buffer_weight: P_N.
+        primal: round(P / P_N) of the last release that had a fresh arrival, int64 (n,).
+        average: of the releases, int64 (n,), lattice units with 16 fraction bits more.
+        averaged: releases in it.
+    """
+
+    counts_members = True
+    fewest_arrivals = 1
+    exact: Integers | None = None
+
+    def __init__(self, current: Integers, schedule: Schedule) -> None:
+        self.total: Integers = np.zeros_like(current)
+        self.weight = 0
+        self.members = 0
+        self.fresh: frozenset[str] = frozenset()
+        self.buffer: Integers = np.zeros_like(current)
+        self.buffer_weight = 0
+        self.primal: Integers = current
+        self.average: Integers = current << AVERAGE_BITS
+        self.averaged = 0
+        self._schedule = schedule
+
+    @property
+    def turnover(self) -> int:
+        """Releases within which about every member arrives once: m / K, at least 1.
+
+        From the number of members and the settings, not from who is live: the journal must replay.
+        """
+        schedule = self._schedule
+        if schedule.kind == "sync":
+            per_release = int(schedule.participation * self.members)
+        else:
+            per_release = schedule.arrivals or self.members // 8
+        return max(1, self.members // max(1, per_release))
+
+    @property
+    def fresh_within(self) -> int:
+        """Releases behind, up to which an arrival counts with its model and not its dual alone."""
+        return FRESH_TURNOVERS * self.turnover
+
+    @property
+    def average_every(self) -> int:
+        """Releases from one average that is given to machines to the next."""
+        return AVERAGE_EVERY_TURNOVERS * self.turnover
+
+    def counted(self, arrived: Collection[str]) -> int:
+        """How many of those that have arrived are in the buffer."""
+        return len(self.fresh & set(arrived))
+
+    def has_room(self, old: Contribution, weight: int) -> bool:
+        """N - n + n' < 2^32; P_N is never larger than N."""
+        return self.weight - old.weight + weight < MAX_TOTAL_WEIGHT
+
+    def next_contribution(
+        self, old: Contribution, base: Integers, relaxed: Integers, weight: int
+    ) -> Contribution:
+        """W' = w + relax*o and z' = p' = base + relax*o."""
+        return Contribution(weight, _checked(base + relaxed), _checked(old.dual + relaxed))
+
+    def join(self, new: Contribution) -> None:
+        """W += n w, N += n; it comes into the buffer when it answers."""
+        self.total = self.total + new.weight * new.dual
+        self.weight += new.weight
+        self.members += 1
+
+    def leave(self, agent: str, old: Contribution) -> None:
+        """W -= n w, N -= n, and its entry goes from the buffer."""
+        self._unbuffer(agent, old)
+        self.total = self.total - old.weight * old.dual
+        self.weight -= old.weight
+        self.members -= 1
+
+    def arrive(self, agent: str, old: Contribution, new: Contribution, staleness: int) -> None:
+        """W += n' w' - n w; its p' takes the place of the one it has in the buffer, if fresh."""
+        self._unbuffer(agent, old)
+        self.total = self.total + new.weight * new.dual - old.weight * old.dual
+        self.weight += new.weight - old.weight
+        if staleness <= self.fresh_within:
+            self.fresh |= {agent}
+            self.buffer = self.buffer + new.weight * new.z
+            self.buffer_weight += new.weight
+
+    def release(self, current: Integers) -> Integers:
+        """U = round(W / N) + round(P / P_N), half to even; the buffer begins anew."""
+        if not self.weight:
+            return current
+        share = 0
+        if self.buffer_weight:
+            self.primal = divide_half_even(self.buffer, self.buffer_weight)
+            share = self._share()
+        model = _clipped(divide_half_even(self.total, self.weight) + self.primal)
+        self.fresh, self.buffer_weight = frozenset(), 0
+        self.buffer = np.zeros_like(self.buffer)
+        if share:
+            step = share * ((model << AVERAGE_BITS) - self.average)
+            self.average = self.average + divide_half_even(step, 1 << SHARE_BITS)
+        return model
+
+    def begin_at(self, model: Integers) -> None:
+        """A new epoch: the next model is this one until somebody arrives.
+
+        Args:
+            model: int64 (n,), lattice units of the new epoch.
+        """
+        if self.weight:
+            self.primal = model - divide_half_even(self.total, self.weight)
+
+    def served(self) -> Integers:
+        """The average as machines can use it, int64 (n,), lattice units."""
+        return divide_half_even(self.average, 1 << AVERAGE_BITS)
+
+    def is_sum_of(self, contributions: Mapping[str, Contribution]) -> bool:
+        """Whether W, N, P and P_N are what the members' contributions give."""
+        anew = FreshMean(self.primal, self._schedule)
+        for agent, contribution in contributions.items():
+            anew.join(contribution)
+            if agent in self.fresh:
+                anew.buffer = anew.buffer + contribution.weight * contribution.z
+                anew.buffer_weight += contribution.weight
+        return (
+            self.fresh <= contributions.keys()
+            and (anew.weight, anew.members, anew.buffer_weight)
+            == (self.weight, self.members, self.buffer_weight)
+            and bool((anew.total == self.total).all())
+            and bool((anew.buffer == self.buffer).all())
+        )
+
+    def _unbuffer(self, agent: str, old: Contribution) -> None:
+        if agent in self.fresh:
+            self.fresh -= {agent}
+            self.buffer = self.buffer - old.weight * old.z
+            self.buffer_weight -= old.weight
+
+    def _share(self) -> int:
+        """max(P_N / N, 1 / releases in it) with 14 fraction bits; 1 at most."""
+        self.averaged += 1
+        one = 1 << SHARE_BITS
+        of_members = -(-one * self.buffer_weight // self.weight)
+        return min(one, max(of_members, one // self.averaged))
+
+
+def _checked(integers: Integers) -> Integers:
+    if integers.size and int(np.abs(integers).max()) >= LARGEST:
+        raise SaturationError("a value is too large for the lattice")
+    return integers
+
+
+def _clipped(model: Integers) -> Integers:
+    """A leave can move W / N further than any arrival may; nobody could be sent 2^30."""
+    clipped: Integers = np.clip(model, 1 - MAX_MAGNITUDE, MAX_MAGNITUDE - 1)
+    return clipped
