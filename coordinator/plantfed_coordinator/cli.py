@@ -130,15 +130,18 @@ def members(context: click.Context, config: Path, as_json: bool) -> None:
         f"{overview.federation}: epoch {overview.epoch}, release {overview.k}, "
         f"{counted(overview.updates, 'update')}, checksum {overview.checksum}"
     )
+    width = max(8, len(overview.metric))
     click.echo(
-        f"{'member':24} {'online':7} {'updates':>8} {'behind':>7} {'score':>7} {'KB up':>8}"
-        f" {'up today':>9} {'down today':>11}"
+        f"{'member':24} {'online':7} {'updates':>8} {'behind':>7} {overview.metric:>{width}}"
+        f" {'KB up':>8} {'up today':>9} {'down today':>11}"
     )
     for m in overview.members:
         online = {True: "yes", False: "no", None: "-"}[m.online]
         score = "-" if m.score is None else f"{m.score:.3f}"
         kilobytes = f"{m.bytes_up / 1000:8.1f} {m.up_today / 1000:9.1f} {m.down_today / 1000:11.1f}"
-        click.echo(f"{m.id:24} {online:7} {m.updates:8} {m.staleness:7} {score:>7} {kilobytes}")
+        click.echo(
+            f"{m.id:24} {online:7} {m.updates:8} {m.staleness:7} {score:>{width}} {kilobytes}"
+        )
     for agent in overview.barred:
         click.echo(f"{agent:24} removed by the operator")
     for agent, reason in overview.quarantined.items():

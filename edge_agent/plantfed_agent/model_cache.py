@@ -1,5 +1,6 @@
 """Compiled models on this machine's disk, by digest, and whether they compute what they should."""
 
+import logging
 import os
 import platform
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 from plantfed_shared.artefact import Artefact, digest_of
 from plantfed_shared.errors import ModelError, StorageError
 from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
+
+log = logging.getLogger(__name__)
 
 FOLDER = "models"
 _DIGEST = re.compile("[0-9a-f]{32}")
@@ -26,9 +29,19 @@ class ModelCache:
         self._folder = state_dir / FOLDER
 
     def digests(self) -> frozenset[bytes]:
-        """Of the artefacts that are here."""
-        names = [path.stem for path in self._folder.glob("*.pfm")]
-        return frozenset(bytes.fromhex(name) for name in names if _DIGEST.fullmatch(name))
+        """Of the artefacts that are here whole; a damaged one is deleted, to be fetched anew."""
+        whole = set()
+        for path in self._folder.glob("*.pfm"):
+            if not _DIGEST.fullmatch(path.stem):
+                continue
+            digest = bytes.fromhex(path.stem)
+            with suppress(OSError):
+                if digest_of(path.read_bytes()) == digest:
+                    whole.add(digest)
+                else:
+                    log.warning("%s is damaged: deleted, to be fetched anew", path)
+                    path.unlink()
+        return frozenset(whole)
 
     def keep(self, digest: bytes, content: bytes) -> None:
         """Write an artefact in the place of all others; it is there whole or not at all.
@@ -72,12 +85,10 @@ class ModelCache:
                 hint="Start the agent: it fetches it",
             ) from None
         if digest_of(content) != digest:
-            with suppress(OSError):
-                path.unlink()
             raise ModelError(
                 "is not what its digest says: the file was changed or the disk is bad",
                 where=str(path),
-                hint="It was deleted; start the agent again and it is fetched anew",
+                hint="Start the agent again: it fetches it anew",
             )
         return Artefact.from_bytes(content, str(path))
 

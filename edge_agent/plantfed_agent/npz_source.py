@@ -7,6 +7,7 @@ array per column; or one array ``x`` of whole samples in the shape that the netw
 """
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, is_zipfile
@@ -97,7 +98,11 @@ def _whole_samples(
         return None
     n_inputs, n_rows = len(wanted.inputs), wanted.window_rows
     shape = (n_inputs, n_rows) if wanted.columns_first else (n_rows, n_inputs)
-    if x[:1].size != n_inputs * n_rows * len(x[:1]) or n_inputs not in x.shape[1:]:
+    # another order of the axes has as many numbers, and reshape would take it
+    axes = [size for size in x.shape[1:] if size != 1] or [1]
+    inputs_axis = axes[0] if wanted.columns_first else axes[-1]
+    fits = prod(axes) == n_inputs * n_rows and n_inputs in (1, inputs_axis)
+    if not fits:
         raise DataError(
             f"x has samples of shape {x.shape[1:]}, the network takes {shape[0]} x {shape[1]}",
             where=path,

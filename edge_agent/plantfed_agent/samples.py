@@ -173,18 +173,18 @@ def _scaled(table: Table, quantities: Sequence[Input], mapping: ColumnMapping) -
         zip(quantities, mapping.local(quantities), strict=True)
     ):
         values = table.numbers[column]
-        _refuse_non_finite(table.source, column, values, values)
+        _refuse_non_finite(table, column, values, values)
         exact = (values.astype(np.float64) - quantity.centre) / quantity.scale
         if quantity.clip is not None:
             exact = np.clip(exact, -quantity.clip, quantity.clip)
         with np.errstate(over="ignore"):
             scaled[:, number] = exact
-        _refuse_non_finite(table.source, column, scaled[:, number], values)
+        _refuse_non_finite(table, column, scaled[:, number], values)
     return scaled
 
 
 def _refuse_non_finite(
-    source: str, column: str, checked: NDArray[np.floating], values: NDArray[np.floating]
+    table: Table, column: str, checked: NDArray[np.floating], values: NDArray[np.floating]
 ) -> None:
     finite = np.isfinite(checked)
     if finite.all():
@@ -192,7 +192,7 @@ def _refuse_non_finite(
     row = int(np.argmin(finite))
     raise DataError(
         f"{values[row]} cannot be used as a number here",
-        where=f"{source}, row {row + 1}, column {column!r}",
+        where=f"{table.place(row)}, column {column!r}",
         hint="Remove or repair rows with missing or infinite values",
     )
 
@@ -206,11 +206,11 @@ def _class_numbers(
     for code, value in enumerate(texts.values):
         name = mapping.labels.get(value, value)
         if name not in definition.classes:
-            row = int(np.argmax(texts.codes == code)) + 1
+            row = int(np.argmax(texts.codes == code))
             mapped = "" if name == value else f", mapped to {name!r},"
             raise DataError(
                 f"label {value!r}{mapped} is not a class of the federation",
-                where=f"{table.source}, row {row}, column {column!r}",
+                where=f"{table.place(row)}, column {column!r}",
                 hint=f"Map it in data.labels to one of: {', '.join(definition.classes)}",
             )
         numbers[code] = definition.classes.index(name)

@@ -41,6 +41,13 @@ class Table:
     texts: Mapping[str, TextColumn]
     sample_rows: int | None = None
 
+    def place(self, row: int) -> str:
+        """Of a row, counted from 0, for messages: of whole samples it names the sample."""
+        if self.sample_rows is None:
+            return f"{self.source}, row {row + 1}"
+        sample, within = divmod(row, self.sample_rows)
+        return f"{self.source}, sample {sample + 1}, row {within + 1} of it"
+
 
 def positions_of(source: str, available: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Where the wanted columns stand among those a file has.

@@ -36,6 +36,7 @@ from pydantic import ValidationError
 from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import ModelError
 from plantfed_shared.model_manifest import FORMAT, Array, GraphName, Manifest, Member
+from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 from plantfed_shared.onnx_bytes import operators_in
 from plantfed_shared.parameters import Floats
 
@@ -44,6 +45,8 @@ INITIAL = "initial.bin"
 SELF_TEST = "self_test.bin"
 
 MAX_MANIFEST_BYTES = 2**24
+MAX_UNPACKED_BYTES = 2 * MAX_ARTEFACT_BYTES
+"""Of all members together: weights hardly shrink when packed, but zeros do a thousandfold."""
 DAMAGED = (
     BadZipFile,
     EOFError,
@@ -107,6 +110,7 @@ class Artefact:
         try:
             with ZipFile(BytesIO(encoded)) as archive:
                 manifest = _manifest(archive, where)
+                _refuse_foreign_members(manifest, where)
                 members = {
                     name: _verified(archive, name, member, where)
                     for name, member in manifest.members.items()
@@ -201,6 +205,16 @@ def _verified(archive: ZipFile, name: str, member: Member, where: str) -> bytes:
             hint="Copy it again, or compile the model again",
         )
     return content
+
+
+def _refuse_foreign_members(manifest: Manifest, where: str) -> None:
+    known = {f"{name}.onnx" for name in manifest.graphs} | {INITIAL, SELF_TEST}
+    for name in sorted(manifest.members.keys() - known):
+        raise ModelError(f"has a member {name[:80]!r}, which no artefact has", where=where)
+    if sum(member.n_bytes for member in manifest.members.values()) > MAX_UNPACKED_BYTES:
+        raise ModelError(
+            f"has members of more than {MAX_UNPACKED_BYTES} bytes together", where=where
+        )
 
 
 def _refuse_foreign_graphs(manifest: Manifest, members: Mapping[str, bytes], where: str) -> None:

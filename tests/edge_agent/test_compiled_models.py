@@ -154,7 +154,16 @@ def test_the_cache_keeps_one_model_and_verifies_it(tmp_path):
     file.write_bytes(b"damaged")
     with pytest.raises(ModelError, match="not what its digest says"):
         cache.load(digest_of(b"two"))
+    assert file.exists()  # who only reads, as export does, deletes nothing
+
+
+def test_a_damaged_artefact_is_deleted_at_the_start_and_so_fetched(tmp_path):
+    cache = ModelCache(tmp_path)
+    cache.keep(digest_of(b"two"), b"two")
+    (file,) = tmp_path.glob("models/*.pfm")
+    file.write_bytes(b"tw")
     assert cache.digests() == frozenset()
+    assert not file.exists()
     with pytest.raises(ModelError, match="cannot be read"):
         cache.load(digest_of(b"two"))
 

@@ -53,6 +53,7 @@ def test_they_reach_the_network_as_they_are(name, tmp_path):
         ((4, 3, 8), 4, r"samples of shape \(3, 8\), the network takes 3 x 16"),
         ((4, 3, 16), 5, r"column 'colour' has shape \(5,\), x has 4 samples"),
         ((4, 6, 8), 4, r"the network takes 3 x 16"),
+        ((4, 16, 3), 4, r"samples of shape \(16, 3\), the network takes 3 x 16"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(x, colour, line, tmp_path):
@@ -62,3 +63,13 @@ def test_what_does_not_fit_is_one_clear_line(x, colour, line, tmp_path):
     wanted = columns_to_read(made.definition, section.mapping, answers=True)
     with pytest.raises(DataError, match=line):
         read_table(str(tmp_path / "s.npz"), wanted)
+
+
+def test_a_value_that_is_no_number_is_named_by_its_sample(tmp_path):
+    made = federation(tmp_path)
+    x = np.zeros((4, 3, 16), np.float32)
+    x[2, 1, 5] = np.nan
+    np.savez(tmp_path / "s.npz", x=x, colour=np.array(["red"] * 4))
+    section = DataSection(train=(str(tmp_path / "s.npz"),), label="colour")
+    with pytest.raises(DataError, match=r"s\.npz, sample 3, row 6 of it, column "):
+        SampleLoader(section).load(made.definition)

@@ -151,6 +151,11 @@ def test_a_manifest_that_contradicts_itself():
     other = [{"name": "body", "shape": [2, 4], "personal": False}]
     said = "has a initial.bin of another length than its manifest says"
     assert changed(parameters=other, statistics=[]) == said
+    described = artefact()[0].manifest.model_dump()["members"]
+    added = {**described, "../evil": described["initial.bin"]}
+    assert changed(members=added) == "has a member '../evil', which no artefact has"
+    zeros = {name: {**member, "n_bytes": 2**27} for name, member in described.items()}
+    assert changed(members=zeros) == "has members of more than 536870912 bytes together"
     assert "there_is_no_such: Extra inputs are not permitted" in changed(there_is_no_such=1)
 
 
