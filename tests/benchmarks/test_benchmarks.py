@@ -259,6 +259,7 @@ def demo_result() -> DemoResult:
     ]
     found = {
         **dict.fromkeys(("plantfed", "started", "federation", "schedule"), "x"),
+        "network": "mlp",
         **dict.fromkeys(("seed", "releases", "seconds", "total_seconds"), 10),
         "updates": 20,
         "versions": {},
