@@ -20,11 +20,11 @@ from plantfed_shared.wording import counted
 LONGEST_S, QUICK_S = 5_000.0, 600.0
 SEEDS = 3
 PART_OF_PLAIN_TIME = 1.0
-LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.09, keep_at_most=0.09)
+LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.16, keep_at_most=0.16)
 TOP_K = Compression(kind="top-k", keep=0.03, keep_at_most=0.03)
 RELEASE_BITS = (8, 6)
 PACE = 0.65
-ARRIVALS = 2
+ARRIVALS = 1
 USUAL = (("learning_rate", 0.2), ("penalty", 0.1))
 SMALL, LARGE = (64, 32), (256, 64)
 """Bodies of 15 and of 67 thousand parameters."""
