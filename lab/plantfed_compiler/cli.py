@@ -1,6 +1,7 @@
 """``plantfed-compile``: from an ONNX file to what agents train."""
 
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import click
@@ -13,6 +14,13 @@ from plantfed_shared.model_manifest import (
 )
 from plantfed_shared.version import software_version
 from plantfed_shared.wording import counted
+
+
+def _positive(_context: click.Context, _option: click.Parameter, given: float) -> float:
+    # click's own range takes nan
+    if not 0 < given < inf:
+        raise click.BadParameter(f"{given} is not a number above 0")
+    return given
 
 
 def _sizes(
@@ -56,7 +64,14 @@ def _sizes(
     help="Batch-norm statistics that are averaged over machines; without, each keeps its own.",
 )
 @click.option("--momentum", is_flag=True, help="Give the steps velocities.")
-@click.option("--huber-delta", type=float, default=1.0, show_default=True, help="For huber.")
+@click.option(
+    "--huber-delta",
+    type=float,
+    default=1.0,
+    show_default=True,
+    callback=_positive,
+    help="For huber.",
+)
 @click.option(
     "--size",
     "sizes",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from plantfed_shared.model_section import MAX_PARAMETERS, LossKind, Settings
+from plantfed_shared.model_section import MAX_PARAMETERS, LossKind, Positive, Settings
 from plantfed_shared.parameters import Floats, Parameter, ParameterSpecification
 
 FORMAT: Literal["plantfed-model/1"] = "plantfed-model/1"
@@ -86,7 +86,7 @@ class LossOfModel(Settings):
     """
 
     kind: LossKind
-    delta: float = 1.0
+    delta: Positive = 1.0
 
 
 class MadeWith(Settings):

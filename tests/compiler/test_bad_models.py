@@ -390,7 +390,10 @@ def test_an_artefact_that_cannot_be_written(tmp_path):
     assert done.stderr.endswith("a.pfm: cannot be written: No such file or directory\n")
 
 
-@pytest.mark.parametrize("arguments", [["--loss", "hinge"], ["--size", "x"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--loss", "hinge"], ["--size", "x"], ["--loss", "huber", "--huber-delta", "nan"], []],
+)
 def test_a_wrong_command_line(tmp_path, arguments):
     done = command(saved(tmp_path, model(DENSE)), *arguments)
     assert done.returncode == 2

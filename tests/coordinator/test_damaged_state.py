@@ -167,6 +167,14 @@ def test_without_a_sound_head_and_the_founding_it_is_refused(state_dir: Path) ->
         )
 
 
+# ---------------------------------------------------------------- a whole state
+
+
+def test_members_heads_the_scores_with_what_they_are(state_dir: Path) -> None:
+    _, heads, _ = run(state_dir, "members").output.splitlines()
+    assert heads.split()[4] == read_overview(state_dir).metric
+
+
 # ---------------------------------------------------------------- other rows
 
 
