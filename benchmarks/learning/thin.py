@@ -23,7 +23,7 @@ PART_OF_PLAIN_TIME = 1.0
 LOW_RANK = Compression(kind="low-rank", bits=3, keep=0.16, keep_at_most=0.16)
 TOP_K = Compression(kind="top-k", keep=0.03, keep_at_most=0.03)
 RELEASE_BITS = (8, 6)
-PACE = 0.65
+PACE = 0.85
 ARRIVALS = 1
 USUAL = (("learning_rate", 0.2), ("penalty", 0.1))
 SMALL, LARGE = (64, 32), (256, 64)

@@ -242,6 +242,7 @@ class FederationMachine:
                     change=change,
                 )
             )
+            self._serving.updated(agent)
         elif code is Code.REJECTED:
             what = f"update {update.seq} rejected: {why}"
             self._guard.refuse(agent, what, now, is_offence=is_offence)

@@ -38,9 +38,13 @@ class Serving:
             return
         others = want.others * self._desk.live_members(now) // 256
         latest = now + self._desk.state.terms.definition.schedule.release_after_s
-        after = self._desk.state.updates + others
-        self._standing.put(agent, Standing(want, after, latest if others else now))
+        at_latest = latest if others else now
+        self._standing.put(agent, Standing(want, self._desk.state.updates, others, at_latest))
         self._settled_at = None
+
+    def updated(self, agent: str) -> None:
+        """An update of a member was applied: it is one of those whom others let go first."""
+        self._standing.updated(agent, self._desk.state.updates)
 
     def take_need(self, agent: str, need: Need, digest: int, now: float) -> None:
         """Serve some ranges of a content; a STATE says which model there is where it's gone."""
@@ -86,20 +90,18 @@ class Serving:
     def _serve_standing(self, now: float) -> None:
         state = self._desk.state
         newest = state.name(state.k)
-        turn_has_come = self._standing.a_turn_has_come(state.updates, now)
-        if newest == self._settled_at and not turn_has_come:
+        turn_may_have_come = self._standing.a_turn_may_have_come(state.updates, now)
+        if newest == self._settled_at and not turn_may_have_come:
             return
         self._settled_at = newest
-        for agent in self._standing.agents:
-            if self._standing.get(agent).has_its_turn(state.updates, now):
-                self._serve(agent, now)
-        self._standing.look_ahead(state.updates, now)
+        for agent in self._standing.whose_turn_it_is(now):
+            self._serve(agent, now)
 
     def forget(self, agent: str | None = None) -> None:
         """It has left, or, without a name, a new epoch has begun."""
         self._answered.forget(agent)
         self._groups.forget(agent)
-        self._standing.discard(agent)
+        self._standing.forget(agent)
 
     def begins_anew(self, agent: str) -> None:
         """What was sent to it before its HELLO may be lost."""

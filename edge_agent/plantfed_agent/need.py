@@ -16,7 +16,7 @@ PROGRESS = 0.03
 PATIENCE_ROUNDS = 8
 """Without progress before more is kept."""
 GROWTH = 1.5
-STILL_LEARNING = 0.5
+STILL_LEARNING = 0.75
 """Part of its highest loss down to which a machine waits for nobody."""
 OTHERS_AT_LEAST: dict[Mode, float] = {"auto": 0.7}
 """Of the live members: in mode auto the model is made of those who came last, and a machine that
@@ -66,10 +66,10 @@ def need_after(need: Need | None, compression: Compression, start_loss: float | 
 
 
 def others_wanted(need: Need, pace: float, at_least: float = 0.0) -> int:
-    """How many 256ths of the live members' updates this machine lets go before its next round.
+    """How many 256ths of the live members this machine lets send an update before its next round.
 
-    All of ``pace`` where its loss has fallen to nothing, none where it is still half of the highest
-    it was, in proportion in between.
+    All of ``pace`` where its loss has fallen to nothing, none where it is still three quarters of
+    the highest it was, in proportion in between.
 
     Args:
         need: after the round that is finished.

@@ -152,9 +152,9 @@ class Schedule(Settings):
         live_within_s: a member heard of within this time is live.
         participation: sync: part of the members drawn for a round, at least one.
         deadline_s: sync: a round closes at the latest then, with at least one answer.
-        pace: async: a machine whose loss has fallen to nothing begins its next round only after
-            updates of so large a part of the live members (or ``release_after_s`` later), one
-            whose loss is half of what it was does not wait, in between in proportion.
+        pace: async: a machine whose loss has fallen to nothing begins its next round only when so
+            large a part of the live members has sent an update (or ``release_after_s`` later), one
+            whose loss is three quarters of what it was does not wait, in between in proportion.
         min_members: no release and no round before so many have joined.
         max_releases: after so many the federation rests at its final model; None for no end.
         seed: of the draws.

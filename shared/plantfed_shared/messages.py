@@ -209,8 +209,8 @@ class Want(Message):
     Attributes:
         have: the model it may be the difference from, or None for a whole one.
         window: most bytes that may be on their way at once.
-        others: not before updates of so many 256ths of the live members have come, or
-            ``release_after_s`` has passed.
+        others: not before so many 256ths of the live members, the sender left out, have sent an
+            update, or ``release_after_s`` has passed.
     """
 
     have: ModelName | None

@@ -88,10 +88,10 @@ def test_what_others_are_let_go_first_is_a_part_of_the_pace(rounds, pace):
 
 
 def test_a_machine_lets_others_go_first_the_more_it_has_learnt_and_not_after_its_rows_got_hard():
-    falling = after([2.0, *[1.0] * 20, *[0.5] * 20, *[0.0] * 60])
+    falling = after([2.0, *[1.5] * 20, *[0.75] * 20, *[0.0] * 60])
     waits = [others_wanted(need, 0.5) for need in falling]
     assert waits[0] == waits[1] == 0
-    assert waits[20] == 0  # half of the highest: it waits for nobody
+    assert waits[20] == 0  # three quarters of the highest: it waits for nobody
     assert 50 < waits[40] < 80
     assert waits[-1] == 128
     harder = after([2.0, *[0.0] * 60, *[8.0] * 20])

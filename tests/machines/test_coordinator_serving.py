@@ -134,6 +134,18 @@ def test_a_member_that_lets_others_go_first_gets_its_model_after_their_updates()
     assert served(desk, "c") == ["a", "c"]
 
 
+def test_whoever_sends_again_and_again_counts_once() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    for agent in "abcd":
+        desk.hello(agent)
+    assert served(desk, "a", others=128) == []
+    for _ in range(3):
+        assert served(desk, "b") == ["b"]
+    assert served(desk, "a", others=128) == []  # its own doesn't count at all
+    assert served(desk, "c") == ["c"]
+    assert served(desk, "b") == ["a", "b"]
+
+
 def test_it_waits_for_others_no_longer_than_for_a_release() -> None:
     desk = Desk(schedule={"arrivals": 1, "release_after_s": 50})
     for agent in "abcd":
