@@ -36,10 +36,12 @@ from plantfed_shared.wall_clock import WallClock, local_time
 
 log = logging.getLogger("plantfed.coordinator")
 
-COMMIT_AT_MOST = 32
+COMMIT_AT_MOST = 64
 """Events in one commit."""
 COMMIT_WITHIN_S = 0.005
-"""The first of them waits at most so long."""
+"""So long a commit waits for events that are not there yet."""
+COMMIT_BACKLOG_WITHIN_S = 0.02
+"""So long it takes in those that are."""
 LOOK_EVERY_S = 1.0
 """For operators' orders, and to write down what is seen live."""
 
@@ -129,13 +131,14 @@ class CoordinatorService:
 
     async def _step(self, receiving: "asyncio.Task[BusEvent]") -> "asyncio.Task[BusEvent]":
         batch = _Batch()
-        deadline = self._clock() + COMMIT_WITHIN_S
+        begin = self._clock()
         while receiving.done():
             self._take(receiving.result(), batch)
             receiving = asyncio.create_task(self._bus.next_event())
-            if len(batch.tokens) >= COMMIT_AT_MOST or self._clock() >= deadline:
+            spent = self._clock() - begin
+            if len(batch.tokens) >= COMMIT_AT_MOST or spent >= COMMIT_BACKLOG_WITHIN_S:
                 break
-            await asyncio.wait({receiving}, timeout=deadline - self._clock())
+            await asyncio.wait({receiving}, timeout=max(0.0, COMMIT_WITHIN_S - spent))
         self._take_held(batch)
         if self._serves and self._machine.next_timer() <= self._clock():
             batch.actions += self._machine.handle(TimerDue(), self._clock())
