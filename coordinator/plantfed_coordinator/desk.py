@@ -27,12 +27,16 @@ class Presence:
 
     Attributes:
         last_seen: monotonic seconds of its last message.
+        live_at: the same, of the last that shows that it may still answer.
+        has_come: it has connected, and not said HELLO since.
         online: as its retained status or its last message says, whichever came later.
         software: its version.
         rejected: messages that did not fit the protocol or were rejected.
     """
 
     last_seen: float
+    live_at: float
+    has_come: bool = False
     online: bool = True
     software: str = ""
     rejected: int = 0
@@ -140,26 +144,34 @@ class Desk:
         known = self.presence.get(agent)
         if known is None:
             self._live_count.forget()
-            known = self.presence[agent] = Presence(now)
+            known = self.presence[agent] = Presence(now, live_at=now)
         return known
 
-    def hear_of(self, agent: str, now: float) -> Presence:
-        """A member has said something."""
+    def hear_of(self, agent: str, now: float, *, greets: bool = False) -> Presence:
+        """A member has said something.
+
+        HELLO is a sign of life after STATUS only: a machine at rest says nothing else for days,
+        and nobody is to wait for its update.
+        """
         presence = self.presence_of(agent, now)
-        if now - presence.last_seen > self._live_within_s:
-            self._live_count.forget()
         presence.online, presence.last_seen = True, now
+        if not greets or presence.has_come:
+            if now - presence.live_at > self._live_within_s:
+                self._live_count.forget()
+            presence.live_at = now
+        if greets:
+            presence.has_come = False
         return presence
 
     def live_members(self, now: float) -> int:
         """Members heard of lately; those not heard of since the start count from there."""
-        last_seen = (self._seen_at(agent) for agent in self.state.members)
-        return self._live_count.count(last_seen, self._live_within_s, now)
+        live_at = (self._live_at(agent) for agent in self.state.members)
+        return self._live_count.count(live_at, self._live_within_s, now)
 
     @property
     def _live_within_s(self) -> float:
         return self.state.terms.definition.schedule.live_within_s
 
-    def _seen_at(self, agent: str) -> float:
+    def _live_at(self, agent: str) -> float:
         known = self.presence.get(agent)
-        return known.last_seen if known else self._started
+        return known.live_at if known else self._started

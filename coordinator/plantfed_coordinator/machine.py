@@ -200,8 +200,10 @@ class FederationMachine:
         if isinstance(message, Status):
             presence = self._desk.presence_of(agent, now)
             presence.online, presence.software = message.online, message.software
+            presence.has_come = message.online
         else:
-            presence = self._desk.hear_of(agent, now)
+            greets = isinstance(message, Hello)
+            presence = self._desk.hear_of(agent, now, greets=greets)
             if isinstance(message, Hello):
                 presence.software = message.software
 

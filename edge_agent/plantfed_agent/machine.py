@@ -123,7 +123,7 @@ class AgentMachine:
             case LeaveRequested():
                 self._membership.leave(now)
             case TimerDue():
-                self._membership.take_timers(now)
+                self._membership.take_timers(now, waits=self._rounds.waits)
                 self._rounds.take_timers(now)
         self._rounds.advance(now)
         self._rounds.tidy()
@@ -131,7 +131,8 @@ class AgentMachine:
 
     def next_timer(self) -> float | None:
         """When ``TimerDue`` is wanted at the latest."""
-        hello, rounds = self._desk.pace.hello.due, self._rounds.next_timer()
+        hello = self._membership.next_timer(waits=self._rounds.waits)
+        rounds = self._rounds.next_timer()
         if hello is None or rounds is None:
             return rounds if hello is None else hello
         return min(hello, rounds)
@@ -176,3 +177,5 @@ class AgentMachine:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:
                 self._rounds.serve(message, envelope.digest, now)
+        if not isinstance(envelope.message, Manifest):
+            self._membership.heard(envelope.message, now)

@@ -3,6 +3,7 @@
 OFFLINE -> JOINING   bus connected: HELLO is sent, and again until it is answered
 JOINING -> JOINED    a STATE that agrees with what is on disk, or a WELCOME
 JOINED  -> JOINING   a new epoch, a model that goes back in time, a sign of disagreement
+JOINED  -> JOINED    HELLO, rarely, where nothing is heard: the coordinator may not know us any more
 any     -> OFFLINE   bus disconnected
 """
 
@@ -29,6 +30,7 @@ from plantfed_shared.messages import (
     Bye,
     Code,
     Hello,
+    Message,
     ModelOffer,
     State,
     Status,
@@ -48,6 +50,11 @@ _NOT_WANTED = {
     Code.REMOVED: "the operator has removed this agent from the federation",
     Code.QUARANTINED: "the coordinator does not listen to this agent",
 }
+
+
+_DISOWNED = (Code.GAP, Code.OLD_INCARNATION, Code.UNKNOWN_MEMBER, Code.LEFT)
+"""What the coordinator says to who is no member of it, or not the one it knows; LEFT answers a BYE
+from before a restart that was on its way for long."""
 
 
 class Link(StrEnum):
@@ -84,6 +91,7 @@ class Membership:
         self._hellos = 0
         self._hellos_since_welcome = 0
         self._proof: int | None = None
+        self._asks = False
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -93,8 +101,8 @@ class Membership:
     def disconnected(self) -> None:
         """The bus is no longer connected."""
         self.link = Link.OFFLINE
-        self._desk.pace.hello.stop()
-        self._desk.pace.resend.stop()
+        for timer in (self._desk.pace.hello, self._desk.pace.silence, self._desk.pace.resend):
+            timer.stop()
 
     def leave(self, now: float) -> None:
         """Leave the federation for good."""
@@ -102,11 +110,40 @@ class Membership:
         if self.link is not Link.OFFLINE:
             self._join(now)
 
-    def take_timers(self, now: float) -> None:
-        """Say hello again if it is time."""
-        if self.link is Link.JOINING and self._desk.pace.hello.is_due(now):
-            self._desk.pace.hello.again(now)
+    def take_timers(self, now: float, *, waits: bool) -> None:
+        """Say hello again if it is time.
+
+        Args:
+            now: monotonic seconds.
+            waits: nothing else will be said before the coordinator says something.
+        """
+        pace = self._desk.pace
+        if self.link is Link.JOINING and pace.hello.is_due(now):
+            pace.hello.again(now)
             self._say_hello()
+        elif self.link is Link.JOINED and waits and pace.silence.is_due(now):
+            pace.silence.again(now)
+            self._asks = True
+            self._hellos = max(self._hellos, 1)  # the first of all was answered by the join
+            self._say_hello()
+
+    def next_timer(self, *, waits: bool) -> float | None:
+        """When a hello is due by time alone; as for :meth:`take_timers`."""
+        if self.link is Link.JOINED:
+            return self._desk.pace.silence.due if waits else None
+        return self._desk.pace.hello.due
+
+    def heard(self, message: Message, now: float) -> None:
+        """The coordinator has said something to us alone, and it was dealt with.
+
+        Its answer to a hello is no reason to ask sooner again: at rest nothing else comes.
+        """
+        if self.link is not Link.JOINED:
+            return
+        self._asks = False
+        is_answer = isinstance(message, State) and message.verdict is None
+        if not is_answer or self._desk.pace.silence.due is None:
+            self._desk.pace.silence.start(now)
 
     def take_manifest(self, offer: ModelOffer, now: float, *, retained: bool) -> None:
         """A model is announced to all, now or, where it is retained, some time ago."""
@@ -153,7 +190,7 @@ class Membership:
         elif standing_of_epoch(self._desk.state, message.epoch) in (Standing.OLDER, Standing.TWIN):
             self._rejoin(now)
         elif message.verdict is not None and code is Code.UNPROVEN:
-            self._take_doubt(message.verdict.digest)
+            self._take_doubt(message.verdict.digest, now)
         else:
             meaning = agreement(self._desk.state, message)
             if meaning is Agreement.DISAGREES:
@@ -174,9 +211,11 @@ class Membership:
         if (message.epoch, message.incarnation) != given:
             self.welcome = None
 
-    def _take_doubt(self, number: int) -> None:
+    def _take_doubt(self, number: int, now: float) -> None:
         """Our hello could be an old one: say it again with the coordinator's number, at once."""
-        if self.link is Link.JOINING and self.welcome is None and number != self._proof:
+        if self.link is Link.JOINED and self._asks:
+            self._join(now, proof=number)
+        elif self.link is Link.JOINING and self.welcome is None and number != self._proof:
             self._proof = number
             self._say_hello()
 
@@ -243,13 +282,15 @@ class Membership:
         if self.link is Link.JOINED:
             self._join(now)
 
-    def _join(self, now: float, disagreements: int = 0) -> None:
+    def _join(self, now: float, disagreements: int = 0, proof: int | None = None) -> None:
         self.link = Link.JOINING
         self.welcome = None
         self._disagreements = disagreements
         self._removed = False
         self._hellos = 0
-        self._proof = None
+        self._proof = proof
+        self._asks = False
+        self._desk.pace.silence.stop()
         self._desk.pace.resend.stop()
         self._desk.pace.hello.start(now)
         self._say_hello()
@@ -316,7 +357,7 @@ class Membership:
         state = self._desk.state
         ours = state.incarnation, state.applied_seq
         ahead = (message.incarnation, message.last_seq) > ours
-        if ahead or code in (Code.GAP, Code.OLD_INCARNATION, Code.UNKNOWN_MEMBER):
+        if ahead or code in _DISOWNED:
             self._join(now)
 
     def _settle_applied(self, now: float) -> bool:

@@ -6,6 +6,9 @@ HELLO_AGAIN_S = 5.0
 HELLO_LONGEST_S = 60.0
 HELLO_WHEN_REMOVED_S = 600.0
 HURRY_AFTER_S = 0.5
+ASK_AFTER_S = 600.0
+ASK_LONGEST_S = 3600.0
+"""At rest an agent asks so often, which fits its idle budget of 2 KB an hour."""
 RESEND_S = 30.0
 RESEND_LONGEST_S = 600.0
 TRAINING_FAILED_S = 60.0
@@ -66,6 +69,7 @@ class Pace:
         next_refresh_at: at rest, the model that is served is not renewed before.
         hello: when to say hello again.
         resend: when to send the outstanding update again.
+        silence: when to ask the coordinator, which has said nothing for so long, how we stand.
     """
 
     min_interval_s: float = 0.0
@@ -74,6 +78,7 @@ class Pace:
     next_refresh_at: float = 0.0
     hello: Backoff = field(default_factory=lambda: Backoff(HELLO_AGAIN_S, HELLO_LONGEST_S))
     resend: Backoff = field(default_factory=lambda: Backoff(RESEND_S, RESEND_LONGEST_S))
+    silence: Backoff = field(default_factory=lambda: Backoff(ASK_AFTER_S, ASK_LONGEST_S))
 
     def round_finished(self, now: float) -> None:
         """The next round starts after the interval."""

@@ -92,6 +92,11 @@ class Rounds:
         final = self._desk.offer is not None and self._desk.offer.final
         return worn_out or final or self._rows_unusable
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing more will be said before the coordinator says something."""
+        return self._job is None and self.next_timer() is None
+
     def next_timer(self) -> float | None:
         """When something is due by time alone."""
         resend = self._desk.pace.resend.due

@@ -36,7 +36,7 @@ class Days:
         self.counters.sent(DOWN, b"the state")
 
     def changes(self) -> dict[str, dict[str, Any]]:
-        return self.counters.take_changes({"a": Presence(0.0)}, 0.0)
+        return self.counters.take_changes({"a": Presence(0.0, 0.0)}, 0.0)
 
 
 def overview_of(tmp_path: Path, changes: dict[str, dict[str, Any]], today: int) -> tuple[int, ...]:
@@ -89,6 +89,8 @@ def test_what_several_hear_counts_for_each_of_them_that_is_a_member() -> None:
     days = Days()
     lane = TOPICS.lane(7, 0)
     days.counters.sent(lane, b"a part", heard_by=("a", "stranger"))
-    changes = days.counters.take_changes({"a": Presence(0.0), "stranger": Presence(0.0)}, 0.0)
+    changes = days.counters.take_changes(
+        {"a": Presence(0.0, 0.0), "stranger": Presence(0.0, 0.0)}, 0.0
+    )
     assert changes["a"]["bytes_down"] == publish_bytes(lane, 6, mqtt5=True)
     assert changes["stranger"]["bytes_down"] == 0

@@ -74,7 +74,8 @@ def test_an_hour_of_rest(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(world, "m00", monkeypatch)
     world.run(HOUR_S)
     spent = meter.total(world.now)
-    assert set(meter.n_bytes) == {"model", "ping"}
+    # it asks whether it is still a member after 10 minutes, 20 more and so on, and is answered
+    assert set(meter.n_bytes) == {"model", "ping", "hello", "state"}
     assert meter.n_bytes["ping"] <= PING_BYTES * HOUR_S / KEEPALIVE_S
     assert spent <= GOAL_BYTES, meter.n_bytes
 
@@ -82,7 +83,7 @@ def test_an_hour_of_rest(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.soak
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 def test_rest_on_a_real_broker(tmp_path: Path) -> None:
-    """The same on a wire: nothing but pings between two announcements of the manifest."""
+    """The same on a wire, for less than ten minutes: pings, and announcements of the manifest."""
     keepalive_s, pings = 5, 8
     with Plant(tmp_path, agents=1) as plant:
         plant.define(schedule={"max_releases": 1})

@@ -19,7 +19,7 @@ from plantfed_agent.events import (
 )
 from plantfed_agent.machine import AgentMachine
 from plantfed_agent.need import Need as Learnt
-from plantfed_agent.pace import Pace
+from plantfed_agent.pace import ASK_AFTER_S, Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.codec import Coding, decode_model, encode_integers, encode_model
@@ -309,7 +309,7 @@ def test_the_model_after_an_update_comes_by_itself_and_is_asked_for_where_it_doe
     assert isinstance(update, Update)
     assert update.want == WINDOW_BYTES
     assert asked(line.verdict()) == []  # nothing newer is known: nothing to remind of
-    assert line.machine.next_timer() is None
+    assert line.machine.next_timer() == line.now + ASK_AFTER_S  # a question how we stand
     line.hear(Manifest(offer=line.offer(6)))
     assert asked(line.tick()) == [Want(have=name_of(5), window=WINDOW_BYTES, others=0)]
 

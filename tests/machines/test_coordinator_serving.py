@@ -176,7 +176,7 @@ def test_only_live_members_are_waited_for_and_who_left_is_forgotten() -> None:
         desk.hello(agent)
     desk.now = 200.0
     for agent in "ab":
-        desk.hello(agent)
+        desk.say(agent, Want(have=None, window=1, others=0))
     assert served(desk, "a", others=255) == []  # all but one of the two that are live
     assert served(desk, "b", others=255) == ["a"]
     desk.handle(OperatorOrder(Order.REMOVE, "b"))

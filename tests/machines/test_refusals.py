@@ -62,7 +62,7 @@ def test_bytes_are_counted_for_members_only() -> None:
     counters = LiveCounters(TOPICS, lambda: machine.state.members, lambda: LocalTime(7, 0.0))
     for agent in ("a", "x1", "x2"):
         counters.received(TOPICS.up(agent, Kind.HELLO), b"12345")
-    everybody = {agent: Presence(0.0) for agent in ("a", "x1", "x2")}
+    everybody = {agent: Presence(0.0, 0.0) for agent in ("a", "x1", "x2")}
     changes = counters.take_changes(everybody, 0.0)
     assert {agent: fields["messages_up"] for agent, fields in changes.items()} == {
         "a": 1,
