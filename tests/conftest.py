@@ -1,9 +1,24 @@
-"""Hypothesis without a deadline (a slow machine is no failure), and with the same examples always.
+"""Numpy in one thread, and Hypothesis without a deadline and with the same examples always.
 
-What is random belongs into the soak: a test that fails once in a while helps nobody.
+More threads than processors, one set for each worker of the tests, spin while they wait for each
+other: what trains in a worker took three times as long.  A slow machine is no failure, and what is
+random belongs into the soak: a test that fails once in a while helps nobody.
 """
 
+import os
+from importlib import import_module
+
 from hypothesis import settings
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_before = {name: os.environ.get(name) for name in _THREADS}
+os.environ.update(dict.fromkeys(_THREADS, "1"))
+import_module("numpy")  # reads them only then
+for _name, _value in _before.items():
+    # not for the programs that tests start: they have to see to it themselves
+    del os.environ[_name]
+    if _value is not None:
+        os.environ[_name] = _value
 
 settings.register_profile("plantfed", deadline=None, derandomize=True)
 settings.load_profile("plantfed")

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.lab.simulation.scenarios import QUICK, write
+from tests.lab.simulation.scenarios import CODED, QUICK, write
 from tests.lab.simulation.synthetic import made_up_simulation
 
+import plantfed_lab.simulation.forecast as forecast_module
 from plantfed_lab.plant_files import write_federation_file
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.forecast import (
@@ -175,10 +176,16 @@ def test_what_a_machine_does_until_it_rests() -> None:
     assert found.updates == pytest.approx((12 + 13 + 14 + 15) / 4)
 
 
-PLAIN = '[federation]\ncompression = { coding = "plain" }\n'
-RESTING = QUICK.replace('"no limit"', "8").replace("updates = 60", "duration_s = 86400") + PLAIN
+RESTING = QUICK.replace('"no limit"', "8").replace("updates = 60", "duration_s = 14400")
 
 
+@pytest.fixture
+def compared_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forecasts compare by a quarter of the updates: enough for six machines."""
+    monkeypatch.setattr(forecast_module, "COMPARED_UPDATES", COMPARED_UPDATES // 4)
+
+
+@pytest.mark.usefixtures("compared_by_few")
 def test_machines_that_rest_are_forecast_by_what_they_do_before(tmp_path: Path) -> None:
     """The same machines need twice as long on slower computers, and as many bytes."""
     result = forecast(tmp_path, RESTING)
@@ -201,7 +208,7 @@ def test_machines_that_rest_are_forecast_by_what_they_do_before(tmp_path: Path) 
 
 def test_a_run_that_ends_before_the_machines_rest_says_what_they_would_do(tmp_path: Path) -> None:
     whole = until_rest(run_of(tmp_path, RESTING))
-    part = until_rest(run_of(tmp_path, RESTING.replace("86400", "300")))
+    part = until_rest(run_of(tmp_path, RESTING.replace("14400", "300")))
     assert whole is not None
     assert part is not None
     assert part.rested < whole.rested == 6
@@ -209,14 +216,19 @@ def test_a_run_that_ends_before_the_machines_rest_says_what_they_would_do(tmp_pa
     assert part.bytes_up == pytest.approx(whole.bytes_up, rel=0.2)
 
 
+@pytest.mark.usefixtures("compared_by_few")
 def test_a_federation_with_a_last_release_is_compared_without_it(tmp_path: Path) -> None:
-    text = QUICK.replace("updates = 60", "duration_s = 86400")
-    result = forecast(tmp_path, text + PLAIN + "schedule = { max_releases = 30 }\n")
+    text = QUICK.replace("updates = 60", "duration_s = 14400")
+    text += "[federation]\nschedule = { max_releases = 30 }\n"
+    result = forecast(tmp_path, text)
     assert result.forecast is not None
     assert result.forecast.until_rest is not None
-    assert result.forecast.until_rest.rested == 6
+    assert (result.releases, result.forecast.until_rest.rested) == (30, 6)
     by_name = {v.change: v.measured for v in result.forecast.variations}
     assert by_name[TWICE.name].updates > 0.7 * result.forecast.compared_with.updates
+    compared = tried(tmp_path, TWICE, text, seconds=2 * compared_seconds(result))
+    assert compared.releases > 30
+    assert {m.rest for m in compared.machines} == {None}
 
 
 def run_of(folder: Path, text: str) -> SimulationResult:
@@ -269,7 +281,7 @@ def test_slower_links_and_computers_are_really_slower(tmp_path: Path) -> None:
 
 
 def test_a_change_of_pace_changes_no_updates_length(tmp_path: Path) -> None:
-    base, slow = tried(tmp_path, UNCHANGED), tried(tmp_path, SLOW_COMPUTERS)
+    base, slow = (tried(tmp_path, change, CODED) for change in (UNCHANGED, SLOW_COMPUTERS))
     length = base.bytes.up / base.updates
     assert slow.bytes.up / slow.updates == pytest.approx(length, rel=0.03)
 

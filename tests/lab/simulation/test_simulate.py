@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.lab.simulation.scenarios import QUICK, simulated, write
+from tests.lab.simulation.scenarios import CODED, QUICK, simulated, write
 
 from plantfed_agent.settings import TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
@@ -90,7 +90,7 @@ def _shuffled(records: list[Record]) -> list[Record]:
 
 
 def test_books_are_balanced(tmp_path: Path) -> None:
-    result = simulated(tmp_path)
+    result = simulated(tmp_path, CODED)
     assert result.updates == sum(m.updates for m in result.machines) == 60
     assert result.updates == sum(result.staleness_counts)
     assert result.bytes.up == sum(m.bytes_up for m in result.machines)
@@ -105,14 +105,20 @@ def test_books_are_balanced(tmp_path: Path) -> None:
         assert machine.rounds >= machine.updates
 
 
-def test_without_training_messages_are_as_long_as_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(4, 800), pytest.param(8, 1200, marks=pytest.mark.soak)]
+)
+def test_without_training_messages_are_as_long_as_with_it(
+    count: int, seconds: int, tmp_path: Path
+) -> None:
     """Of the whole run, and of its second half, when changes have long become smaller."""
     text = (SHIPPED / "thin-link.toml").read_text(encoding="utf-8")
-    text = text.replace("count = 20", "count = 8").replace("duration_s = 2400", "duration_s = 1200")
+    text = text.replace("count = 20", f"count = {count}")
+    text = text.replace("duration_s = 2400", f"duration_s = {seconds}")
     trained = simulated(tmp_path, text)
     text = text.replace("tennessee-eastman", "none").replace("target_score = 0.75", "")
     pseudo = simulated(tmp_path, text)
-    for begin_s in (0, 600):
+    for begin_s in (0, seconds / 2):
         expected = _bytes_per_update(trained, begin_s)
         assert _bytes_per_update(pseudo, begin_s) == pytest.approx(expected, rel=0.15)
 
