@@ -8,6 +8,7 @@
 What agents receive instead are digest, size and shapes of the artefact, which they fetch.
 """
 
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,8 +20,13 @@ from plantfed_shared.codec import encode_integers
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError, ModelError
 from plantfed_shared.lattice import Integers
-from plantfed_shared.model_manifest import Manifest
-from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
+from plantfed_shared.model_manifest import Manifest, Trained
+from plantfed_shared.model_section import (
+    MAX_ARTEFACT_BYTES,
+    AnyModel,
+    CompiledModel,
+    ModelTensor,
+)
 from plantfed_shared.parameters import flatten
 from plantfed_shared.settings_file import check_settings, read_document
 from plantfed_shared.topics import Topics
@@ -88,6 +94,45 @@ def load_definition(path: Path) -> FederationDefinition:
     return load_federation(path).definition
 
 
+def artefact_file(path: Path) -> Path | None:
+    """The file of the compiled model that a federation file names, if it names one.
+
+    Raises:
+        ConfigError: see :func:`load_federation`.
+    """
+    model = read_document(path).get("model")
+    if not isinstance(model, dict) or "artefact" not in model:
+        return None
+    section = check_settings(model, ArtefactSection, f"{path}: model")
+    return path.resolve().parent / section.artefact
+
+
+def personal_in_mode(mode: str, model: AnyModel) -> list[str] | None:
+    """What is personal in a mode; None where the mode leaves that to the federation file."""
+    if mode in PERSONAL_OF_MODE:
+        return list(PERSONAL_OF_MODE[mode])
+    return _head(model.parameters) if isinstance(model, CompiledModel) else None
+
+
+def with_definition(
+    federation: Federation, definition: FederationDefinition, where: str
+) -> Federation:
+    """The same model in a federation with other settings.
+
+    Args:
+        federation: with the model.
+        definition: with the same model.
+        where: its file, for errors.
+
+    Raises:
+        ConfigError: it has initial weights that are too large for the settings.
+    """
+    if federation.artefact is None:
+        return Federation(definition)
+    artefact = Artefact.from_bytes(federation.artefact.encoded, where)
+    return Federation(definition, federation.artefact, _initial(definition, artefact, where))
+
+
 def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) -> Federation:
     section = check_settings(model, ArtefactSection, f"{path}: model")
     artefact_path = path.resolve().parent / section.artefact
@@ -110,7 +155,7 @@ def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) 
         },
         "loss": _loss(document, manifest, str(path)),
     }
-    document.setdefault("personal", _personal(document, manifest))
+    document.setdefault("personal", _personal(document, manifest.parameters))
     definition = check_settings(document, FederationDefinition, str(path))
     return Federation(definition, blob, _initial(definition, artefact, str(artefact_path)))
 
@@ -167,13 +212,15 @@ def _loss(document: dict[str, Any], manifest: Manifest, where: str) -> dict[str,
     return {"kind": compiled.kind, "delta": compiled.delta}
 
 
-def _personal(document: dict[str, Any], manifest: Manifest) -> list[str]:
+def _personal(document: dict[str, Any], parameters: Iterable[Trained | ModelTensor]) -> list[str]:
     algorithm = document.get("algorithm", {})
     mode = algorithm.get("mode", "fedapm") if isinstance(algorithm, dict) else ""
-    if mode in PERSONAL_OF_MODE:
-        return list(PERSONAL_OF_MODE[mode])
+    return list(PERSONAL_OF_MODE[mode]) if mode in PERSONAL_OF_MODE else _head(parameters)
+
+
+def _head(parameters: Iterable[Trained | ModelTensor]) -> list[str]:
     # the names themselves: a bracket in one would be a pattern
-    return [p.name.replace("[", "[[]") for p in manifest.parameters if p.personal]
+    return [p.name.replace("[", "[[]") for p in parameters if p.personal]
 
 
 def _layout(document: dict[str, Any], manifest: Manifest, where: str) -> Layout:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 from tests.compiled_federations import write_federation
+from tests.e2e.outcomes import DATA, assert_ends_with_one_line
 from tests.e2e.plant import Plant, run, until
 
 from plantfed_agent.onnx_runtime import run_onnx
@@ -27,6 +28,19 @@ def test_eight_agents_train_a_compiled_model_and_export_it(tmp_path):
             check_export(agent, tmp_path)
         out = run("agent", "status", "--config", plant.agents[0].config, "--json").out
         assert json.loads(out)["metric"] == "accuracy"
+
+
+def test_an_agent_without_onnxruntime_says_so_in_one_line(tmp_path, monkeypatch):
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "sitecustomize.py").write_text('import sys\nsys.modules["onnxruntime"] = None\n')
+    with Plant(tmp_path) as plant:
+        write_federation(tmp_path, more=SCHEDULE)
+        plant.start_broker()
+        plant.start_coordinator()
+        monkeypatch.setenv("PYTHONPATH", str(without))
+        words = "needs onnxruntime", "pip install 'plantfed[agent]'"
+        assert_ends_with_one_line(plant.agents[0].start(), DATA, *words)
 
 
 def check_export(agent, tmp_path):

@@ -69,6 +69,7 @@ ALL_MODES = [
     ("fedprox", "FedProx"),
     ("local", "local"),
 ]
+RUNTIMES = ["numpy", "onnxruntime"]
 
 
 def definition(mode: str) -> FederationDefinition:
@@ -173,7 +174,11 @@ class Same(Kernels):
         return self._kernel
 
 
-@pytest.mark.parametrize("runtime", ["numpy", "onnxruntime"])
+def kernels_of(runtime: str, made: FederationDefinition, folder: Path) -> Kernels:
+    return Kernels() if runtime == "numpy" else Same(compiled_kernel(made, folder))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(("mode", "name"), ALL_MODES)
 def test_machines_reproduce_the_reference(
     mode: str, name: str, runtime: str, tmp_path: Path
@@ -181,9 +186,7 @@ def test_machines_reproduce_the_reference(
     everyone = plants(SEED)
     recorder = Recorder(everyone, mode)
     by_id = {plant.id: (number, plant) for number, plant in enumerate(everyone)}
-    kernels = Kernels()
-    if runtime == "onnxruntime":
-        kernels = Same(compiled_kernel(recorder.definition, tmp_path))
+    kernels = kernels_of(runtime, recorder.definition, tmp_path)
     world = World(recorder.definition, agents=0, seed=1)
     world.coordinator.crash()
     world.coordinator.select = select
@@ -206,10 +209,14 @@ def test_machines_reproduce_the_reference(
     recorder.check(name)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(("mode", "name"), [("fedapm", "FedAPM"), ("fedalt", "FedAlt")])
-def test_real_broker_reproduces_the_reference(mode: str, name: str, tmp_path: Path) -> None:
+def test_real_broker_reproduces_the_reference(
+    mode: str, name: str, runtime: str, tmp_path: Path
+) -> None:
     everyone = plants(SEED)
     recorder = Recorder(everyone, mode)
+    kernels = kernels_of(runtime, recorder.definition, tmp_path)
     folder = tmp_path / "broker"
     render_federation(folder, "tep", port=free_port(), host="localhost")
     settings = {p.id: add_agent(folder, p.id, tmp_path / p.id) for p in everyone}
@@ -219,7 +226,12 @@ def test_real_broker_reproduces_the_reference(mode: str, name: str, tmp_path: Pa
         asyncio.run(
             asyncio.wait_for(
                 over_broker(
-                    recorder, settings, (url.hostname or "", url.port or 0), secret, tmp_path
+                    recorder,
+                    kernels,
+                    settings,
+                    (url.hostname or "", url.port or 0),
+                    secret,
+                    tmp_path,
                 ),
                 60,
             )
@@ -229,6 +241,7 @@ def test_real_broker_reproduces_the_reference(mode: str, name: str, tmp_path: Pa
 
 async def over_broker(
     recorder: Recorder,
+    kernels: Kernels,
     settings: dict[str, Path],
     where: tuple[str, int],
     secret: str,
@@ -255,7 +268,7 @@ async def over_broker(
         agent = AgentMachine(plant.id, topics, store.load(), Pace(), "test")
         agents[plant.id] = agent
         order = reference_order(number, lambda: machine.state.k)
-        trainer = InProcessTrainer(samples(plant), order)
+        trainer = InProcessTrainer(samples(plant), order, kernels)
         password = (settings[plant.id].parent / "password").read_text().strip()
         link = bus(plant.id, password, topics.agent_subscriptions(plant.id))
         meter = LinkMeter(LinkLimits(), topics, DayLedger({}))

@@ -65,6 +65,7 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         disk: survives a crash.
         half: what is half fetched on its disk.
         artefacts: the compiled model on its disk, by digest; nothing else survives.
+        copies: artefacts by digest, one for all machines whose disks have it.
         machine: the agent, or None while it is down.
         stopped: why the agent has ended its program for good, or None.
         log: the last lines it has written.
@@ -95,6 +96,7 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
         self.disk = AgentState()
         self.half: agent_events.HalfFetched | None = None
         self.artefacts: dict[bytes, bytes] = {}
+        self.copies: dict[bytes, bytes] = {}
         self.stopped: agent_events.Stop | None = None
         self.log: deque[str] = deque(maxlen=KEPT_LOG_LINES)
         self.on_persist: Callable[[], None] = lambda: None
@@ -187,7 +189,7 @@ class AgentHost(ProcessHost[AgentMachine, agent_events.Event, agent_events.Actio
             case agent_events.DropPieces():
                 self.half = None
             case agent_events.KeepArtefact(digest, encoded):
-                self.artefacts = {digest: encoded}
+                self.artefacts = {digest: self.copies.setdefault(digest, encoded)}
 
     def _do(self, action: agent_events.Action) -> None:
         match action:

@@ -5,17 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from plantfed_coordinator import federation_file
 from plantfed_coordinator.records import EpochStarted
 from plantfed_lab.simulation.absences import Absences
 from plantfed_lab.simulation.agent_host import NO_LIMIT, AgentHost
 from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.draws import Law, stream
 from plantfed_lab.simulation.engine import Simulation
+from plantfed_lab.simulation.federation import federation_of, kernels_of
 from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_lab.simulation.recording import Recorder, SimulatedMachine
 from plantfed_lab.simulation.result import MachineConditions
 from plantfed_lab.simulation.scenario import HostSection, LoadedScenario, MachineSection
-from plantfed_lab.simulation.sites import Site, definition_of, sites_of
+from plantfed_lab.simulation.sites import Site, sites_of
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, PlantfedError
@@ -63,21 +65,24 @@ def build(
         ConfigError: the scenario, or a file that it names, is wrong.
         DataError: a machine has no rows, or they cannot be used.
     """
-    definition = definition_of(loaded, seed)
+    settings = federation_of(loaded, seed)
+    definition = settings.definition
     _refuse_pointless_target(loaded, definition)
     if sites is None:
-        sites = sites_of(loaded, definition, seed)
+        sites = sites_of(loaded, definition, kernels_of(settings), seed)
     topics = Topics(definition.federation)
     links: dict[str, Link] = {}
     broker = MemoryBroker(stream(seed, "", "broker"), transit=Links(links))
     simulation = Simulation(broker)
-    coordinator = _coordinator(simulation, topics, definition, seed)
+    coordinator = _coordinator(simulation, topics, settings, seed)
     links[coordinator.client_id] = _link(loaded.scenario.coordinator, seed, COORDINATOR)
     simulation.at(0.0, coordinator.start)
     _plan(simulation, coordinator, loaded.scenario.coordinator, seed, COORDINATOR)
     built: list[SimulatedMachine] = []
+    copies: dict[bytes, bytes] = {}
     for site in sites:
         built.append(_machine(simulation, topics, site, loaded, seed, links))
+        built[-1].host.copies = copies
         _refuse_no_time(built[-1], loaded, definition, links[coordinator.client_id])
         watch(len(built), len(sites))
     machines = tuple(built)
@@ -88,16 +93,17 @@ def build(
 
 
 def _refuse_pointless_target(loaded: LoadedScenario, definition: FederationDefinition) -> None:
-    wanted, highest = loaded.scenario.scenario.target_score, 1 if definition.classes else 0
+    is_accuracy = definition.metric == "accuracy"
+    wanted, highest = loaded.scenario.scenario.target_score, 1 if is_accuracy else 0
     if wanted is None:
         return
     if wanted > highest:
         trouble = f"is above {highest}, so that it can never be reached"
-    elif definition.classes and wanted < 0:
+    elif is_accuracy and wanted < 0:
         trouble = "is below 0, so that it is reached before anything is learnt"
     else:
         return
-    what = "an accuracy, 0.75 for 75 %" if definition.classes else "minus an RMSE, -2.5 for 2.5"
+    what = "an accuracy, 0.75 for 75 %" if is_accuracy else "minus an RMSE, -2.5 for 2.5"
     raise ConfigError(
         f"scenario.target_score = {wanted:g}: {trouble}",
         where=str(loaded.path),
@@ -128,11 +134,14 @@ def _refuse_no_time(
 
 
 def _coordinator(
-    simulation: Simulation, topics: Topics, definition: FederationDefinition, seed: int
+    simulation: Simulation, topics: Topics, settings: federation_file.Federation, seed: int
 ) -> CoordinatorHost:
     bits = stream(seed, COORDINATOR, "epochs")
-    founding = EpochStarted(Epoch(1, bits.getrandbits(64)), 0, definition.to_bytes(), "created")
-    return CoordinatorHost(simulation, topics, founding, lambda: bits.getrandbits(64))
+    epoch, encoded = Epoch(1, bits.getrandbits(64)), settings.definition.to_bytes()
+    founding = EpochStarted(epoch, 0, encoded, "created", settings.initial)
+    host = CoordinatorHost(simulation, topics, founding, lambda: bits.getrandbits(64))
+    host.artefact = settings.artefact
+    return host
 
 
 def _machine(

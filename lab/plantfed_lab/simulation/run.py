@@ -164,7 +164,7 @@ def _result(
         seed=seed,
         data=loaded.scenario.data.kind,
         federation=definition.federation,
-        score_kind="accuracy" if definition.classes else "minus rmse",
+        score_kind="accuracy" if definition.metric == "accuracy" else "minus rmse",
         algorithm=definition.algorithm.model_dump(mode="json"),
         schedule=definition.schedule.model_dump(mode="json"),
         ended_by=ended_by,

@@ -3,14 +3,13 @@
 import glob
 from collections.abc import Callable
 from dataclasses import dataclass
-from os.path import isfile
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
-from plantfed_agent.inprocess import carry_out, initial_head
-from plantfed_agent.kernels import kernel_for
+from plantfed_agent.inprocess import carry_out
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.pace import Pace
 from plantfed_agent.samples import Samples, SampleSets
@@ -20,16 +19,23 @@ from plantfed_agent.sources import files_of
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_agent.whole_model import whole_model
-from plantfed_coordinator.federation_file import load_definition
+from plantfed_coordinator.federation_file import artefact_file
 from plantfed_lab.simulation.agent_host import Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
-from plantfed_lab.tennessee_eastman import MAX_PLANTS, federation_definition, plants
-from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
+from plantfed_lab.tennessee_eastman import (
+    MAX_PLANTS,
+    MAX_PLANTS_WITH_WINDOWS,
+    WINDOW_ROWS,
+    federation_definition,
+    plants,
+)
+from plantfed_shared.definition import FederationDefinition, Window
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.parameters import Floats
-from plantfed_shared.settings_file import check_settings
 from plantfed_shared.terms import terms_of
 
+PLANTS_WINDOW = Window(rows=WINDOW_ROWS)
+"""Of the shipped process, where samples are not single rows."""
 PSEUDO_NOISE = 0.01
 """Standard deviation of a machine's first pseudo-change."""
 PSEUDO_DECAY, PSEUDO_DECAYS = 0.8, 35
@@ -53,12 +59,14 @@ class Site:
     Attributes:
         id: of its agent.
         train: does a local round.
+        kernels: makes what its scores are computed with.
         test: test samples, or None.
         training: as its agent.toml has it; by default what an agent.toml without it means.
     """
 
     id: str
     train: Train
+    kernels: Kernels
     test: Samples | None = None
     training: TrainingSection = DEFAULT_HABITS
 
@@ -80,77 +88,37 @@ class Site:
             return None
         terms = terms_of(disk.definition)
         definition = terms.definition
-        head = initial_head(definition) if disk.head is None else disk.head
+        head = self.kernels.initial_head(definition) if disk.head is None else disk.head
         shared = terms.lattice.to_floats(disk.model)
         parameters = whole_model(definition.parameter_specification(), shared, head)
-        return score(kernel_for(definition), definition, parameters, self.test)
+        return score(self.kernels.of(definition), definition, parameters, self.test)
 
 
-def definition_of(loaded: LoadedScenario, seed: int) -> FederationDefinition:
-    """The federation of a scenario.
-
-    Raises:
-        ConfigError: its file is missing or wrong, or an override is not allowed.
-    """
-    section = loaded.scenario.federation
-    path = loaded.federation_file
-    base = federation_definition(seed) if path is None else _definition_in(path, loaded)
-    document = base.model_dump(mode="json")
-    document["algorithm"] |= section.algorithm
-    mode = section.algorithm.get("mode")
-    if isinstance(mode, str) and mode in PERSONAL_OF_MODE:
-        document["personal"] = PERSONAL_OF_MODE[mode]
-    document["schedule"] |= section.schedule
-    document["compression"] |= section.compression
-    for name in ("lattice_bits", "release_bits", "coarsest_release_bits"):
-        if (value := getattr(section, name)) is not None:
-            document[name] = value
-    return check_settings({"federation": document}, _Overridden, str(loaded.path)).federation
-
-
-def _definition_in(path: Path, loaded: LoadedScenario) -> FederationDefinition:
-    if isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
-        definition = load_definition(path)
-        if definition.model.kind != "dense":
-            raise ConfigError(
-                "a simulation trains dense models only, and this one is compiled",
-                where=str(path),
-                hint="Give [model] hidden layers of about its size",
-            )
-        return definition
-    raise ConfigError(
-        f"federation.file = '{loaded.scenario.federation.file}': no such file",
-        where=str(loaded.path.absolute()),
-        hint=f"It would be {path.absolute()}",
-    )
-
-
-class _Overridden(Settings):
-    federation: FederationDefinition
-
-
-def sites_of(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:
+def sites_of(
+    loaded: LoadedScenario, definition: FederationDefinition, kernels: Kernels, seed: int
+) -> list[Site]:
     """The machines of a scenario, sorted by id.
+
+    Args:
+        loaded: the scenario.
+        definition: of its federation.
+        kernels: of its model.
+        seed: of everything that is drawn.
 
     Raises:
         ConfigError: a settings file is wrong, or there are more machines than plants.
         DataError: a machine has no rows, or they cannot be used.
     """
     make = {"tennessee-eastman": _plants, "files": _from_files, "none": _without_training}
-    sites = make[loaded.scenario.data.kind](loaded, definition, seed)
+    sites = make[loaded.scenario.data.kind](loaded, definition, kernels, seed)
     loaded.refuse_unknown_machines([site.id for site in sites])
     return sites
 
 
-def _plants(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:
+def _plants(
+    loaded: LoadedScenario, definition: FederationDefinition, kernels: Kernels, seed: int
+) -> list[Site]:
     data, n_machines = loaded.scenario.data, loaded.scenario.machines.count or DEFAULT_MACHINES
-    if n_machines > MAX_PLANTS:
-        raise ConfigError(
-            f"machines.count = {n_machines}: the rows are enough for {MAX_PLANTS} plants, since no "
-            "two share any",
-            where=str(loaded.path),
-            hint="Lower it, or switch training off with data.kind = 'none'",
-        )
     shipped = federation_definition(seed)
     if (definition.inputs, definition.classes) != (shipped.inputs, shipped.classes):
         raise ConfigError(
@@ -158,15 +126,38 @@ def _plants(loaded: LoadedScenario, definition: FederationDefinition, seed: int)
             where=str(loaded.path),
             hint="Leave it out, or bring your own rows with data.kind = 'files'",
         )
+    windows = definition.window == PLANTS_WINDOW
+    if not windows and definition.window != Window():
+        raise ConfigError(
+            f"federation.file has window.rows = {definition.window.rows}, step = "
+            f"{definition.window.step}: of the Tennessee Eastman process there are samples of one "
+            f"row, or windows of {WINDOW_ROWS} with step 1",
+            where=str(loaded.path),
+            hint="Change it, or bring your own rows with data.kind = 'files'",
+        )
+    most = MAX_PLANTS_WITH_WINDOWS if windows else MAX_PLANTS
+    if n_machines > most:
+        raise ConfigError(
+            f"machines.count = {n_machines}: the rows are enough for {most} plants, since no "
+            "two share any",
+            where=str(loaded.path),
+            hint="Lower it, or switch training off with data.kind = 'none'",
+        )
     sites = []
-    for plant in plants(seed, n_machines, data.faults_per_plant):
+    for plant in plants(seed, n_machines, data.faults_per_plant, windows=windows):
         test = Samples(plant.x_test, plant.y_test)
         sets = SampleSets(Samples(plant.x_train, plant.y_train), test, "rows")
-        sites.append(Site(plant.id, _rounds_on(sets, report_score=True), test))
+        train = _rounds_on(sets, kernels, report_score=True)
+        sites.append(Site(plant.id, train, kernels, test))
     return sorted(sites, key=lambda site: site.id)
 
 
-def _from_files(loaded: LoadedScenario, definition: FederationDefinition, seed: int) -> list[Site]:  # noqa: ARG001
+def _from_files(
+    loaded: LoadedScenario,
+    definition: FederationDefinition,
+    kernels: Kernels,
+    seed: int,  # noqa: ARG001
+) -> list[Site]:
     found: dict[str, tuple[Path, Site]] = {}
     for path in _agent_files(loaded):
         settings = load_agent_settings(path)
@@ -179,8 +170,8 @@ def _from_files(loaded: LoadedScenario, definition: FederationDefinition, seed: 
             )
         _refuse_other_federation(settings.agent, definition, path, loaded)
         sets = SampleLoader(settings.data).load(definition)
-        train = _rounds_on(sets, report_score=settings.training.report_score)
-        found[agent] = path, Site(agent, train, sets.test, settings.training)
+        train = _rounds_on(sets, kernels, report_score=settings.training.report_score)
+        found[agent] = path, Site(agent, train, kernels, sets.test, settings.training)
     return [found[agent][1] for agent in sorted(found)]
 
 
@@ -201,11 +192,13 @@ def files_read(loaded: LoadedScenario) -> list[Path]:
     """The scenario, and all files that simulating it reads.
 
     Raises:
-        ConfigError: a settings file is wrong.
+        ConfigError: a settings file is missing or wrong.
         DataError: a file with rows is missing.
     """
     found = [loaded.path]
-    found += [loaded.federation_file] if loaded.federation_file else []
+    if loaded.federation_file is not None:
+        artefact = artefact_file(loaded.federation_file)
+        found += [loaded.federation_file, *([] if artefact is None else [artefact])]
     if loaded.scenario.data.kind == "files":
         for path in _agent_files(loaded):
             rows = load_agent_settings(path).data
@@ -229,17 +222,17 @@ def _agent_files(loaded: LoadedScenario) -> list[Path]:
 
 
 def _without_training(
-    loaded: LoadedScenario, definition: FederationDefinition, seed: int
+    loaded: LoadedScenario, definition: FederationDefinition, kernels: Kernels, seed: int
 ) -> list[Site]:
     count = loaded.scenario.machines.count or DEFAULT_MACHINES
     digits = len(str(count))
-    pseudo_round = PseudoRounds(definition, seed)
-    return [Site(f"machine-{n:0{digits}d}", pseudo_round) for n in range(1, count + 1)]
+    pseudo_round = PseudoRounds(definition, kernels, seed)
+    return [Site(f"machine-{n:0{digits}d}", pseudo_round, kernels) for n in range(1, count + 1)]
 
 
-def _rounds_on(sets: SampleSets, *, report_score: bool) -> Train:
+def _rounds_on(sets: SampleSets, kernels: Kernels, *, report_score: bool) -> Train:
     def train(task: TrainingTask) -> TrainingOutcome:
-        return carry_out(task, lambda _: sets, report_score=report_score)
+        return carry_out(task, lambda _: sets, report_score=report_score, kernels=kernels)
 
     return train
 
@@ -252,20 +245,26 @@ class PseudoRounds:
 
     Args:
         definition: of the federation.
+        kernels: give the head that a machine begins with, and keeps.
         seed: of the noise.
         steady: it has its last size from the start, so that runs with more and with fewer rounds
             can be compared.
     """
 
     def __init__(
-        self, definition: FederationDefinition, seed: int, *, steady: bool = False
+        self,
+        definition: FederationDefinition,
+        kernels: Kernels,
+        seed: int,
+        *,
+        steady: bool = False,
     ) -> None:
         self._first = PSEUDO_DECAYS if steady else 1
         size = terms_of(definition.to_bytes()).lattice.size
         rng = np.random.RandomState(seed)
         noises = rng.normal(0.0, 1.0, (PSEUDO_NOISES, size))
         self._noises: Floats = noises.astype(np.float32)
-        self._head = initial_head(definition)
+        self._head = kernels.initial_head(definition)
 
     def __call__(self, task: TrainingTask) -> TrainingOutcome:
         """Do a round; the same one again gives the same."""

@@ -11,10 +11,11 @@ from itertools import count
 from plantfed_lab.simulation.agent_host import NO_LIMIT
 from plantfed_lab.simulation.build import build
 from plantfed_lab.simulation.draws import Law, constant
+from plantfed_lab.simulation.federation import federation_of, kernels_of
 from plantfed_lab.simulation.result import MachineConditions, MachineResult, SimulationResult
 from plantfed_lab.simulation.run import run
 from plantfed_lab.simulation.scenario import LoadedScenario, MachineOverride
-from plantfed_lab.simulation.sites import PseudoRounds, Site, definition_of
+from plantfed_lab.simulation.sites import PseudoRounds, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,14 @@ def run_without_training(
         seconds: virtual.
         watch: told now and then which part is done, 0 to 1.
     """
-    pseudo_round = PseudoRounds(definition_of(loaded, seed), seed, steady=True)
+    federation = federation_of(loaded, seed)
+    kernels = kernels_of(federation)
+    pseudo_round = PseudoRounds(federation.definition, kernels, seed, steady=True)
     sites, overrides = [], []
     taken = {machine.site.id for machine in machines}
     for number, machine in enumerate(machines):
         for name in (machine.site.id, *_copies(number, change, taken)):
-            sites.append(Site(name, pseudo_round, training=machine.site.training))
+            sites.append(Site(name, pseudo_round, kernels, training=machine.site.training))
             overrides.append(_override(loaded, machine, name, change))
     sites.sort(key=lambda site: site.id)
     varied = _varied(loaded, overrides, seconds)

@@ -19,6 +19,7 @@ from plantfed_lab.plant_files import write_agent_file, write_federation_file, wr
 from plantfed_lab.tennessee_eastman import federation_definition, plants
 from plantfed_shared.command_line import UNREAD
 from plantfed_shared.command_line import run as run_command
+from plantfed_shared.errors import ConfigError
 
 NOTHING_HAPPENS, DATA, TRAINING, STORAGE, SETTINGS, INTERRUPTED = 1, 65, 70, 74, 78, 130
 HEAD = """[agent]
@@ -509,8 +510,66 @@ def test_a_folder_that_another_run_has_tidied_away_is_made_again(tmp_path: Path)
     assert json.loads((tmp_path / "out" / "r.json").read_text())["updates"] == 200
 
 
-def test_a_federation_with_a_compiled_model_is_not_simulated(tmp_path: Path) -> None:
+COMPILED = QUICK.replace(
+    'kind = "none"',
+    """kind = "files"
+agents = ["*/agent.toml"]
+[federation]
+file = "federation.toml"
+algorithm = { learning_rate = 0.2, epochs = 5 }""",
+).replace("count = 6\n", "")
+
+
+def write_machines(folder: Path, n: int) -> None:
+    """Machines that have rows of the compiled federation in :func:`write_federation`."""
+    for number in range(1, n + 1):
+        machine = folder / f"m{number}"
+        machine.mkdir()
+        rng = np.random.default_rng(number)
+        kind = rng.integers(3, size=60)
+        x = rng.normal(size=(60, 3, 16))
+        x[np.arange(60), kind] *= 4
+        names = np.array(["red", "green", "blue"])[kind]
+        np.savez(machine / "rows.npz", x=x.astype(np.float32), colour=names)
+        head = HEAD.format(id=f"m{number}").replace("tennessee-eastman", "toy")
+        (machine / "agent.toml").write_text(
+            head + '[data]\ntrain = ["rows.npz"]\nlabel = "colour"\n'
+        )
+
+
+def test_a_compiled_model_is_simulated_with_its_artefact_on_the_links(tmp_path: Path) -> None:
     write_federation(tmp_path)
+    write_machines(tmp_path, 4)
+    path = write(tmp_path, COMPILED)
+    refused = run(path, "--json", tmp_path / "model.pfm")
+    assert_one_line(refused, SETTINGS, "would overwrite", "model.pfm")
+    done = run(path, "--json", tmp_path / "a.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert result["updates"] == 60
+    # chance is a third
+    assert result["mean_score"] > 0.6
+    size = (tmp_path / "model.pfm").stat().st_size
+    assert all(machine["bytes_down"] > size for machine in result["machines"])
+    assert "twice as many machines: " in done.stdout
+
+
+def test_windows_that_the_shipped_process_has_not_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "federation.toml"
+    write_federation_file(path, federation_definition())
+    path.write_text(path.read_text().replace("rows = 1\n", "rows = 4\n"))
+    text = '[scenario]\nname = "x"\nupdates = 1\n[federation]\nfile = "federation.toml"\n'
+    with pytest.raises(ConfigError, match=r"window\.rows = 4, step = 1: .* or windows of 16"):
+        simulated(tmp_path, text)
+
+
+def test_another_mode_of_a_compiled_model_has_what_that_shares(tmp_path: Path) -> None:
+    write_federation(tmp_path, mode="fedavg")
     kind = 'kind = "none"'
-    path = write(tmp_path, QUICK.replace(kind, f'{kind}\n[federation]\nfile = "federation.toml"'))
-    assert_one_line(run(path), SETTINGS, "federation.toml", "a simulation trains dense models only")
+    more = f'{kind}\n[federation]\nfile = "federation.toml"\nalgorithm = {{ mode = "MODE" }}'
+    text = QUICK.replace(kind, more)
+    sizes = {
+        mode: simulated(tmp_path, text.replace("MODE", mode)).model.shared_parameters
+        for mode in ("fedavg", "fedapm", "local")
+    }
+    assert sizes["fedavg"] > sizes["fedapm"] > sizes["local"] == 0
