@@ -242,10 +242,10 @@ def replay(database: Database, start: int) -> Iterator[tuple[int, FederationStat
                 _refuse_out_of_turn(state, record)
                 state.apply(record)
         except StorageError as error:
-            raise _at_row(database, number, error.what) from None
+            raise at_row(database, number, error.what) from None
         except (ArithmeticError, LookupError, TypeError, ValueError, PlantfedError) as error:
             what = f"doesn't fit what is before it ({error})"
-            raise _at_row(database, number, what) from None
+            raise at_row(database, number, what) from None
         yield number, state
 
 
@@ -265,7 +265,8 @@ def _refuse_out_of_turn(state: FederationState, record: Record) -> None:
         raise StorageError(what)
 
 
-def _at_row(database: Database, number: int, what: str) -> StorageError:
+def at_row(database: Database, number: int, what: str) -> StorageError:
+    """The error of a row of the journal that is not what was written."""
     where = f"{database.path}: journal row {number}"
     return StorageError(what, where=where, hint="Restore a backup")
 
@@ -288,15 +289,26 @@ def read_numbered(database: Database, after_id: int | None = None) -> Iterator[t
     )
     for number, crc, *row in rows:
         kind, agent, text, blob = row
-        # rows of an older version have none
-        if crc is not None and crc != _crc_of((kind, agent, text, blob)):
-            of_agent = f" of {agent}" if agent else ""
-            raise _at_row(database, number, f"this {kind}{of_agent} is damaged")
-        try:
-            record = record_rows.from_row((kind, agent, text, blob))
-        except StorageError as error:
-            raise _at_row(database, number, error.what) from None
-        yield number, record
+        yield number, record_at(database, number, crc, (kind, agent, text, blob))
+
+
+def record_at(
+    database: Database, number: int, crc: int | None, row: record_rows.RecordRow
+) -> Record:
+    """What a row of the journal says.
+
+    Raises:
+        StorageError: it is not what was written.
+    """
+    kind, agent, *_ = row
+    # rows of an older version have none
+    if crc is not None and crc != _crc_of(row):
+        of_agent = f" of {agent}" if agent else ""
+        raise at_row(database, number, f"this {kind}{of_agent} is damaged")
+    try:
+        return record_rows.from_row(row)
+    except StorageError as error:
+        raise at_row(database, number, error.what) from None
 
 
 @contextmanager

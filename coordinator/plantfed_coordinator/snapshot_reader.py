@@ -27,7 +27,7 @@ def begin_of(database: Database) -> int:
         StorageError: nothing says so.
     """
     rows = database.execute("SELECT journal_id FROM journal_begin")
-    if not rows:
+    if not rows or rows[0][0] is None:
         what = "doesn't say where the journal begins: the row of journal_begin is missing"
         raise StorageError(what, where=str(database.path), hint="Restore a backup")
     return int(rows[0][0])

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ValidationError
 from plantfed_coordinator.audit_log import read_quarantined
 from plantfed_coordinator.journal import (
     FILE_NAME,
+    at_row,
     broken_live,
     load_state,
     read_live,
     reading_journal,
+    record_at,
 )
 from plantfed_coordinator.live import days_in
 from plantfed_coordinator.snapshot_reader import begin_of
@@ -168,7 +170,11 @@ def read_connection(state_dir: Path) -> ConnectionState | None:
     """
     with reading_journal(state_dir) as database:
         rows = database.execute("SELECT state FROM connection")
-    return ConnectionState.from_json(rows[0][0]) if rows else None
+    try:
+        return ConnectionState.from_json(rows[0][0]) if rows else None
+    except ValueError as error:
+        where = f"{database.path}: table connection"
+        raise StorageError(str(error), where=where, hint="Start the coordinator again") from None
 
 
 def read_overview(state_dir: Path, wall_clock: WallClock = local_time) -> Overview:
@@ -213,14 +219,29 @@ def read_history(state_dir: Path, last: int | None = None) -> list[HistoryEntry]
     """
     with reading_journal(state_dir) as database:
         rows = database.execute(
-            "SELECT unix_time, kind, agent, fields FROM journal"
+            "SELECT id, crc, unix_time, kind, agent, fields, content FROM journal"
             " WHERE kind NOT IN ('update', 'serve') ORDER BY id DESC LIMIT ?",
             (-1 if last is None else last,),
         )
-    return [
-        HistoryEntry(unix_time=time, kind=kind, agent=agent, fields=_readable(json.loads(text)))
-        for time, kind, agent, text in reversed(rows)
-    ]
+        return [_history_entry(database, *row) for row in reversed(rows)]
+
+
+def _history_entry(
+    database: Database,
+    number: int,
+    crc: int | None,
+    unix_time: float,
+    kind: str,
+    agent: str | None,
+    text: str,
+    blob: bytes | None,
+) -> HistoryEntry:
+    record_at(database, number, crc, (kind, agent, text, blob))
+    try:
+        fields = _readable(json.loads(text))
+        return HistoryEntry(unix_time=unix_time, kind=kind, agent=agent, fields=fields)
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise at_row(database, number, f"this {kind!r} can't be read: {error}") from None
 
 
 def read_releases(state_dir: Path) -> list[ReleaseView]:
@@ -281,7 +302,7 @@ def _member_view(
 ) -> MemberView:
     try:
         return _with_live(agent, member, live, today)
-    except ValidationError:
+    except (TypeError, ValidationError):
         raise broken_live(where, agent) from None
 
 

@@ -13,7 +13,7 @@ from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_shared.bus.connection_state import ConnectionState
-from plantfed_shared.errors import ConfigError
+from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 from plantfed_shared.store import Database, Row, reading
 
@@ -224,7 +224,11 @@ def read_connection(state_dir: Path) -> ConnectionState | None:
     """
     with reading(state_dir / FILE_NAME) as database:
         rows = database.execute("SELECT state FROM connection")
-    return ConnectionState.from_json(rows[0][0]) if rows else None
+    try:
+        return ConnectionState.from_json(rows[0][0]) if rows else None
+    except ValueError as error:
+        where = f"{database.path}: table connection"
+        raise StorageError(str(error), where=where, hint="Start the agent again") from None
 
 
 def _load(database: Database) -> AgentState:

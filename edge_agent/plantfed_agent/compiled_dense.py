@@ -94,7 +94,9 @@ def dense_kernel(artefact: Artefact) -> NamedDense | None:
 
 def _is_chain(value: str, nodes: list[Node]) -> bool:
     for node in nodes:
-        if not node.inputs or node.inputs[0] != value or value == step_names.OUTPUT:
+        if not node.inputs or not node.outputs:
+            return False
+        if node.inputs[0] != value or value == step_names.OUTPUT:
             return False
         value = node.outputs[0]
     return True

@@ -92,6 +92,7 @@ class Membership:
         self._hellos_since_welcome = 0
         self._proof: int | None = None
         self._asks = False
+        self._given_since: int | None = None
 
     def connected(self, now: float) -> None:
         """The bus is connected."""
@@ -304,10 +305,14 @@ class Membership:
             self.link = Link.JOINED
             self._desk.pace.hello.stop()
 
+    @property
+    def _leaving_as(self) -> int:
+        return self._given_since or self._desk.state.incarnation
+
     def _say_hello(self) -> None:
         state = self._desk.state
         if self.leaving:
-            self._desk.send(Bye(incarnation=state.incarnation))
+            self._desk.send(Bye(incarnation=self._leaving_as))
             return
         # an agent whose own disk can't be brought to agree begins anew, with the coordinator's dual
         lost = self._disagreements >= MAX_DISAGREEMENTS
@@ -390,6 +395,7 @@ class Membership:
             hint = "The coordinator's operator has to release or remove it first"
             why = f"{_NOT_WANTED[code]} ({message.verdict.reason}): it has not left"
             self._desk.ask(Stop(BrokerRefused(why, hint=hint)))
-        elif code is Code.OLD_INCARNATION and message.incarnation != self._desk.state.incarnation:
-            self._desk.change(incarnation=message.incarnation)
+        elif code is Code.OLD_INCARNATION and message.incarnation != self._leaving_as:
+            # what is on the disk was never of that one, and would prove a past that never was
+            self._given_since = message.incarnation
             self._join(now)

@@ -37,7 +37,7 @@ from plantfed_shared.definition import content_digest
 from plantfed_shared.errors import ModelError
 from plantfed_shared.model_manifest import FORMAT, Array, GraphName, Manifest, Member
 from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
-from plantfed_shared.onnx_bytes import operators_in
+from plantfed_shared.onnx_bytes import nodes_in, operators_in
 from plantfed_shared.parameters import Floats
 
 MANIFEST = "manifest.json"
@@ -222,6 +222,7 @@ def _refuse_foreign_graphs(manifest: Manifest, members: Mapping[str, bytes], whe
     for name in manifest.graphs:
         try:
             operators_in(members[f"{name}.onnx"])
+            nodes_in(members[f"{name}.onnx"])
         except (ValueError, RecursionError) as error:
             raise ModelError(f"has a {name}.onnx that is not ours: {error}", where=where) from None
 

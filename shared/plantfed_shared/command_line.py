@@ -129,5 +129,8 @@ def connection_finding(state: ConnectionState, url: str) -> str:
 
 
 def utc(unix_time: float) -> str:
-    """Seconds of Unix time for a person: 2026-11-22 20:00:00Z."""
-    return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """Seconds of Unix time for a person: 2026-11-22 20:00:00Z, or as they are."""
+    try:
+        return datetime.fromtimestamp(unix_time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return f"{unix_time:.6g} s"

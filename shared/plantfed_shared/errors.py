@@ -36,7 +36,9 @@ class PlantfedError(Exception):
         self.hint = hint
         place = f"{where}: " if where else ""
         advice = f". {hint}" if hint else ""
-        super().__init__(" ".join(f"{place}{what}{advice}".split()))
+        line = " ".join(f"{place}{what}{advice}".split())
+        # some of it may be from a file or a peer, and must not control a terminal
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
 
 
 class ConfigError(PlantfedError):

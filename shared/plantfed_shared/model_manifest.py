@@ -18,6 +18,7 @@ GraphName = Literal["head_step", "body_step", "whole_step", "evaluate", "predict
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=400)]
 Size = Annotated[int, Field(ge=0)]
+MOST_AXES = 32
 
 
 class Array(Settings):
@@ -31,7 +32,14 @@ class Array(Settings):
 
     name: Name
     dtype: Literal["float32", "int64"] = "float32"
-    shape: tuple[Size, ...]
+    shape: Annotated[tuple[Size, ...], Field(max_length=MOST_AXES)]
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        # none of numpy's arrays is larger in one axis than there is memory, empty or not
+        if prod(max(1, size) for size in self.shape) > MAX_MEMBER_BYTES:
+            raise ValueError(f"an array of more than {MAX_MEMBER_BYTES} elements")
+        return self
 
     @property
     def n_bytes(self) -> int:
@@ -111,8 +119,8 @@ class SelfTest(Settings):
             parameter ``gradient.<name>``.
     """
 
-    loss: float
-    tolerance: float
+    loss: Annotated[float, Field(allow_inf_nan=False)]
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     arrays: tuple[Array, ...]
 
 

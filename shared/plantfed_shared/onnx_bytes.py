@@ -181,10 +181,15 @@ def _node(node: bytes) -> Node:
 def _number_in(attribute: Mapping[int, Any]) -> float | None:
     match attribute.get(ATTRIBUTE_TYPE):
         case code if code == ATTRIBUTE_TYPE_FLOAT:
-            (value,) = struct.unpack("<f", attribute.get(ATTRIBUTE_FLOAT, bytes(4)))
-            return float(value)
+            said = _message(attribute.get(ATTRIBUTE_FLOAT, bytes(4)))
+            if len(said) != struct.calcsize("<f"):
+                raise ValueError("it has a number of another length")
+            return float(struct.unpack("<f", said)[0])
         case code if code == ATTRIBUTE_TYPE_INT:
-            return int(attribute.get(ATTRIBUTE_INT, 0))
+            whole = attribute.get(ATTRIBUTE_INT, 0)
+            if not isinstance(whole, int):
+                raise ValueError("bytes are where a number should be")
+            return whole
     return None
 
 

@@ -273,3 +273,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot be used: {error}", where=str(path), hint=hint) from error
     except OSError as error:
         raise StorageError(f"cannot be used: {error}", where=str(path)) from error
+    except (OverflowError, UnicodeDecodeError) as error:
+        # sqlite3 repeats what is damaged in its own messages, and counts on from it
+        hint = "Restore a backup"
+        raise StorageError(f"is damaged: {error}", where=str(path), hint=hint) from error

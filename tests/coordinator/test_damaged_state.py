@@ -22,7 +22,7 @@ from plantfed_coordinator.records import Joined
 from plantfed_coordinator.settings import load_coordinator_settings
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.snapshot_reader import snapshot_ids
-from plantfed_coordinator.views import read_federation, read_overview
+from plantfed_coordinator.views import read_connection, read_federation, read_overview
 from plantfed_shared import store
 from plantfed_shared.errors import StorageError
 from plantfed_shared.vitals import no_vitals
@@ -228,6 +228,58 @@ def test_a_row_with_a_field_of_another_type_is_told_by_its_number(
         f"INSERT INTO journal (id, unix_time, kind, fields) VALUES (9, 0.0, 'release', '{fields}')",
     )
     assert "journal row 9: " in refusal(state_dir, "members")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("fields = 'x'", "this join of a is damaged"),
+        ("crc = NULL, fields = 'x'", "this 'join' can't be read"),
+        ("crc = NULL, fields = '[]'", "this 'join' can't be read"),
+        ("crc = NULL, kind = 'x'", "this 'x' can't be read"),
+        ("""crc = NULL, kind = 'release', fields = '{"k":1,"checksum":"x"}'""", "this 'release'"),
+    ],
+)
+def test_a_history_tells_the_row_that_is_damaged(state_dir: Path, change: str, said: str) -> None:
+    damage(state_dir, f"UPDATE journal SET {change}, agent = agent WHERE id = 2")
+    for more in ((), ("--json",)):
+        assert f"journal row 2: {said}" in refusal(state_dir, "history", *more)
+
+
+def test_a_time_that_no_clock_shows_is_shown_as_it_is(state_dir: Path) -> None:
+    damage(state_dir, "UPDATE journal SET unix_time = 1e300 WHERE id = 2")
+    assert "1e+300 s  join" in run(state_dir, "history").output
+
+
+@pytest.mark.parametrize("state", ["x", "{}", "[]", '{"connected":1,"since":"x","trouble":null}'])
+def test_how_it_stood_with_the_broker_can_be_damaged(state_dir: Path, state: str) -> None:
+    damage(state_dir, f"INSERT INTO connection VALUES (1, '{state}')")
+    with pytest.raises(StorageError, match="table connection: no state of a connection"):
+        read_connection(state_dir)
+
+
+def test_what_is_seen_live_names_no_member_of_its_own(state_dir: Path) -> None:
+    damage(state_dir, """UPDATE live SET fields = '{"id":"b"}'""")
+    assert "table live: what was seen of 'a' can't be read" in refusal(state_dir, "members")
+
+
+def test_a_file_whose_damage_sqlite_cannot_put_into_words(state_dir: Path) -> None:
+    for file in (FILE_NAME, audit_log.FILE_NAME):
+        damage(state_dir, "PRAGMA wal_checkpoint(TRUNCATE)", file=file)
+        path = state_dir / file
+        path.write_bytes(path.read_bytes().replace(b"CREATE TABLE ", b"CREATE \xfd\xfe\xffLE "))
+        with pytest.raises(StorageError, match="is damaged"), store.reading(path) as database:
+            database.execute("SELECT 1 FROM sqlite_master")
+    assert "is damaged" in refusal(state_dir, "history")
+
+
+def test_an_audit_log_after_whose_last_number_there_is_none(state_dir: Path) -> None:
+    damage(state_dir, f"UPDATE audit SET number = {2**63 - 1}", file=audit_log.FILE_NAME)
+    with (
+        closing(AuditLog(state_dir, lambda: 0.0)) as log,
+        pytest.raises(StorageError, match="is damaged"),
+    ):
+        log.append([Line("started", None, "again")])
 
 
 # ---------------------------------------------------------------- audit log, newer versions

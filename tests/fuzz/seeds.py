@@ -9,6 +9,17 @@ from pathlib import Path
 import msgpack
 import numpy as np
 from tests.e2e.hostile_corpus import ENVELOPES
+from tests.fuzz.artefacts import (
+    DENSE,
+    FILE,
+    MANIFEST_TEXT,
+    archive,
+    dense_graph,
+    dense_manifest,
+    manifest_text,
+    member_names,
+    sound,
+)
 from tests.fuzz.driver import CORPUS
 from tests.fuzz.targets import KINDS, LATTICES, TOPICS, coordinator
 from tests.shared.wire_payloads import GOLDEN
@@ -136,6 +147,25 @@ def settings_seeds() -> list[bytes]:
     return [*found, b"\0x = " + b"[" * 2000, b"\1x = " + b"9" * 5000, b"\2[a.b.c]\nx = 1979-13-01"]
 
 
+def artefact_seeds() -> list[bytes]:
+    """A sound archive, packed and not, manifests that differ, and members."""
+    whole = sound()
+    manifest = bytes([MANIFEST_TEXT])
+    found = [bytes([FILE]) + whole.to_bytes(), manifest + manifest_text()]
+    found.append(bytes([FILE]) + archive(whole.manifest.model_dump_json().encode(), {}))
+    wide = [
+        {"name": "body", "shape": [0, 2**70], "personal": False},
+        {"name": "head", "shape": [9], "personal": True},
+    ]
+    for changes in ({"target": None}, {"statistics": []}, {"parameters": wide}, {"format": "x"}):
+        found.append(manifest + manifest_text(**changes))
+    found.append(manifest + b"[" * 3000)
+    for place, name in enumerate(member_names()):
+        found.append(bytes([2 + place]) + whole.members[name])
+    predict = bytes([DENSE | 2 + member_names().index("predict.onnx")])
+    return [*found, manifest + dense_manifest(), predict + dense_graph()]
+
+
 def main() -> None:
     """Write all files."""
     made = {
@@ -145,6 +175,7 @@ def main() -> None:
         "topics": topic_seeds(),
         "settings": settings_seeds(),
         "coordinator": coordinator_seeds(),
+        "artefact": artefact_seeds(),
     }
     for name, seeds in made.items():
         lines = [seed.hex() for seed in seeds if seed]

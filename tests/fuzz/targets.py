@@ -6,11 +6,14 @@ A target also checks what it gets; an AssertionError is a finding like any other
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 
 import numpy as np
 from tests.federation_world import small_definition
+from tests.fuzz.artefacts import artefact_in
 from tests.shared.wire_payloads import payload_with
 
+from plantfed_agent.compiled_dense import dense_kernel
 from plantfed_agent.settings import AgentSettings
 from plantfed_coordinator.events import MessageArrived
 from plantfed_coordinator.machine import FederationMachine
@@ -18,9 +21,10 @@ from plantfed_coordinator.records import EpochStarted, Joined
 from plantfed_coordinator.settings import CoordinatorSettings
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
+from plantfed_shared.artefact import Artefact
 from plantfed_shared.codec import decode_integers, decode_model, largest_encoding_bytes
 from plantfed_shared.definition import FederationDefinition, content_digest
-from plantfed_shared.errors import ConfigError, PeerError
+from plantfed_shared.errors import ConfigError, ModelError, PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Lattice
 from plantfed_shared.messages import Content, Epoch
 from plantfed_shared.settings_file import parse_settings
@@ -173,6 +177,33 @@ def fuzz_coordinator(data: bytes) -> None:
         assert weight == 1
 
 
+def fuzz_artefact(data: bytes) -> None:
+    """A compiled model, as ``plantfed-compile`` writes it and an agent has it from the bus."""
+    if not data:
+        return
+    try:
+        artefact = Artefact.from_bytes(artefact_in(data))
+        dense_kernel(artefact)
+    except ModelError as error:
+        _look_at_line(str(error))
+        return
+    manifest = artefact.manifest
+    begun, known = artefact.initial(), (*manifest.parameters, *manifest.statistics)
+    assert [v.shape for v in begun.values()] == [t.shape for t in known]
+    test = artefact.self_test_arrays()
+    assert manifest.self_test.tolerance < inf
+    assert list(test) == [a.name for a in manifest.self_test.arrays]
+    specification = manifest.parameter_specification()
+    split = (*specification.shared, *specification.personal)
+    assert sorted(p.name for p in split) == sorted(p.name for p in manifest.parameters)
+    # what is taken can be written again, and is the same then
+    assert Artefact.from_bytes(artefact.to_bytes()) == artefact
+
+
+def _look_at_line(said: str) -> None:
+    assert said.isprintable()
+
+
 Target = Callable[[bytes], None]
 TARGETS: dict[str, Target] = {
     "wire": fuzz_wire,
@@ -181,13 +212,15 @@ TARGETS: dict[str, Target] = {
     "topics": fuzz_topics,
     "settings": fuzz_settings,
     "coordinator": fuzz_coordinator,
+    "artefact": fuzz_artefact,
 }
 SHARES = {
-    "wire": 0.45,
+    "wire": 0.43,
     "codec": 0.15,
     "chunks": 0.1,
     "topics": 0.2,
     "settings": 0.03,
     "coordinator": 0.07,
+    "artefact": 0.02,
 }
 """Of all inputs: those that are quick to try get more."""

@@ -13,6 +13,7 @@ from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.errors import BrokerRefused
 from plantfed_shared.messages import (
     MAX_DEFINITION_BYTES,
+    Bye,
     Code,
     Content,
     Epoch,
@@ -105,6 +106,24 @@ def test_in_quarantine_it_cannot_leave_and_says_so() -> None:
     (stop,) = [a for a in actions if isinstance(a, Stop)]
     assert isinstance(stop.error, BrokerRefused)
     assert "it has not left" in str(stop.error)
+
+
+def test_an_incarnation_that_it_only_leaves_as_is_never_on_its_disk() -> None:
+    """Seed 1137 of the faults: with it, updates of the one before proved a newer past."""
+    world = World(small_definition(), 2)
+    agent = world.agents[AGENT]
+    assert world.run(60, until=lambda: agent.disk.applied_seq == 2)
+    machine = agent.machine
+    assert machine is not None
+    disk, now = machine.state, world.now
+    machine.handle(LeaveRequested(), now)
+    given = disk.incarnation + 1
+    over = state(machine, Verdict(0, Code.OLD_INCARNATION, ""), incarnation=given, last_seq=0)
+    actions = told(machine, Kind.STATE, over, now)
+    (bye,) = [a for a in actions if isinstance(a, Publish)]
+    assert wire.decode(bye.payload, Kind.BYE).message == Bye(incarnation=given)
+    assert told(machine, Kind.STATE, over, now) == []
+    assert machine.state is disk
 
 
 def test_what_is_longer_than_any_is_not_fetched() -> None:

@@ -157,6 +157,21 @@ def test_a_manifest_that_contradicts_itself():
     zeros = {name: {**member, "n_bytes": 2**27} for name, member in described.items()}
     assert changed(members=zeros) == "has members of more than 536870912 bytes together"
     assert "there_is_no_such: Extra inputs are not permitted" in changed(there_is_no_such=1)
+    assert changed(**{"\x1b[2J": 1}).isprintable()
+    # empty, and no numpy array may be so long
+    empty = [{"name": "body", "shape": [0, 2**70], "personal": False}]
+    assert "parameters.0: Value error, an array of more than" in changed(parameters=empty)
+    many_axes = {"name": "x", "shape": [1] * 33}
+    assert "input.shape: Tuple should have at most 32 items" in changed(input=many_axes)
+
+
+@pytest.mark.parametrize("field", ["loss", "tolerance"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_self_test_that_nothing_fails(field, value):
+    test = artefact()[0].manifest.self_test.model_dump()
+    assert f"self_test.{field}: Input should be a finite number" in changed(
+        self_test={**test, field: value}
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,6 +183,9 @@ def test_a_manifest_that_contradicts_itself():
         (GRAPH + bytes.fromhex("3a0e0a0c2204 53616d65 3a04 6d696e65"), "operators of domain mine"),
         (GRAPH[:-5], "it is truncated"),
         (b"\x08\x08", "it has no nodes"),
+        (GRAPH.replace(b"\x01x", b"\x01\xff"), "can't decode byte 0xff"),
+        (GRAPH + b"\x3a\x0b\x0a\x09\x22\x00\x2a\x05\x10\x01\xa0\x01\x01", "a number is where"),
+        (GRAPH + b"\x3a\x0b\x0a\x09\x22\x00\x2a\x05\x1a\x00\xa0\x01\x02", "bytes are where"),
     ],
 )  # fmt: skip
 def test_a_graph_that_could_reach_beyond_the_file(graph, said):

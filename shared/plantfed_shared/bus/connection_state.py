@@ -94,7 +94,7 @@ class ConnectionState:
             trouble = fields["trouble"]
             if trouble is not None:
                 kind = TroubleKind(trouble["kind"])
-                trouble = Trouble(trouble["text"], kind, trouble["at"])
-            return cls(fields["connected"], fields["since"], trouble)
-        except (KeyError, TypeError) as error:
+                trouble = Trouble(str(trouble["text"]), kind, float(trouble["at"]))
+            return cls(bool(fields["connected"]), float(fields["since"]), trouble)
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"no state of a connection: {error!r}") from None
