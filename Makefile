@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(BIN)/plantfed demo $(DEMO)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak' $(TEST)
+	$(BIN)/python -m pytest -n 2 -m 'not soak' $(TEST)
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m soak --timeout 7200 $(TEST)
