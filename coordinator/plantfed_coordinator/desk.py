@@ -168,6 +168,16 @@ class Desk:
         live_at = (self._live_at(agent) for agent in self.state.members)
         return self._live_count.count(live_at, self._live_within_s, now)
 
+    def reachable_members(self, now: float) -> list[str]:
+        """Live members that are listened to and, as far as is known, connected."""
+        return [
+            agent
+            for agent in self.state.members
+            if now - self._live_at(agent) <= self._live_within_s
+            and agent not in self.quarantined
+            and (agent not in self.presence or self.presence[agent].online)
+        ]
+
     @property
     def _live_within_s(self) -> float:
         return self.state.terms.definition.schedule.live_within_s

@@ -123,6 +123,7 @@ class FederationMachine:
         match event:
             case BusConnected(max_payload_bytes):
                 self._desk.max_payload_bytes = max_payload_bytes
+                self._serving.connected()
                 self._releases.announce(now)
             case MessageArrived():
                 self._take(event, now)
@@ -201,6 +202,8 @@ class FederationMachine:
             presence = self._desk.presence_of(agent, now)
             presence.online, presence.software = message.online, message.software
             presence.has_come = message.online
+            if not message.online:
+                self._serving.is_away()
         else:
             greets = isinstance(message, Hello)
             presence = self._desk.hear_of(agent, now, greets=greets)
@@ -244,7 +247,7 @@ class FederationMachine:
                     change=change,
                 )
             )
-            self._serving.updated(agent)
+            self._serving.updated(agent, now, goes_on=update.want > 0)
         elif code is Code.REJECTED:
             what = f"update {update.seq} rejected: {why}"
             self._guard.refuse(agent, what, now, is_offence=is_offence)

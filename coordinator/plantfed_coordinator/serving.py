@@ -11,7 +11,7 @@ from plantfed_coordinator.contents import can_step
 from plantfed_coordinator.desk import Desk
 from plantfed_coordinator.groups import Groups
 from plantfed_coordinator.records import Served
-from plantfed_coordinator.standing import Standing, StandingWants
+from plantfed_coordinator.standing import StandingWants
 from plantfed_coordinator.state import Member
 from plantfed_shared.messages import Code, ModelName, ModelStep, Need, Part, Range, Verdict, Want
 from plantfed_shared.patience import Answered
@@ -30,21 +30,31 @@ class Serving:
         self._groups = Groups(desk)
         self._standing = StandingWants()
         self._answered = Answered()
+        self._wanted = Answered()
         self._settled_at: ModelName | None = None
 
     def take_want(self, agent: str, want: Want, digest: int, now: float) -> None:
         """Serve the newest model when this event is settled, or when it is this member's turn."""
         if self._member(agent, digest) is None:
             return
-        others = want.others * self._desk.live_members(now) // 256
-        latest = now + self._desk.state.terms.definition.schedule.release_after_s
-        at_latest = latest if others else now
-        self._standing.put(agent, Standing(want, self._desk.state.updates, others, at_latest))
-        self._settled_at = None
+        if self._wanted.is_copy(agent, digest, now):
+            return
+        patience_s = self._desk.state.terms.definition.schedule.release_after_s
+        self._standing.put(agent, want, self._desk.state.updates, now, patience_s)
 
-    def updated(self, agent: str) -> None:
-        """An update of a member was applied: it is one of those whom others let go first."""
-        self._standing.updated(agent, self._desk.state.updates)
+    def updated(self, agent: str, now: float, *, goes_on: bool) -> None:
+        """An update of a member was applied: it is one of those whom others let go first.
+
+        Args:
+            agent: whose.
+            now: monotonic seconds.
+            goes_on: whether it asks for the model after it.
+        """
+        self._standing.updated(agent, self._desk.state.updates, now, goes_on=goes_on)
+
+    def is_away(self) -> None:
+        """A member is not connected: it is waited for no more."""
+        self._standing.look_again()
 
     def take_need(self, agent: str, need: Need, digest: int, now: float) -> None:
         """Serve some ranges of a content; a STATE says which model there is where it's gone."""
@@ -59,6 +69,7 @@ class Serving:
             return
         other = contents.other(state, agent, need.digest)
         if other is None:
+            self._wanted.forget(agent)  # it begins anew at once
             self._desk.reply(agent, None, offer=True)
         else:
             self._send(agent, other, need.ranges)
@@ -73,6 +84,7 @@ class Serving:
             return
         found = self._desk.contents.step_with(self._desk.state, part.digest, part.step)
         if found is None:
+            self._wanted.forget(agent)
             self._desk.reply(agent, None, offer=True)
             return
         self._keep_for(agent, found[0])
@@ -94,18 +106,31 @@ class Serving:
         if newest == self._settled_at and not turn_may_have_come:
             return
         self._settled_at = newest
-        for agent in self._standing.whose_turn_it_is(now):
+        for agent in self._standing.whose_turn_it_is(self._going_on(now), now):
             self._serve(agent, now)
+
+    def _going_on(self, now: float) -> int:
+        """How many members will send more updates; 0 where nobody has to know."""
+        if self._desk.state.final or not self._standing.let_others_go_first:
+            return 0
+        return self._standing.going_on(self._desk.reachable_members(now))
+
+    def connected(self) -> None:
+        """What was sent on the connection before may be lost."""
+        self._answered.forget()
+        self._wanted.forget()
 
     def forget(self, agent: str | None = None) -> None:
         """It has left, or, without a name, a new epoch has begun."""
         self._answered.forget(agent)
+        self._wanted.forget(agent)
         self._groups.forget(agent)
         self._standing.forget(agent)
 
     def begins_anew(self, agent: str) -> None:
         """What was sent to it before its HELLO may be lost."""
         self._answered.forget(agent)
+        self._wanted.forget(agent)
         self._groups.forget(agent)
 
     def _member(self, agent: str, digest: int) -> Member | None:

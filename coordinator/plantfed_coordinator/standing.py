@@ -2,13 +2,16 @@
 
 A machine that has little left to learn asks for the next model only after others have sent
 something new (``others`` of WANT): what it would say before hardly differs from what it said last.
-Nobody counts twice: while a few say the same again, what the machine waits for has not come.
+Nobody counts twice: while a few say the same again, what the machine waits for has not come.  And
+nobody is waited for who is away, or has said with its last update that it will not go on soon.
 """
 
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from plantfed_shared.messages import Want
 
@@ -18,16 +21,29 @@ class Standing:
     """One member's request.
 
     Attributes:
-        want: as it was said.
-        since: how many updates were applied before it, of all members.
-        others: its turn has come when so many other members have sent an update since.
+        want: as it was said; its turn has come when so many others have sent an update since its
+            own last one.
+        since: or, where it has sent none, since so many were applied of all members.
         at_latest: or at this time, monotonic seconds.
     """
 
     want: Want
     since: int
-    others: int
     at_latest: float
+
+
+class _Sent(NamedTuple):
+    """A member's last update.
+
+    Attributes:
+        updates: applied with it, of all members.
+        at: monotonic seconds.
+        goes_on: whether it asked for the model after it.
+    """
+
+    updates: int
+    at: float
+    goes_on: bool
 
 
 class StandingWants:
@@ -35,7 +51,7 @@ class StandingWants:
 
     def __init__(self) -> None:
         self._of: dict[str, Standing] = {}
-        self._last_update_of: OrderedDict[str, int] = OrderedDict()
+        self._sent: OrderedDict[str, _Sent] = OrderedDict()
         self._next_updates: float = inf
         self._next_at = inf
 
@@ -49,20 +65,44 @@ class StandingWants:
         """When somebody's turn comes by time alone."""
         return self._next_at
 
-    def updated(self, agent: str, updates: int) -> None:
+    @property
+    def let_others_go_first(self) -> bool:
+        """Whether it matters to one of them who has sent an update."""
+        return any(standing.want.others for standing in self._of.values())
+
+    def going_on(self, members: Iterable[str]) -> int:
+        """How many of some members have not said that they won't send another update soon."""
+        return sum(a not in self._sent or self._sent[a].goes_on for a in members)
+
+    def updated(self, agent: str, updates: int, now: float, *, goes_on: bool) -> None:
         """An update of a member was applied.
 
         Args:
             agent: whose.
             updates: applied so far with this one, of all members.
+            now: monotonic seconds.
+            goes_on: whether it asks for the model after it.
         """
-        self._last_update_of[agent] = updates
-        self._last_update_of.move_to_end(agent)
+        self._sent[agent] = _Sent(updates, now, goes_on)
+        self._sent.move_to_end(agent)
+        if not goes_on:
+            self.look_again()
 
-    def put(self, agent: str, standing: Standing) -> None:
-        """Take in a request, in the place of the member's last one."""
-        self._of[agent] = standing
-        self._expect(standing.since + standing.others, standing.at_latest)
+    def put(self, agent: str, want: Want, updates: int, now: float, patience_s: float) -> None:
+        """Take in a request, in the place of the member's last one.
+
+        However often it is said, it waits from the member's last update on.
+
+        Args:
+            agent: whose.
+            want: what it says.
+            updates: applied so far, of all members.
+            now: monotonic seconds.
+            patience_s: it waits no longer for others.
+        """
+        sent = self._sent.get(agent)
+        self._of[agent] = Standing(want, updates, (now if sent is None else sent.at) + patience_s)
+        self.look_again()
 
     def get(self, agent: str) -> Standing:
         """A member's request.
@@ -80,10 +120,15 @@ class StandingWants:
         """A member has left, or, without a name, all are asked anew."""
         if agent is None:
             self._of.clear()
-            self._last_update_of.clear()
+            self._sent.clear()
         else:
             self._of.pop(agent, None)
-            self._last_update_of.pop(agent, None)
+            self._sent.pop(agent, None)
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Somebody is waited for no more: everybody's turn may have come."""
+        self._next_updates = -inf
 
     def a_turn_may_have_come(self, updates: int, now: float) -> bool:
         """Whether the turn of one that waited for it may have come: then all are to be looked at.
@@ -94,25 +139,26 @@ class StandingWants:
         """
         return updates >= self._next_updates or now >= self._next_at
 
-    def whose_turn_it_is(self, now: float) -> list[str]:
-        """Whose requests may be answered, in order; they stand until they are discarded."""
-        times = list(self._last_update_of.values())
-        self._next_updates = self._next_at = inf
-        return [agent for agent in self.agents if not self._waits(agent, times, now)]
+    def whose_turn_it_is(self, going_on: int, now: float) -> list[str]:
+        """Whose requests may be answered, in order; they stand until they are discarded.
 
-    def _waits(self, agent: str, times: list[int], now: float) -> bool:
+        Args:
+            going_on: members that will send more updates; of so many, a part is waited for.
+            now: monotonic seconds.
+        """
+        times = [sent.updates for sent in self._sent.values()]
+        self._next_updates = self._next_at = inf
+        return [agent for agent in self.agents if not self._waits(agent, times, going_on, now)]
+
+    def _waits(self, agent: str, times: list[int], going_on: int, now: float) -> bool:
         standing = self._of[agent]
-        missing = standing.others - self._others_since(agent, standing.since, times)
+        sent = self._sent.get(agent)
+        since = standing.since if sent is None else sent.updates
+        others = standing.want.others * going_on // 256
+        missing = others - (len(times) - bisect_right(times, since))
         if missing <= 0 or now >= standing.at_latest:
             return False
         newest = times[-1] if times else 0
-        self._expect(max(newest, standing.since) + missing, standing.at_latest)
+        self._next_updates = min(self._next_updates, max(newest, since) + missing)
+        self._next_at = min(self._next_at, standing.at_latest)
         return True
-
-    def _others_since(self, agent: str, since: int, times: list[int]) -> int:
-        itself = self._last_update_of.get(agent, 0) > since
-        return len(times) - bisect_right(times, since) - itself
-
-    def _expect(self, updates: int, at_latest: float) -> None:
-        self._next_updates = min(self._next_updates, updates)
-        self._next_at = min(self._next_at, at_latest)

@@ -212,6 +212,25 @@ async def test_a_small_broker_says_what_it_takes(
 
 
 @on_loop
+async def test_a_broker_that_takes_next_to_nothing_is_no_use_and_told_so() -> None:
+    async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        # CONNACK with a Maximum Packet Size (MQTT 5 section 3.2.2.3.6)
+        writer.write(b"\x20\x08\0\0\x05\x27" + (1535).to_bytes(4, "big"))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(let_in, HOST, 0)
+    async with server:
+        address = BrokerAddress(HOST, server.sockets[0].getsockname()[1])
+        async with opened(MqttBus(address, PRESS, rng=random.Random(1))) as press:
+            assert (
+                (await press.disconnected()).reason
+                == "the broker takes packets of at most 1535 bytes: raise its limit to 1536 or more"
+            )
+
+
+@on_loop
 async def test_nobody_listens(tmp_path: Path) -> None:
     address = BrokerAddress(HOST, free_port(tmp_path))
     async with opened(MqttBus(address, PRESS, rng=random.Random(1))) as press:

@@ -1,9 +1,16 @@
 """What the federation machine sends to those that want a model."""
 
 import numpy as np
+import pytest
 from tests.machines.coordinator_desk import TOPICS, Desk
 
-from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order, TimerDue
+from plantfed_coordinator.events import (
+    BusConnected,
+    MessageArrived,
+    OperatorOrder,
+    Order,
+    TimerDue,
+)
 from plantfed_coordinator.records import Applied
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model
@@ -17,8 +24,10 @@ from plantfed_shared.messages import (
     Need,
     Range,
     State,
+    Status,
     Want,
 )
+from plantfed_shared.patience import ANSWERED_FOR_S
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import WINDOW_BYTES
 
@@ -116,11 +125,11 @@ def test_a_need_that_cannot_be_served_is_answered_with_the_newest_model() -> Non
 # ---------------------------------------------------------------- who lets others go first
 
 
-def served(desk: Desk, agent: str, **fields: object) -> list[str]:
+def served(desk: Desk, agent: str, want: int = WINDOW_BYTES, **fields: object) -> list[str]:
     """To whom models go when this agent's update has come."""
     event = MessageArrived(
         TOPICS.up(agent, Kind.UPDATE),
-        wire.encode(desk.update(agent, want=WINDOW_BYTES, **fields), desk.encode(ones(desk))),
+        wire.encode(desk.update(agent, want=want, **fields), desk.encode(ones(desk))),
     )
     return [to for to, m, _ in desk.handle(event) if isinstance(m, Chunk)]
 
@@ -183,7 +192,56 @@ def test_only_live_members_are_waited_for_and_who_left_is_forgotten() -> None:
     assert served(desk, "a") == ["a"]
 
 
-def test_an_update_that_comes_again_after_an_outage_asks_for_the_model_again() -> None:
+def test_who_is_away_or_will_not_go_on_soon_is_not_waited_for() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    for agent in "abcd":
+        desk.hello(agent)
+    assert served(desk, "b", want=0) == []
+    assert served(desk, "a", others=200) == []  # 2 of a, c, d
+    assert served(desk, "c") == ["c"]
+    gone = MessageArrived(TOPICS.status("d"), wire.encode(Status(online=False, software="")))
+    assert [to for to, m, _ in desk.handle(gone) if isinstance(m, Chunk)] == ["a"]
+
+
+def test_who_has_left_is_not_waited_for() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    for agent in "abc":
+        desk.hello(agent)
+    assert served(desk, "a", others=200) == []  # both others
+    assert served(desk, "b") == ["b"]
+    order = OperatorOrder(Order.REMOVE, "b")
+    assert [to for to, m, _ in desk.handle(order) if isinstance(m, Chunk)] == []
+    assert served(desk, "c") == ["a", "c"]
+
+
+def test_the_last_model_waits_for_nobody() -> None:
+    desk = Desk(schedule={"arrivals": 1, "max_releases": 2})
+    for agent in "abcd":
+        desk.hello(agent)
+    assert served(desk, "a", others=255) == []
+    assert served(desk, "b") == ["a", "b"]
+
+
+def test_what_the_broker_doubles_is_served_once() -> None:
+    desk = Desk(schedule={"arrivals": 1})
+    desk.hello("a")
+    assert served(desk, "a") == ["a"]
+    desk.hello("b")
+    base = desk.update("b").base
+    messages = [
+        (Kind.UPDATE, wire.encode(desk.update("b", want=WINDOW_BYTES), desk.encode(ones(desk)))),
+        (Kind.WANT, wire.encode(Want(have=base, window=WINDOW_BYTES - 1, others=0))),
+    ]
+    for kind, payload in messages:
+        event = MessageArrived(TOPICS.up("b", kind), payload)
+        models = [m for _ in range(100) for _, m, _ in desk.handle(event) if isinstance(m, Chunk)]
+        assert len(models) == 1, kind
+        desk.now += ANSWERED_FOR_S
+        assert any(isinstance(m, Chunk) for _, m, _ in desk.handle(event)), "not heard: asked again"
+
+
+@pytest.mark.parametrize("between", ["the coordinator reconnects", "the agent says hello"])
+def test_an_update_that_comes_again_after_an_outage_asks_for_the_model_again(between: str) -> None:
     desk = Desk()
     desk.hello("a")
     payload = wire.encode(desk.update("a", want=WINDOW_BYTES), desk.encode(ones(desk)))
@@ -196,5 +254,15 @@ def test_an_update_that_comes_again_after_an_outage_asks_for_the_model_again() -
     applied = sum(isinstance(record, Applied) for record in desk.records)
     assert applied == 1
     # the model of before was on a connection that broke
+    if between == "the agent says hello":
+        member = desk.state.members["a"]
+        desk.hello(
+            "a",
+            incarnation=member.incarnation,
+            applied_seq=member.last_seq,
+            dual_checksum=member.contribution.dual_checksum,
+        )
+    else:
+        desk.handle(BusConnected(WINDOW_BYTES))
     assert len(models()) == 1
     assert sum(isinstance(record, Applied) for record in desk.records) == applied

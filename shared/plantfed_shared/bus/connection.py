@@ -53,6 +53,8 @@ IN_FLIGHT = 20
 
 HEADROOM_BYTES = 1024
 """What a topic and the packet's own fields may need of a broker's Maximum Packet Size."""
+LEAST_PACKET_BYTES = HEADROOM_BYTES + 512
+"""With less not even what is no content of anything could be said."""
 
 _PINGS = {"Sending PINGREQ": (PING_BYTES, 0), "Received PINGRESP": (0, PING_BYTES)}
 """Lines of paho's log, and the bytes out and in that they stand for."""
@@ -307,9 +309,15 @@ class Connection:
             largest = getattr(grants, "MaximumPacketSize", 2 * MAX_MESSAGE_BYTES)
             self._granted = (
                 min(IN_FLIGHT, getattr(grants, "ReceiveMaximum", IN_FLIGHT)),
-                max(1, min(MAX_MESSAGE_BYTES, largest - HEADROOM_BYTES)),
+                min(MAX_MESSAGE_BYTES, largest - HEADROOM_BYTES),
             )
-            if self._session.subscriptions:
+            if largest < LEAST_PACKET_BYTES:
+                self._why = Disconnected(
+                    f"the broker takes packets of at most {largest} bytes: "
+                    f"raise its limit to {LEAST_PACKET_BYTES} or more"
+                )
+                self._client.disconnect()
+            elif self._session.subscriptions:
                 fixed = [(topic, QOS) for topic in self._session.subscriptions]
                 _, self._fixed = self._client.subscribe(fixed)
             else:
