@@ -98,6 +98,10 @@ class MadeWith(Settings):
     source_sha256: Sha256
 
 
+LARGEST_TOLERANCE = 0.01
+"""Of a self-test: with more, a machine that computes nonsense would pass it."""
+
+
 class SelfTest(Settings):
     """What a machine has to compute itself before it may train.
 
@@ -111,8 +115,8 @@ class SelfTest(Settings):
             parameter ``gradient.<name>``.
     """
 
-    loss: float
-    tolerance: float
+    loss: Annotated[float, Field(allow_inf_nan=False)]
+    tolerance: Annotated[float, Field(gt=0, le=LARGEST_TOLERANCE)]
     arrays: tuple[Array, ...]
 
 
