@@ -69,6 +69,14 @@ class Contents:
         blob = self.step(state, step)
         return (step, blob) if blob.content.digest == digest else None
 
+    def for_many(
+        self, state: FederationState, digest: bytes, claimed: ModelStep | None
+    ) -> tuple[ModelStep | None, Blob] | None:
+        """What many may fetch together: a step, see :meth:`step_with`, or the artefact."""
+        if self.artefact is not None and digest == self.artefact.content.digest:
+            return None, self.artefact
+        return self.step_with(state, digest, claimed)
+
     def other(self, state: FederationState, agent: str, digest: bytes) -> Blob | None:
         """The definition, the artefact of its model, or the agent's own dual."""
         if self.artefact is not None and digest == self.artefact.content.digest:

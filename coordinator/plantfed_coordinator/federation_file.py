@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from plantfed_shared.artefact import Artefact
+from plantfed_shared.artefact import Artefact, read_whole_file
 from plantfed_shared.codec import encode_integers
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
-from plantfed_shared.errors import ConfigError, ModelError
+from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.model_manifest import Manifest, Trained
 from plantfed_shared.model_section import (
@@ -136,7 +136,7 @@ def with_definition(
 def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) -> Federation:
     section = check_settings(model, ArtefactSection, f"{path}: model")
     artefact_path = path.resolve().parent / section.artefact
-    blob = _read(artefact_path)
+    blob = Blob.of(read_whole_file(artefact_path, MAX_ARTEFACT_BYTES, "an artefact"))
     artefact = Artefact.from_bytes(blob.encoded, str(artefact_path))
     manifest = artefact.manifest
     _refuse_what_agents_do_not_train(manifest, str(artefact_path))
@@ -158,22 +158,6 @@ def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) 
     document.setdefault("personal", _personal(document, manifest.parameters))
     definition = check_settings(document, FederationDefinition, str(path))
     return Federation(definition, blob, _initial(definition, artefact, str(artefact_path)))
-
-
-def _read(path: Path) -> Blob:
-    try:
-        size = path.stat().st_size
-        if size > MAX_ARTEFACT_BYTES:
-            raise ModelError(
-                f"has {size} bytes; an artefact has at most {MAX_ARTEFACT_BYTES}", where=str(path)
-            )
-        return Blob.of(path.read_bytes())
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror}",
-            where=str(path),
-            hint="Give the path of a file that plantfed-compile has written",
-        ) from None
 
 
 def _refuse_what_agents_do_not_train(manifest: Manifest, where: str) -> None:

@@ -1,9 +1,10 @@
-"""Long models that several agents want at once: every part is published once, for who listens.
+"""Long contents that several agents want at once: every part is published once, for who listens.
 
-Pure.  Wants of one content that come within :data:`GATHER_S` make a *group*.  Its members listen to
-the lanes of the parts they have room for and ask for them (PART).  A part goes out on its lane,
-**at most once ever**, when all who have asked for a part shortly before it have asked for it too,
-or after a patience as long as the fastest of them took: nobody is held up by more than that.
+Models, and the artefact of a compiled one.  Pure.  Wants of one content that come within
+:data:`GATHER_S` make a *group*.  Its members listen to the lanes of the parts they have room for
+and ask for them (PART).  A part goes out on its lane, **at most once ever**, when all who have
+asked for a part shortly before it have asked for it too, or after a patience as long as the fastest
+of them took: nobody is held up by more than that.
 
 Who asks for what has been on its lane is late.  It goes on in another group, with others of its
 pace or alone.  So nothing comes on a lane but what all who listen to it have asked for or are about
@@ -17,7 +18,7 @@ from math import inf
 
 from plantfed_coordinator.desk import Desk
 from plantfed_shared.errors import PeerError
-from plantfed_shared.messages import Chunk, Content, Group, ModelStep, Part, Range
+from plantfed_shared.messages import NO_GROUP, Chunk, Content, Group, ModelStep, Part, Range
 from plantfed_shared.transfer import (
     PARTS_AT_ONCE,
     WINDOW_BYTES,
@@ -60,8 +61,8 @@ class _Group:
 
     Attributes:
         number: of the group.
-        content: of the model.
-        step: what the content is.
+        content: of the model or the artefact.
+        step: what the content is, where it is a model.
         heard_at: when somebody asked last.
         reached: the last part that each member has asked for, or the one before its first.
         parts: by number.
@@ -69,7 +70,7 @@ class _Group:
 
     number: int
     content: Content
-    step: ModelStep
+    step: ModelStep | None
     heard_at: float
     reached: dict[str, int] = field(default_factory=dict)
     parts: dict[int, _Asked] = field(default_factory=dict)
@@ -136,12 +137,11 @@ class Groups:
         self._numbers: count[int] | None = None
 
     def gather(self, agent: str, blob: Blob, window_bytes: int, now: float) -> bool:
-        """Whether a model is one to wait for others with; then it is served with the next settle.
+        """Whether a content is one to wait for others with; then it comes with the next settle.
 
         What fits a window needs no further request and is not worth a round trip.
         """
-        long = blob.content.size > WINDOW_BYTES and window_bytes >= WINDOW_BYTES
-        if not long or self._desk.live_members(now) < AT_LEAST:
+        if window_bytes < WINDOW_BYTES or not self._is_for_many(blob, now):
             return False
         group = self._open_group(blob.content, 0)
         if group is not None:
@@ -163,7 +163,9 @@ class Groups:
         if part_range(number, blob.content.size).start >= blob.content.size:
             raise PeerError(f"asks for part {number} of {blob.content.size} bytes")
         group = self._groups.get(wanted.group)
-        if group is None or group.content != blob.content:
+        if wanted.group == NO_GROUP:
+            self._admit(agent, blob, number, now)
+        elif group is None or group.content != blob.content:
             self._regroup(agent, blob, number, now)
         elif group.is_open(number):
             group.ask(agent, number, now)
@@ -171,6 +173,18 @@ class Groups:
         elif agent not in group.parts[number].by:
             group.forget(agent)
             self._regroup(agent, blob, number, now)
+
+    def _admit(self, agent: str, blob: Blob, part: int, now: float) -> None:
+        """It would fetch this part and what follows with others; alone it is sent this part."""
+        if not self._is_for_many(blob, now):
+            self._serve_alone(agent, blob, part_range(part, blob.content.size))
+        elif part == 0:
+            self.gather(agent, blob, WINDOW_BYTES, now)
+        else:
+            self._regroup(agent, blob, part, now)
+
+    def _is_for_many(self, blob: Blob, now: float) -> bool:
+        return blob.content.size > WINDOW_BYTES and self._desk.live_members(now) >= AT_LEAST
 
     def settle(self, now: float) -> None:
         """Send what is due."""
@@ -209,9 +223,14 @@ class Groups:
             for agent in sorted(gathering.agents):
                 self._invite(agent, group, 0, None)
             return
+        # who wants an artefact has asked for a part, who wants a model for a window
+        first = Range(0, WINDOW_BYTES) if blob.step else part_range(0, blob.content.size)
         for agent in sorted(gathering.agents):
-            for chunk, piece in self._chunks(blob, Range(0, WINDOW_BYTES)):
-                self._desk.send(agent, chunk, piece)
+            self._serve_alone(agent, blob, first)
+
+    def _serve_alone(self, agent: str, blob: Blob, wanted: Range) -> None:
+        for chunk, piece in self._chunks(blob, wanted):
+            self._desk.send(agent, chunk, piece)
 
     def _regroup(self, agent: str, blob: Blob, missed: int, now: float) -> None:
         group = self._open_group(blob.content, missed) or self._new_group(blob, now)
@@ -232,7 +251,6 @@ class Groups:
         return None
 
     def _new_group(self, blob: Blob, now: float) -> _Group:
-        assert blob.step is not None
         for number, group in list(self._groups.items()):
             if now >= group.heard_at + IDLE_AFTER_S:
                 self._drop(number)
@@ -241,7 +259,7 @@ class Groups:
             self._drop(min(self._groups, key=lambda number: self._groups[number].heard_at))
         if self._numbers is None:
             # who listened to a lane before a restart must not hear of another content on it
-            self._numbers = count(self._desk.new_bits() % 2**31)
+            self._numbers = count(NO_GROUP + 1 + self._desk.new_bits() % 2**31)
         group = _Group(next(self._numbers), blob.content, blob.step, now)
         self._groups[group.number] = group
         return group
@@ -252,7 +270,7 @@ class Groups:
 
     def _send_part(self, group: _Group, part: int, now: float) -> None:
         asked = group.parts[part]
-        found = self._desk.contents.step_with(self._desk.state, group.content.digest, group.step)
+        found = self._desk.contents.for_many(self._desk.state, group.content.digest, group.step)
         if found is None or not asked.by:
             for agent in sorted(asked.by):
                 self._desk.reply(agent, None, offer=True)

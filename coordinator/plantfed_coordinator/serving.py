@@ -75,20 +75,22 @@ class Serving:
             self._send(agent, other, need.ranges)
 
     def take_part(self, agent: str, part: Part, digest: int, now: float) -> None:
-        """Serve a part of a model together with others; as with a NEED, a STATE where it's gone.
+        """Serve a part of a content together with others; as with a NEED, a STATE where it's gone.
 
         Raises:
-            PeerError: the model has no such part.
+            PeerError: the content has no such part.
         """
         if self._member(agent, digest) is None or self._answered.is_copy(agent, digest, now):
             return
-        found = self._desk.contents.step_with(self._desk.state, part.digest, part.step)
+        found = self._desk.contents.for_many(self._desk.state, part.digest, part.step)
         if found is None:
             self._wanted.forget(agent)
             self._desk.reply(agent, None, offer=True)
             return
-        self._keep_for(agent, found[0])
-        self._groups.take_part(agent, part, found[1], now)
+        step, blob = found
+        if step is not None:
+            self._keep_for(agent, step)
+        self._groups.take_part(agent, part, blob, now)
 
     def settle(self, now: float) -> None:
         """Serve all who wait and can be served."""

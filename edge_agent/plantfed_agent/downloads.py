@@ -6,8 +6,8 @@ the update that leads to it, and comes as the difference from the one that is he
 request *stands*: the coordinator sends the next model by itself, and is only reminded where a newer
 one is known to exist.
 
-A long model that others want too comes in parts on lanes (GROUP): to a lane we listen from before
-the part is asked for until it is here, and to no others.
+A long model or artefact that others want too comes in parts on lanes (GROUP): to a lane we listen
+from before the part is asked for until it is here, and to no others.
 """
 
 from math import inf
@@ -93,15 +93,15 @@ class Downloads:
         """When something has to be asked for again."""
         if not self._is_heard:
             return None
-        due = [fetch.patience.due for fetch in (self._named, self._model) if fetch is not None]
+        due = [fetch.patience.due for fetch in self._fetches]
         return min((d for d in due if d < inf), default=None)
 
     def take_timers(self, now: float) -> None:
         """Ask again for what has not come."""
         if not self._is_heard:
             return
-        for fetch in (self._named, self._model):
-            if fetch is not None and now >= fetch.patience.due:
+        for fetch in self._fetches:
+            if now >= fetch.patience.due:
                 fetch.give_up()
                 self._ask(fetch, now)
 
@@ -149,7 +149,7 @@ class Downloads:
         if pull.window_bytes:
             # less may be on its way than before, the less of the day's budget is left
             if pull.window_bytes > fetch.bytes_on_their_way:
-                if isinstance(fetch, ModelFetch) and fetch.takes_lanes(pull, now):
+                if fetch.takes_lanes(pull, now):
                     return  # PARTs follow when the broker has answered
                 self._desk.send(fetch.request(pull, now))
             return
@@ -218,29 +218,41 @@ class Downloads:
         Raises:
             PeerError: it is longer than any model.
         """
-        if self._model is not None and self._model.join(group, self._desk.lattice()):
+        if self._named is not None and self._named.content == group.content:
+            if self._named.join(group):
+                self._ask(self._named, now)
+        elif self._model is not None and self._model.join(group, self._desk.lattice()):
             self._ask(self._model, now)
 
     def take_lane(self, topic: str, now: float, *, allowed: bool) -> None:
         """The broker has answered that we want to hear of a lane: ask for what is to come on it."""
-        if topic not in self._heard or self._model is None:
+        if topic not in self._heard:
             return
-        if not allowed:
-            self._model.leave_group()
-            self._ask(self._model, now)
-            return
-        assembly, step = self._model.assembly, self._model.step
-        for part, group in self._model.lanes.items():
-            if self._desk.topics.lane(group, part) == topic and assembly and step:
-                digest = assembly.content.digest
-                self._desk.send(Part(digest=digest, step=step, group=group, part=part))
+        for fetch in self._fetches:
+            parts = [key for key, lane in self._lanes_of(fetch).items() if lane == topic]
+            if not parts or fetch.assembly is None:
+                continue
+            if not allowed:
+                fetch.lanes.leave(fetch.assembly)
+                self._ask(fetch, now)
+                return
+            digest = fetch.assembly.content.digest
+            for group, part in parts:
+                self._desk.send(Part(digest=digest, step=fetch.step, group=group, part=part))
+
+    @property
+    def _fetches(self) -> list[Fetch | ModelFetch]:
+        return [fetch for fetch in (self._named, self._model) if fetch is not None]
+
+    def _lanes_of(self, fetch: Fetch | ModelFetch) -> dict[tuple[int, int], str]:
+        """The topic of every group and part that is to come on a lane."""
+        lane = self._desk.topics.lane
+        return {(group, part): lane(group, part) for part, group in fetch.lanes.of_part.items()}
 
     def tidy(self) -> None:
         """Drop what was kept of other contents; listen where something is to come, nowhere else."""
-        fetches = [fetch for fetch in (self._named, self._model) if fetch is not None]
-        self._shelf.tidy([f.assembly for f in fetches if f.assembly is not None])
-        lanes = {} if self._model is None else self._model.lanes
-        wanted = {self._desk.topics.lane(group, part): None for part, group in lanes.items()}
+        self._shelf.tidy([f.assembly for f in self._fetches if f.assembly is not None])
+        wanted = {topic: None for f in self._fetches for topic in self._lanes_of(f).values()}
         for topic in sorted(self._heard - wanted.keys()):
             self._desk.ask(StopListening(topic))
         for topic in wanted:

@@ -5,10 +5,22 @@ from enum import StrEnum
 
 from plantfed_agent.budget import Pull
 from plantfed_agent.events import HalfFetched
+from plantfed_agent.lanes import Lanes
 from plantfed_shared.codec import largest_model_bytes
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import Lattice
-from plantfed_shared.messages import Chunk, Content, Epoch, Group, ModelName, ModelStep, Need, Want
+from plantfed_shared.messages import (
+    NO_GROUP,
+    Chunk,
+    Content,
+    Epoch,
+    Group,
+    ModelName,
+    ModelStep,
+    Need,
+    Part,
+    Want,
+)
 from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import WINDOW_BYTES, Assembly
 
@@ -32,6 +44,7 @@ class Fetch:
         asked: whether an answer is awaited.
         assembly: what is here of it.
         step: None: it is no model.
+        lanes: what is to come together with others; of an artefact, which all want at once.
     """
 
     purpose: Purpose
@@ -40,6 +53,9 @@ class Fetch:
     asked: bool = True
     assembly: Assembly = field(init=False)
     step: None = field(init=False, default=None)
+    lanes: Lanes = field(init=False, default_factory=Lanes)
+    _invited: bool = field(init=False, default=False)
+    _part_meanwhile: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.assembly = Assembly(self.content)
@@ -61,19 +77,60 @@ class Fetch:
 
     def wait(self, not_before: float) -> None:
         """Nothing is awaited, and nothing asked for before a time."""
-        self.patience.due, self.asked = not_before, False
+        self.patience.due, self.asked, self._invited = not_before, False, False
 
     def give_up(self) -> None:
         """What is on its way will not come; if it was awaited, be more patient with the next."""
         if self.asked:
             self.patience.lose()
+        if self.asked and self.lanes.of_part:
+            self.lanes.leave(self.assembly)
+        self.lanes.of_part.clear()
+        self._part_meanwhile = None
         self.assembly.lost()
 
-    def request(self, pull: Pull, now: float) -> Need:
+    def request(self, pull: Pull, now: float) -> Need | Part:
         """What to ask for now, where less is on its way than the link allows."""
         self.patience.begin(now)
         self.asked = True
-        return _next_need(self.assembly, pull)
+        part = self._part_to_share(pull)
+        if part is not None:
+            return Part(digest=self.content.digest, step=None, group=NO_GROUP, part=part)
+        return _next_need(self.assembly, pull, one_part=self.lanes.group is not None)
+
+    def _part_to_share(self, pull: Pull) -> int | None:
+        """The next part, where it is worth asking once whether others want it too."""
+        worth_it = self.purpose is Purpose.ARTEFACT and self.content.size > WINDOW_BYTES
+        may_ask = not (self._invited or self.lanes.alone) and self.lanes.group is None
+        if not worth_it or not may_ask or pull.window_bytes < WINDOW_BYTES:
+            return None
+        _adapt(self.assembly, pull)
+        parts = self.assembly.next_parts()
+        if not parts:
+            return None
+        for later in parts[1:]:
+            self.assembly.part_is_lost(later)
+        self._invited, self._part_meanwhile = True, parts[0]
+        return parts[0]
+
+    def takes_lanes(self, pull: Pull, now: float) -> bool:
+        """Whether what comes next comes on lanes; their parts are then on their way."""
+        _adapt(self.assembly, pull)
+        parts = self.lanes.take(self.assembly)
+        if parts:
+            self.patience.begin(now)
+            self.asked = True
+        return parts is not None
+
+    def join(self, group: Group) -> bool:
+        """Several fetch it; returns whether it is time to ask for more."""
+        if self.lanes.alone or self.content != group.content:
+            return False
+        if self._part_meanwhile is not None:
+            self.assembly.part_is_lost(self._part_meanwhile)
+            self._part_meanwhile = None
+        self.lanes.join(group, self.assembly)
+        return True
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -83,7 +140,10 @@ class Fetch:
         """
         if chunk.content != self.content:
             return False
-        return _accept(self.assembly, chunk, piece, self.patience if self.asked else None, now)
+        patience = self.patience if self.asked else None
+        more = _accept(self.assembly, chunk, piece, patience, now)
+        self.lanes.came(self.assembly)
+        return more
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.
@@ -106,8 +166,7 @@ class ModelFetch:
         asks_ahead: whether more is asked for before all of that is here.
         stands_until: before, it is not asked for again: others go first.
         asked: whether an answer is awaited.
-        group: in which it is fetched together with others, if it is.
-        lanes: the group of each part that is to come on a lane.
+        lanes: what is to come together with others.
         assembly: what is here of it, if something is.
         step: what its content is, once that is known.
     """
@@ -119,9 +178,7 @@ class ModelFetch:
     asks_ahead: bool = True
     stands_until: float = 0.0
     asked: bool = True
-    group: int | None = field(init=False, default=None)
-    lanes: dict[int, int] = field(init=False, default_factory=dict)
-    _alone: bool = field(init=False, default=False)
+    lanes: Lanes = field(init=False, default_factory=Lanes)
     assembly: Assembly | None = field(init=False, default=None)
     step: ModelStep | None = field(init=False, default=None)
 
@@ -148,32 +205,26 @@ class ModelFetch:
         """What is on its way will not come; if it was awaited, be more patient with the next."""
         if self.asked:
             self.patience.lose()
-        if self.asked and self.lanes:
-            self.leave_group()
-        self.lanes.clear()
         if self.assembly is not None:
+            if self.asked and self.lanes.of_part:
+                self.lanes.leave(self.assembly)
             self.assembly.lost()
-
-    def leave_group(self) -> None:
-        """Nothing comes on lanes: the rest is asked for alone."""
-        self.group, self._alone = None, True
-        for part in self.lanes:
-            self._part_is_lost(part)
-        self.lanes.clear()
+        self.lanes.of_part.clear()
 
     def request(self, pull: Pull, now: float) -> Want | Need:
         """What to ask for now, where less is on its way than the link allows."""
         self.patience.begin(now)
         self.asked = True
         if self.assembly is not None:
-            return _next_need(self.assembly, pull, self.step, one_part=self.group is not None)
+            grouped = self.lanes.group is not None
+            return _next_need(self.assembly, pull, self.step, one_part=grouped)
         self.window_bytes, self.asks_ahead = pull.window_bytes, pull.asks_ahead
         return Want(have=self.have, window=pull.window_bytes, others=0)
 
     def begin_anew(self) -> None:
         """The coordinator does not have the rest of it any more."""
-        self.assembly, self.group = None, None
-        self.lanes.clear()
+        self.assembly, self.lanes.group = None, None
+        self.lanes.of_part.clear()
 
     def accept(self, chunk: Chunk, piece: memoryview, now: float, lattice: Lattice) -> bool:
         """Take in a chunk; returns whether it is time to ask for more.
@@ -190,8 +241,7 @@ class ModelFetch:
         assert self.assembly is not None
         patience = self.patience if self.asked else None
         more = _accept(self.assembly, chunk, piece, patience, now)
-        for part in [part for part in self.lanes if self.assembly.part_is_here(part)]:
-            del self.lanes[part]
+        self.lanes.came(self.assembly)
         return more
 
     def resume(self, half: HalfFetched) -> None:
@@ -209,7 +259,7 @@ class ModelFetch:
         Raises:
             PeerError: it is longer than any model.
         """
-        if self._alone:
+        if self.lanes.alone:
             return False
         if self.assembly is None:
             if not self._is_wanted(group.step):
@@ -217,26 +267,20 @@ class ModelFetch:
             self._begin(group.content, group.step, lattice)
         elif self.assembly.content != group.content:
             return False
-        self.group = group.number
-        if group.missed is not None and self.lanes.get(group.missed) not in (None, group.number):
-            # what was on that lane is either here by now or will not come
-            self._part_is_lost(group.missed)
-            del self.lanes[group.missed]
+        assert self.assembly is not None
+        self.lanes.join(group, self.assembly)
         return True
 
     def takes_lanes(self, pull: Pull, now: float) -> bool:
         """Whether what comes next comes on lanes; their parts are then on their way."""
-        if self.assembly is None or self.group is None:
+        if self.assembly is None:
             return False
         _adapt(self.assembly, pull)
-        parts = self.assembly.next_parts()
-        if parts is None:
-            return False
-        self.lanes |= dict.fromkeys(parts, self.group)
+        parts = self.lanes.take(self.assembly)
         if parts:
             self.patience.begin(now)
             self.asked = True
-        return True
+        return parts is not None
 
     def _begin(self, content: Content, step: ModelStep | None, lattice: Lattice) -> Assembly:
         limit = largest_model_bytes(lattice)
@@ -245,10 +289,6 @@ class ModelFetch:
         self.assembly = Assembly(content, self.window_bytes, self.asks_ahead)
         self.step = step
         return self.assembly
-
-    def _part_is_lost(self, part: int) -> None:
-        if self.assembly is not None:
-            self.assembly.part_is_lost(part)
 
     def finished(self) -> bytes | None:
         """The whole content once it is there.

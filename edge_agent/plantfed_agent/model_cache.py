@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from plantfed_shared.artefact import Artefact, digest_of
-from plantfed_shared.errors import ModelError, StorageError
+from plantfed_shared.errors import LostModelError, StorageError
 from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 
 log = logging.getLogger(__name__)
@@ -73,22 +73,23 @@ class ModelCache:
         """Read and verify an artefact.
 
         Raises:
-            ModelError: it is missing, or not what its digest says.
+            LostModelError: it is missing, cannot be read, or not what its digest says.
+            ModelError: it is, and that is no artefact.
         """
         path = self._path(digest)
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ModelError(
+            raise LostModelError(
                 f"cannot be read: {error.strerror}",
                 where=str(path),
                 hint="Start the agent: it fetches it",
             ) from None
         if digest_of(content) != digest:
-            raise ModelError(
+            raise LostModelError(
                 "is not what its digest says: the file was changed or the disk is bad",
                 where=str(path),
-                hint="Start the agent again: it fetches it anew",
+                hint="A running agent fetches it anew; if that does not help, look at the disk",
             )
         return Artefact.from_bytes(content, str(path))
 

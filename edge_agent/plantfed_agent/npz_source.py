@@ -93,9 +93,15 @@ def _whole_samples(
     path: str, file: Mapping[str, Any], wanted: ColumnsToRead
 ) -> dict[str, NDArray[Any]] | None:
     """Columns of the rows of all samples, one sample after the other; None for a file of rows."""
-    x = _array(path, file, "x") if "x" in file and "x" not in wanted.numbers else None
+    x = _array(path, file, "x") if "x" in file else None
     if x is None or x.ndim < 3:
         return None
+    if "x" in wanted.numbers:
+        raise DataError(
+            "x is an array of whole samples, and also the name of a column of the federation",
+            where=path,
+            hint='Give that another name in data.columns, as x = "x_axis": whole samples are x',
+        )
     n_inputs, n_rows = len(wanted.inputs), wanted.window_rows
     shape = (n_inputs, n_rows) if wanted.columns_first else (n_rows, n_inputs)
     # another order of the axes has as many numbers, and reshape would take it

@@ -23,7 +23,14 @@ from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PE
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import ConfigError, DataError, ModelError, PeerError, PlantfedError
+from plantfed_shared.errors import (
+    ConfigError,
+    DataError,
+    LostModelError,
+    ModelError,
+    PeerError,
+    PlantfedError,
+)
 from plantfed_shared.lattice import SaturationError
 from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
 from plantfed_shared.patience import Answered
@@ -74,6 +81,7 @@ class Rounds:
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
+        self._model_was_lost = False
 
     @property
     def work(self) -> Work:
@@ -285,12 +293,13 @@ class Rounds:
         job, terms = self._job, self._desk.terms
         if job is None or job.ticket != ticket or terms is None:
             return
-        self._job, self._proven = None, True
+        self._job, self._proven, self._model_was_lost = None, True, False
         void = job.welcomes != self._membership.welcomes
         if void or job.base.epoch != self._desk.state.epoch:
             self._desk.note("a finished round is dropped: the federation has begun anew meanwhile")
             return
         self._desk.pace.round_finished(now)
+        self._desk.change(failure="")
         if job.head_only:
             self._desk.state = after_head_round(self._desk.state, outcome)
             return
@@ -305,7 +314,7 @@ class Rounds:
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)
-            self._desk.note(f"a round is dropped: {error}; lower the learning rate", warning=True)
+            self._say_failed(f"a round is dropped: {error}; lower the learning rate")
 
     def _kept_factor(self, usual_bytes: int) -> float:
         self._usual_bytes = usual_bytes
@@ -330,14 +339,23 @@ class Rounds:
         if self._job is None or self._job.ticket != ticket:
             return
         self._job = None
-        if not isinstance(error, DataError | ConfigError | ModelError):
+        if isinstance(error, LostModelError) and not self._model_was_lost:
+            # once: where it is damaged again at once, the disk is bad
+            self._model_was_lost, self._desk.artefacts = True, frozenset()
+            self._say_failed(f"the model is fetched anew: {error}")
+        elif not isinstance(error, DataError | ConfigError | ModelError):
             self._desk.pace.round_failed(now)
-            self._desk.note(f"a round failed: {error}", warning=True)
+            self._say_failed(f"a round failed: {error}")
         elif self._proven:
             self._rows_unusable = True
-            self._desk.note(f"resting until the files change: {error}", warning=True)
+            self._say_failed(f"resting until the files change: {error}")
         else:
+            self._desk.change(failure=str(error))
             self._desk.ask(Stop(error))
+
+    def _say_failed(self, what: str) -> None:
+        self._desk.change(failure=what)
+        self._desk.note(what, warning=True)
 
     def take_rows(self, fingerprint: str) -> None:
         """The files with the rows have changed: there is something to learn again."""

@@ -41,6 +41,7 @@ class AgentState:
         loss: of the last round.
         score: of the last round, see ``TrainingOutcome``.
         n_samples: of the last round.
+        failure: why the last round came to nothing; empty where it did not.
     """
 
     epoch: Epoch | None = None
@@ -64,6 +65,7 @@ class AgentState:
     loss: float | None = None
     score: float | None = None
     n_samples: int = 0
+    failure: str = ""
 
     @property
     def dual_checksum(self) -> int:

@@ -44,6 +44,7 @@ class AgentStatus(BaseModel):
         score: of the model served before the last round, on the machine's test rows.
         metric: what the score is, as "accuracy"; None before the definition is here.
         n_samples: it trains on.
+        failure: why the last round came to nothing; None where it did not.
         bytes_up: MQTT bytes sent since ever.
         bytes_down: received.
         messages_up: sent.
@@ -72,6 +73,7 @@ class AgentStatus(BaseModel):
     score: float | None
     metric: str | None
     n_samples: int
+    failure: str | None
     bytes_up: int
     bytes_down: int
     messages_up: int
@@ -115,6 +117,7 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         score=state.score,
         metric=_metric(state),
         n_samples=state.n_samples,
+        failure=state.failure or None,
         bytes_up=counters.get("bytes_up", 0),
         bytes_down=counters.get("bytes_down", 0),
         messages_up=counters.get("messages_up", 0),

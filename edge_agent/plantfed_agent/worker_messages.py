@@ -11,10 +11,18 @@ from plantfed_agent.frames import Frame
 from plantfed_agent.settings import AgentSettings, DataSection, TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import ConfigError, DataError, ModelError, PlantfedError, TrainingError
+from plantfed_shared.errors import (
+    ConfigError,
+    DataError,
+    LostModelError,
+    ModelError,
+    PlantfedError,
+    TrainingError,
+)
 
 ERRORS: dict[str, type[PlantfedError]] = {
-    kind.__name__: kind for kind in (ConfigError, DataError, ModelError, TrainingError)
+    kind.__name__: kind
+    for kind in (ConfigError, DataError, LostModelError, ModelError, TrainingError)
 }
 """What a round can fail with."""
 

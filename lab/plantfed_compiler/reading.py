@@ -1,6 +1,7 @@
 """Reading a model file, and refusing what cannot become a network in one clear line."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, checker, external_data_helper, inliner
 
+from plantfed_shared.artefact import read_whole_file
 from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
 from plantfed_shared.step_names import RESERVED
@@ -28,11 +30,9 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
             data outside its folder, or an opset from before 13 or after 22.
     """
     where = str(path)
-    try:
+    with suppress(OSError, ValueError):  # said below
         _refuse_large(path.stat().st_size, where)
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=where) from None
+    encoded = read_whole_file(path, MAX_FILE_BYTES, "a model")
     try:
         model = onnx.load_model_from_string(encoded)
     except DecodeError:

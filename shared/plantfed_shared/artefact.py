@@ -18,6 +18,7 @@ ever executed.
 """
 
 import json
+import stat
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,11 +133,35 @@ def read_artefact(path: Path) -> Artefact:
     Raises:
         ModelError: it cannot be read, is truncated, changed, or something else.
     """
+    return Artefact.from_bytes(read_whole_file(path, MAX_ARTEFACT_BYTES, "an artefact"), str(path))
+
+
+def read_whole_file(path: Path, most: int, what: str) -> bytes:
+    """The bytes of an ordinary file: reading a pipe may never end, and a device never does.
+
+    Args:
+        path: of the file.
+        most: bytes.
+        what: has no more than that.
+
+    Raises:
+        ModelError: it is missing, longer, no ordinary file, or cannot be read.
+    """
+    hint = "Give the path of a file"
     try:
-        encoded = path.read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            raise ModelError(f"is {kind}, not a file", where=str(path), hint=hint)
+        if status.st_size > most:
+            raise ModelError(
+                f"has {status.st_size} bytes; {what} has at most {most}", where=str(path)
+            )
+        return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return Artefact.from_bytes(encoded, str(path))
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path), hint=hint) from None
+    except ValueError:
+        raise ModelError("is no path", where=repr(str(path)), hint=hint) from None
 
 
 def digest_of(encoded: bytes) -> bytes:

@@ -4,6 +4,7 @@
         ConfigError       a settings file, a federation file or an argument is wrong   exit 78
         DataError         rows on this machine cannot be used                          exit 65
         ModelError        a model file or an artefact cannot be used                   exit 65
+            LostModelError    the artefact on this machine's disk is damaged or gone
         BrokerError       the broker cannot be reached or started, a port is taken     exit 69
             BrokerRefused     the broker refused this identity                         exit 77
         StorageError      the state on disk cannot be read or written                  exit 74
@@ -57,6 +58,10 @@ class ModelError(PlantfedError):
     """A model file, or the artefact that was compiled from one, cannot be used."""
 
     exit_code = 65
+
+
+class LostModelError(ModelError):
+    """The artefact on this machine's disk is damaged or gone: it can be fetched anew."""
 
 
 class BrokerError(PlantfedError):

@@ -248,34 +248,38 @@ class Chunk(Message):
     step: ModelStep | None
 
 
+NO_GROUP = 0
+"""No group has this number."""
+
+
 class Part(Message):
-    """Agent: I listen to the lane of this part of a model; send it there.
+    """Agent: I listen to the lane of this part of a model or an artefact; send it there.
 
     Attributes:
-        digest: of the model's content.
-        step: what the content is.
-        group: number of the group.
+        digest: of the content.
+        step: what the content is, where it is a model.
+        group: number of the group; :data:`NO_GROUP` where the agent is in none and would join one.
         part: bytes from ``part * PART_BYTES`` on (:mod:`plantfed_shared.transfer`).
     """
 
     digest: Digest16
-    step: ModelStep
+    step: ModelStep | None
     group: U32
     part: Annotated[int, Field(ge=0, lt=MAX_PARTS)]
 
 
 class Group(Message):
-    """Coordinator: several want this model now; listen to its parts in this group.
+    """Coordinator: several want this content now; listen to its parts in this group.
 
     Attributes:
-        content: of the model.
-        step: what the content is.
+        content: of the model or the artefact.
+        step: what the content is, where it is a model.
         number: of the group.
         missed: the part that was asked for too late in an earlier group.
     """
 
     content: Content
-    step: ModelStep
+    step: ModelStep | None
     number: U32
     missed: Annotated[int, Field(ge=0, lt=MAX_PARTS)] | None
 

@@ -1,5 +1,6 @@
 """Files that cannot become an artefact: one clear line each, exit code 65."""
 
+import os
 import subprocess
 import sys
 
@@ -44,7 +45,14 @@ def text(tmp_path, graph, opset=18, **tensors):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert refused(tmp_path / "no.onnx") == "cannot be read: No such file or directory"
+    said = "cannot be read: No such file or directory. Give the path of a file"
+    assert refused(tmp_path / "no.onnx") == said
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    said = "is a pipe, socket or device, not a file. Give the path of a file"
+    assert refused(tmp_path / "pipe.onnx") == said
 
 
 @pytest.mark.parametrize("part", [0, 1, 0.1, 0.5, 0.9, 0.99])

@@ -37,6 +37,7 @@ WHOLE = AgentState(
     loss=0.125,
     score=-0.5,
     n_samples=31,
+    failure="a round failed: the loss is no longer finite",
 )
 
 

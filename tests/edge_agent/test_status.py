@@ -64,3 +64,12 @@ def test_without_limits_bytes_are_counted_all_the_same(tmp_path: Path) -> None:
     assert found.up_today == 10**9
     assert found.up_forecast == 2 * 10**9
     assert (found.up_left, found.down_left, found.held) == (None, None, None)
+
+
+def test_why_the_last_round_came_to_nothing(tmp_path: Path) -> None:
+    assert status(tmp_path, Spent(0, 0)).failure is None
+    with closing(AgentStore(tmp_path / "state")) as store:
+        failed = AgentState(failure="a round failed: the loss is no longer finite")
+        store.persist(failed, frozenset({"failure"}), {})
+    settings = load_agent_settings(tmp_path / "agent.toml")
+    assert read_status(settings).failure == failed.failure

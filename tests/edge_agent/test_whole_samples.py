@@ -73,3 +73,18 @@ def test_a_value_that_is_no_number_is_named_by_its_sample(tmp_path):
     section = DataSection(train=(str(tmp_path / "s.npz"),), label="colour")
     with pytest.raises(DataError, match=r"s\.npz, sample 3, row 6 of it, column "):
         SampleLoader(section).load(made.definition)
+
+
+def test_an_input_called_x_has_to_be_called_otherwise_beside_whole_samples(tmp_path):
+    made = federation(tmp_path)
+    inputs = (made.definition.inputs[0].model_copy(update={"name": "x"}),)
+    definition = made.definition.model_copy(
+        update={"inputs": (*inputs, *made.definition.inputs[1:])}
+    )
+    path = tmp_path / "s.npz"
+    np.savez(path, x=np.zeros((10, 3, 16), np.float32), colour=np.array(["red"] * 10))
+    section = DataSection(train=(str(path),), label="colour")
+    with pytest.raises(DataError, match=r"also the name of a column.*data\.columns, as x = "):
+        SampleLoader(section).load(definition)
+    renamed = DataSection(train=(str(path),), label="colour", columns={"x": "x_axis"})
+    assert len(SampleLoader(renamed).load(definition).train) == 8

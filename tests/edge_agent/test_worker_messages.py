@@ -6,6 +6,7 @@ from tests.edge_agent.federations import agent_settings, classifier, first_task
 
 from plantfed_agent.training import TrainingOutcome
 from plantfed_agent.worker_messages import (
+    ERRORS,
     error_frame,
     outcome_frame,
     outcome_in,
@@ -14,7 +15,6 @@ from plantfed_agent.worker_messages import (
     task_frame,
     task_in,
 )
-from plantfed_shared.errors import ConfigError, DataError, TrainingError
 
 
 def test_a_task_comes_back_equal():
@@ -44,7 +44,7 @@ def test_an_outcome_comes_back_equal(start_loss):
     assert (same.data_fingerprint, same.seconds, same.start_loss) == ("abc", 1.5, start_loss)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, DataError, TrainingError])
+@pytest.mark.parametrize("kind", ERRORS.values())
 def test_an_error_comes_back_word_for_word(kind):
     error = kind("is wrong", where="file.csv, line 3", hint="Repair it")
     with pytest.raises(kind) as caught:

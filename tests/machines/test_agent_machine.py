@@ -214,6 +214,7 @@ def test_a_training_process_that_dies_is_tried_again_later() -> None:
     due = machine.next_timer()
     assert due is not None
     assert due >= world.now + 60
+    assert "a round failed: killed" in {a.state.failure for a in actions if isinstance(a, Persist)}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])

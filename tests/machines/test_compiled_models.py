@@ -7,11 +7,12 @@ import pytest
 from tests.compiled_federations import federation, kernels_of, samples
 from tests.federation_world import World
 
+from plantfed_agent.events import KeepArtefact
 from plantfed_agent.inprocess import carry_out
 from plantfed_agent.state import AgentState, same_structure
 from plantfed_coordinator.founding import refuse_other_structure
 from plantfed_shared.bus.faults import Faults
-from plantfed_shared.errors import ConfigError
+from plantfed_shared.errors import ConfigError, LostModelError
 from plantfed_shared.transfer import Blob
 
 FAULTS = Faults(delay_s=(0.01, 0.3), drop=0.05, duplicate=0.05)
@@ -115,3 +116,47 @@ def test_an_agent_ends_with_one_line_where_the_artefact_changed(tmp_path):
     assert not same_structure(state.definition, other.definition)
     with pytest.raises(ConfigError, match="model differ from the federation in the journal"):
         refuse_other_structure(made.definition, other.definition, "federation.toml")
+
+
+def losing(made, broken):
+    """Rounds that fail while ``broken`` says so, as they do with a damaged file."""
+    kernels, own = kernels_of(made), samples(made)
+
+    def train(task):
+        if broken():
+            raise LostModelError("is not what its digest says", where="models/x.pfm")
+        return carry_out(task, lambda _: own, report_score=True, kernels=kernels)
+
+    return train
+
+
+def world_of_one(made, broken):
+    return World(
+        made.definition,
+        agents=1,
+        train=lambda _: losing(made, broken),
+        initial=made.initial,
+        artefact=made.artefact,
+    )
+
+
+def test_an_artefact_that_is_damaged_while_the_agent_runs_is_fetched_anew(tmp_path):
+    made = federation(tmp_path)
+    damaged = iter([False, False, True, False, False, True])
+    world = world_of_one(made, lambda: next(damaged, False))
+    agent = world.agents["m00"]
+    fetched = []
+    write = agent._write
+    agent._write = lambda action: fetched.append(action) or write(action)
+    assert world.run(600, lambda: agent.disk.rounds == 6)
+    assert sum(isinstance(action, KeepArtefact) for action in fetched) == 3
+    assert any("fetched anew: models/x.pfm" in line for line in agent.log)
+    assert agent.disk.failure == ""
+
+
+def test_an_artefact_that_is_damaged_again_at_once_ends_the_agent(tmp_path):
+    world = world_of_one(federation(tmp_path), lambda: True)
+    agent = world.agents["m00"]
+    assert world.run(600, lambda: agent.stopped is not None)
+    assert isinstance(agent.stopped.error, LostModelError)
+    assert "not what its digest says" in agent.disk.failure

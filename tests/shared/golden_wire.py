@@ -16,6 +16,7 @@ from plantfed_shared.definition import content_digest
 from plantfed_shared.lattice import Lattice, checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
+    NO_GROUP,
     Bye,
     Chunk,
     Code,
@@ -137,6 +138,10 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         Part(digest=bytes(range(16)), step=ModelStep(1234, None), group=0xFEDCBA98, part=1),
         b"",
     ),
+    "part, of an artefact": (
+        Part(digest=bytes(range(16)), step=None, group=NO_GROUP, part=0),
+        b"",
+    ),
     "group": (
         Group(content=_BLOB, step=ModelStep(1234, 1230), number=0xFEDCBA98, missed=None),
         b"",
@@ -145,6 +150,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
         Group(content=_BLOB, step=ModelStep(1234, None), number=7, missed=2),
         b"",
     ),
+    "group, of an artefact": (Group(content=_BLOB, step=None, number=7, missed=None), b""),
     "chunk": (Chunk(content=_BLOB, offset=49152, step=None), b"forty-nine thousand bytes on"),
     "bye": (Bye(incarnation=2), b""),
     "status, online": (Status(online=True, software="0.1.0"), b""),

@@ -80,9 +80,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         ranges=st.lists(ranges, min_size=1, max_size=MAX_RANGES).map(tuple),
         step=st.none() | model_steps,
     ),
-    Part: st.builds(Part, digest=digests, step=model_steps, group=u32, part=parts),
+    Part: st.builds(Part, digest=digests, step=st.none() | model_steps, group=u32, part=parts),
     Group: st.builds(
-        Group, content=contents, step=model_steps, number=u32, missed=st.none() | parts
+        Group, content=contents, step=st.none() | model_steps, number=u32, missed=st.none() | parts
     ),
     Chunk: st.builds(Chunk, content=contents, offset=u32, step=st.none() | model_steps),
     Bye: st.builds(Bye, incarnation=claimed_incarnations),

@@ -1,7 +1,9 @@
 """Compiled models: what was written is read, and nothing else is."""
 
 import json
+import os
 from io import BytesIO
+from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -207,3 +209,30 @@ def test_a_long_gradient_is_sampled_evenly():
 def test_the_manifest_comes_first():
     with ZipFile(BytesIO(artefact()[0].to_bytes())) as archive:
         assert archive.namelist()[0] == MANIFEST
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "no path"])
+def test_what_is_no_ordinary_file_is_refused_and_not_waited_for(kind, tmp_path):
+    path = tmp_path / "net.pfm"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    else:
+        path = tmp_path / "net\0.pfm"
+    words = {"folder": "is a folder, not a file", "no path": "is no path"}
+    said = words.get(kind, "is a pipe, socket or device, not a file")
+    with pytest.raises(ModelError, match=said):
+        read_artefact(path)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, 0.5, float("inf"), float("nan")])
+def test_a_self_test_that_anything_would_pass_is_refused(tolerance):
+    made, *_ = artefact()
+    test = made.manifest.self_test.model_copy(update={"tolerance": tolerance})
+    forged = Artefact(made.manifest.model_copy(update={"self_test": test}), made.members)
+    assert refused(forged.to_bytes()).startswith(
+        "has a manifest that is wrong: self_test.tolerance: "
+    )
