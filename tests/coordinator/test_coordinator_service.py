@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.faults.planted import WRONG_ORDERS, wrong_order
 from tests.federation_world import small_definition
+from tests.newcomers import newcomer
 
 from plantfed_coordinator import effects
 from plantfed_coordinator.audit_chain import lines_of
@@ -18,7 +19,7 @@ from plantfed_coordinator.state import FederationState
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic
 from plantfed_shared.errors import StorageError
-from plantfed_shared.messages import Epoch, Hello
+from plantfed_shared.messages import Epoch, Status
 from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.wire import encode
 
@@ -108,17 +109,7 @@ class RecordingAudit:
 
 
 def hello_from(agent: str, token: int) -> Received:
-    hello = Hello(
-        epoch=None,
-        incarnation=0,
-        applied_seq=0,
-        outstanding=None,
-        dual_checksum=0,
-        newest=None,
-        software="test",
-        proof=None,
-    )
-    return Received(TOPICS.up(agent, Kind.HELLO), encode(hello), token)
+    return Received(TOPICS.up(agent, Kind.HELLO), encode(newcomer()), token)
 
 
 def serve(
@@ -127,6 +118,8 @@ def serve(
     full: bool = False,
     agents: tuple[str, ...] = ("a", "b"),
     clock: Callable[[], float] = lambda: 0.0,
+    before: tuple[Received, ...] = (),
+    between: tuple[Received, ...] = (),
 ) -> None:
     async def run() -> None:
         stopped = asyncio.Event()
@@ -135,7 +128,8 @@ def serve(
         journal.full = full
         first = EpochStarted(Epoch(1, 5), 0, small_definition().to_bytes(), "created")
         machine = FederationMachine(FederationState.begin(first), TOPICS, lambda: 7, 0.0)
-        bus = ScriptedBus(log, [Connected(), *hellos], stopped, last_token=len(agents))
+        events = [*before, Connected(), *hellos[:1], *between, *hellos[1:]]
+        bus = ScriptedBus(log, events, stopped, last_token=len(agents))
         service = CoordinatorService(
             machine,
             bus,
@@ -153,6 +147,28 @@ def test_many_events_are_persisted_in_one_commit_then_published_then_acknowledge
     log: list[str] = []
     serve(log)
     assert log == IN_ORDER
+
+
+def nothing_from(agent: str, token: int) -> Received:
+    """Of no member, so that it leads to nothing."""
+    online = encode(Status(online=True, software="test"))
+    return Received(TOPICS.status(agent), online, token)
+
+
+def test_what_leads_to_nothing_is_acknowledged_at_once_and_never_before_what_waits() -> None:
+    log: list[str] = []
+    serve(
+        log,
+        before=tuple(nothing_from(f"x{n}", 100 + n) for n in range(3)),
+        between=(nothing_from("x9", 200),),
+    )
+    at_once = [f"acknowledge {100 + n}" for n in range(3)]
+    assert [line for line in log if line not in at_once] == [
+        *IN_ORDER[:-1],
+        "acknowledge 200",
+        IN_ORDER[-1],
+    ]
+    assert log.index(at_once[-1]) < log.index(IN_ORDER[0])
 
 
 @pytest.mark.parametrize("name", sorted(WRONG_ORDERS))
