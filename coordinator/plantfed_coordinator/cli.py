@@ -20,6 +20,7 @@ from plantfed_coordinator.founding import (
     refuse_lost_journal,
     refuse_other_structure,
 )
+from plantfed_coordinator.gate import Gate
 from plantfed_coordinator.journal import FILE_NAME, Journal, give_order, order_is_done
 from plantfed_coordinator.options import config_of_members_option, config_option, json_option
 from plantfed_coordinator.probation import Probation
@@ -245,7 +246,8 @@ async def _serve(
                 audit.quarantined(),
             )
             _audit_the_start(audit, machine.state)
-            bus, probation = _bus(settings, topics), Probation(topics)
+            gate = Gate(topics, settings.limits)
+            bus, probation = _bus(settings, topics, gate), Probation(topics)
             service = CoordinatorService(
                 machine, bus, journal, topics, audit=audit, vitals=vitals, probation=probation
             )
@@ -288,7 +290,13 @@ def _topics(settings: CoordinatorSettings, definition: FederationDefinition) -> 
     return Topics(definition.federation, settings.coordinator.root)
 
 
-def _bus(settings: CoordinatorSettings, topics: Topics, *, check: bool = False) -> MqttBus:
+def _bus(
+    settings: CoordinatorSettings,
+    topics: Topics,
+    gate: Gate | None = None,
+    *,
+    check: bool = False,
+) -> MqttBus:
     # the check must not take over the session of a coordinator that is running
     session = SessionSettings(
         client_id=f"{topics.federation}-{COORDINATOR}{'-check' if check else ''}",
@@ -296,4 +304,6 @@ def _bus(settings: CoordinatorSettings, topics: Topics, *, check: bool = False) 
         persistent=not check,
         keepalive_s=settings.broker.keepalive_s,
     )
-    return MqttBus(settings.broker.address(), session, rng=random.Random())  # noqa: S311
+    rng = random.Random()  # noqa: S311 - jitter
+    admits = None if gate is None else (lambda topic, size: gate.admits(topic, size, monotonic()))
+    return MqttBus(settings.broker.address(), session, rng=rng, admits=admits)

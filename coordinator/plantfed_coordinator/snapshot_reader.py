@@ -116,6 +116,8 @@ def read_parts(
                 "SELECT content, crc FROM snapshot_part WHERE name = ? AND journal_id = ?",
                 (name, newest),
             )
+            if not found:  # as a damaged index has it
+                raise _damaged(database, journal_id, f"no {name!r}")
             content, crc = found[0]
             if crc32(content) != crc:
                 raise _damaged(database, journal_id, f"damaged bytes in {name!r}")

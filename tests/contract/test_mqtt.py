@@ -66,6 +66,34 @@ async def test_a_wrong_password_is_refused(kind: str, tmp_path: Path) -> None:
     assert "sesame" not in refused.reason + repr(wrong)
 
 
+@brokers("mosquitto", "nats")
+@on_loop
+async def test_what_is_turned_away_is_neither_told_nor_sent_again(
+    kind: str, tmp_path: Path
+) -> None:
+    """More than a broker leaves unacknowledged: what comes behind it would never come."""
+    turned_away: list[str] = []
+
+    def admits(topic: str, n_bytes: int) -> bool:
+        if topic.endswith("/up/want"):
+            turned_away.append(topic)
+        return not topic.endswith("/up/want")
+
+    want, hello = TOPICS.up("press-01", Kind.WANT), TOPICS.up("press-01", Kind.HELLO)
+    async with world_of(kind, tmp_path) as world, connected(world, PRESS) as press:
+        lasting = replace(CENTRE, persistent=True)
+        address = world.address(COORDINATOR)
+        for number in range(2):
+            bus = MqttBus(address, lasting, rng=random.Random(1), admits=admits)
+            async with opened(bus) as centre:
+                await centre.connected()
+                if number == 0:
+                    await press.send(want, *[b"flood"] * 300)
+                await press.send(hello, b"here")
+                assert (await centre.received()).payload == b"here"
+    assert len(turned_away) == 300
+
+
 @needs_mosquitto
 @on_loop
 async def test_without_a_client_certificate(tmp_path: Path, certificates: Certificates) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from tests.faults.planted import WRONG_ORDERS, wrong_order
 from tests.federation_world import small_definition
+from tests.newcomers import newcomer
 
 from plantfed_coordinator import effects
 from plantfed_coordinator.audit_chain import lines_of
 from plantfed_coordinator.events import Action
 from plantfed_coordinator.machine import FederationMachine
+from plantfed_coordinator.probation import Probation
 from plantfed_coordinator.records import EpochStarted, Joined, Record
 from plantfed_coordinator.service import (
     COMMIT_AT_MOST,
@@ -20,10 +22,17 @@ from plantfed_coordinator.service import (
     CoordinatorService,
 )
 from plantfed_coordinator.state import FederationState
+from plantfed_shared.bus.backlog import BACKLOG_BYTES, MESSAGE_BYTES
 from plantfed_shared.bus.connection_state import ConnectionState
-from plantfed_shared.bus.port import BusEvent, Connected, Received, Traffic
+from plantfed_shared.bus.port import (
+    MAX_MESSAGE_BYTES,
+    BusEvent,
+    Connected,
+    Received,
+    Traffic,
+)
 from plantfed_shared.errors import StorageError
-from plantfed_shared.messages import Epoch, Hello
+from plantfed_shared.messages import Epoch, Status
 from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.wire import encode
 
@@ -113,17 +122,7 @@ class RecordingAudit:
 
 
 def hello_from(agent: str, token: int) -> Received:
-    hello = Hello(
-        epoch=None,
-        incarnation=0,
-        applied_seq=0,
-        outstanding=None,
-        dual_checksum=0,
-        newest=None,
-        software="test",
-        proof=None,
-    )
-    return Received(TOPICS.up(agent, Kind.HELLO), encode(hello), token)
+    return Received(TOPICS.up(agent, Kind.HELLO), encode(newcomer()), token)
 
 
 def serve(
@@ -132,6 +131,9 @@ def serve(
     full: bool = False,
     agents: tuple[str, ...] = ("a", "b"),
     clock: Callable[[], float] = lambda: 0.0,
+    before: tuple[Received, ...] = (),
+    between: tuple[Received, ...] = (),
+    probation: Probation | None = None,
 ) -> None:
     async def run() -> None:
         stopped = asyncio.Event()
@@ -140,7 +142,8 @@ def serve(
         journal.full = full
         first = EpochStarted(Epoch(1, 5), 0, small_definition().to_bytes(), "created")
         machine = FederationMachine(FederationState.begin(first), TOPICS, lambda: 7, 0.0)
-        bus = ScriptedBus(log, [Connected(), *hellos], stopped, last_token=len(agents))
+        events = [*before, Connected(), *hellos[:1], *between, *hellos[1:]]
+        bus = ScriptedBus(log, events, stopped, last_token=len(agents))
         service = CoordinatorService(
             machine,
             bus,
@@ -148,6 +151,7 @@ def serve(
             TOPICS,
             clock,
             audit=RecordingAudit(log),  # type: ignore[arg-type]
+            probation=probation,
         )
         await asyncio.wait_for(service.run(stopped), 10)
 
@@ -158,6 +162,59 @@ def test_many_events_are_persisted_in_one_commit_then_published_then_acknowledge
     log: list[str] = []
     serve(log)
     assert log == IN_ORDER
+
+
+def nothing_from(agent: str, token: int) -> Received:
+    """Of no member, so that it leads to nothing."""
+    online = encode(Status(online=True, software="test"))
+    return Received(TOPICS.status(agent), online, token)
+
+
+def test_what_leads_to_nothing_is_acknowledged_at_once_and_never_before_what_waits() -> None:
+    log: list[str] = []
+    serve(
+        log,
+        before=tuple(nothing_from(f"x{n}", 100 + n) for n in range(3)),
+        between=(nothing_from("x9", 200),),
+    )
+    at_once = [f"acknowledge {100 + n}" for n in range(3)]
+    assert [line for line in log if line not in at_once] == [
+        *IN_ORDER[:-1],
+        "acknowledge 200",
+        IN_ORDER[-1],
+    ]
+    assert log.index(at_once[-1]) < log.index(IN_ORDER[0])
+
+
+class Patient(Probation):
+    """Looks at so many events before it serves."""
+
+    def __init__(self, n_events: int) -> None:
+        super().__init__(TOPICS)
+        self.left = n_events
+
+    def take(self, *_: Any, **__: Any) -> None:
+        self.left -= 1
+
+    def over(self, now: float) -> bool:
+        return self.left <= 0
+
+
+def test_of_a_flood_before_it_serves_no_more_than_8_mib_is_held() -> None:
+    """What is dropped stays unacknowledged and unheard: whoever said it says it again."""
+    log: list[str] = []
+    piece, first = bytes(MAX_MESSAGE_BYTES), hello_from("a", 1).payload
+    flood = [
+        Received(TOPICS.status("x"), piece, 100 + n)
+        for n in range(2 * BACKLOG_BYTES // MAX_MESSAGE_BYTES)
+    ]
+    # when Connected, the first newcomer and the flood have come it serves
+    serve(log, between=tuple(flood), probation=Patient(2 + len(flood)))
+    assert {"acknowledge 1", "acknowledge 2", "acknowledge 100"} <= set(log)
+    taken = [f"acknowledge {message.token}" in log for message in flood]
+    assert taken == sorted(taken, reverse=True)
+    held_bytes = MESSAGE_BYTES + len(first) + sum(taken) * (MESSAGE_BYTES + len(piece))
+    assert BACKLOG_BYTES < held_bytes <= BACKLOG_BYTES + MESSAGE_BYTES + len(piece)
 
 
 @pytest.mark.parametrize("name", sorted(WRONG_ORDERS))

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.e2e.plant import FEDERATION, STOP_WITHIN_S, Agent, Plant, Running, rows, until, write_csv
+from tests.newcomers import newcomer
 
 from plantfed_shared.bus.mqtt import MqttBus
 from plantfed_shared.bus.port import BrokerAddress, Connected, SessionSettings
-from plantfed_shared.messages import Hello
 from plantfed_shared.topics import Kind, Topics
 from plantfed_shared.wire import encode
 
@@ -55,17 +55,7 @@ def flood(plant: Plant, agent: Agent, n_messages: int) -> None:
         assert isinstance(await bus.next_event(), Connected)
         topic = Topics(FEDERATION).up(agent.id, Kind.HELLO)
         for number in range(n_messages):
-            hello = Hello(
-                epoch=None,
-                incarnation=0,
-                applied_seq=0,
-                outstanding=None,
-                dual_checksum=0,
-                newest=None,
-                software=f"flood {number}",
-                proof=None,
-            )
-            bus.publish(topic, encode(hello))
+            bus.publish(topic, encode(newcomer(f"flood {number}")))
             if number % 50 == 0:
                 await asyncio.sleep(0)
         await bus.close()

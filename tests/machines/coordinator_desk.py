@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from tests.federation_world import small_definition
+from tests.newcomers import newcomer
 
 from plantfed_coordinator.events import (
     MessageArrived,
@@ -80,10 +81,10 @@ class Desk:
 
     def hello(self, agent: str, **claims: Any) -> Message:
         """Its answer; where it must first be shown that this is no replay, it is."""
-        answer = self.say(agent, hello(**claims))[0]
+        answer = self.say(agent, newcomer(**claims))[0]
         verdict = answer.verdict if isinstance(answer, State) else None
         if verdict is not None and verdict.code is Code.UNPROVEN:
-            return self.say(agent, hello(**{**claims, "proof": verdict.digest}))[0]
+            return self.say(agent, newcomer(**{**claims, "proof": verdict.digest}))[0]
         return answer
 
     def update(self, agent: str, change: np.ndarray | None = None, **fields: Any) -> Update:
@@ -112,20 +113,6 @@ class Desk:
         tail = self.encode(np.ones(self.size, dtype=np.int64)) if tail is None else tail
         (state,) = [m for m in self.say(agent, update, tail) if isinstance(m, State)]
         return state
-
-
-def hello(**claims: Any) -> Hello:
-    fresh: dict[str, Any] = {
-        "epoch": None,
-        "incarnation": 0,
-        "applied_seq": 0,
-        "outstanding": None,
-        "dual_checksum": 0,
-        "newest": None,
-        "software": "test",
-        "proof": None,
-    }
-    return Hello(**{**fresh, **claims})
 
 
 def code_of(state: State) -> Code | None:

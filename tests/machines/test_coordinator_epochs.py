@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from tests.federation_world import of_mode, small_definition
-from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
+from tests.machines.coordinator_desk import TOPICS, Desk, code_of
+from tests.newcomers import newcomer
 
 from plantfed_coordinator.admission import MAX_EPOCH_LEAD
 from plantfed_coordinator.events import MessageArrived, OperatorOrder, Order
@@ -58,8 +59,8 @@ def test_a_member_that_lies_moves_the_epoch_slowly() -> None:
 def test_an_absurd_incarnation_stops_nothing(incarnation: int) -> None:
     desk = Desk()
     for _ in range(2):
-        desk.say("a", hello(epoch=Epoch(1, 5), incarnation=min(incarnation, 2**31 - 1)))
-    model = hello(epoch=Epoch(1, 5)).model_copy(update={"incarnation": incarnation})
+        desk.say("a", newcomer(epoch=Epoch(1, 5), incarnation=min(incarnation, 2**31 - 1)))
+    model = newcomer(epoch=Epoch(1, 5)).model_copy(update={"incarnation": incarnation})
     desk.say("c", model)
     assert isinstance(desk.hello("b"), Welcome)
 

@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 from tests.federation_world import small_definition
-from tests.machines.coordinator_desk import Desk, code_of, hello
+from tests.machines.coordinator_desk import Desk, code_of
+from tests.newcomers import newcomer
 
 from plantfed_coordinator.events import (
     TimerDue,
@@ -31,7 +32,7 @@ class TestSynchronous:
         assert desk.state.round is not None
         assert len(desk.state.round.drawn) == 2
         invited = desk.state.round.drawn[0]
-        answers = desk.say(invited, hello(epoch=Epoch(1, 5), incarnation=1))
+        answers = desk.say(invited, newcomer(epoch=Epoch(1, 5), incarnation=1))
         assert any(isinstance(m, Start) for m in answers)
 
     def test_the_round_closes_with_the_last_answer_and_the_next_one_opens(self) -> None:

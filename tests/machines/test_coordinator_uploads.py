@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
+from tests.machines.coordinator_desk import TOPICS, Desk, code_of
+from tests.newcomers import newcomer
 
 from plantfed_coordinator import uploads
 from plantfed_coordinator.events import MessageArrived, TimerDue
@@ -178,7 +179,7 @@ def test_after_a_hello_it_is_answered_again() -> None:
     digest = content_digest(desk.definition.to_bytes())
     need = Need(digest=digest, ranges=(Range(0, 10),), step=None)
     assert len(desk.say("a", need)) == 1
-    desk.say("a", hello(epoch=Epoch(1, 5), incarnation=1))
+    desk.say("a", newcomer(epoch=Epoch(1, 5), incarnation=1))
     assert len(desk.say("a", need)) == 1
 
 

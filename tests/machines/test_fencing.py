@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 from tests.federation_world import Agent, World, small_definition
-from tests.machines.coordinator_desk import TOPICS, Desk, hello
+from tests.machines.coordinator_desk import TOPICS, Desk
 from tests.machines.invariants import check_all, everybody_agrees, releases
+from tests.newcomers import newcomer
 
 from plantfed_agent.events import MessageArrived, Train
 from plantfed_coordinator.events import MessageArrived as CoordinatorHears
@@ -70,10 +71,10 @@ def test_the_coordinator_says_which_updates_of_an_agent_are_lost() -> None:
         for _ in range(2):
             desk.answer("a", desk.update("a"))
         again = {"epoch": Epoch(1, 5), "incarnation": 1, **claims}
-        (answer,) = desk.say("a", hello(**again))
+        (answer,) = desk.say("a", newcomer(**again))
         assert isinstance(answer, State)
         assert answer.verdict is not None
-        payload = encode(hello(**{**again, "proof": answer.verdict.digest}))
+        payload = encode(newcomer(**{**again, "proof": answer.verdict.digest}))
         heard = CoordinatorHears(TOPICS.up("a", Kind.HELLO), payload)
         notes = [a for a in desk.machine.handle(heard, 0.0) if isinstance(a, Note) and a.agent]
         return notes[0].text

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.federation_world import World, small_definition
-from tests.machines.coordinator_desk import TOPICS, Desk, code_of, hello
+from tests.machines.coordinator_desk import TOPICS, Desk, code_of
+from tests.newcomers import newcomer
 
 from plantfed_coordinator.events import (
     Action,
@@ -301,7 +302,7 @@ def test_a_message_longer_than_any_is_refused_unread() -> None:
 )
 def test_what_is_not_for_the_coordinator_is_refused(topic: str) -> None:
     gate = Gate("a")
-    assert gate.handle(MessageArrived(topic, wire.encode(hello()))) == []
+    assert gate.handle(MessageArrived(topic, wire.encode(newcomer()))) == []
     assert len(gate.entries(Deed.REFUSED)) == 1
 
 
@@ -310,7 +311,7 @@ def test_what_is_not_for_the_coordinator_is_refused(topic: str) -> None:
 
 def test_an_old_hello_sent_again_takes_nothing_from_a_healthy_agent() -> None:
     gate = Gate()
-    old = wire.encode(hello())
+    old = wire.encode(newcomer())
     gate.raw("a", Kind.HELLO, old)
     assert code_of(gate.answer("a", gate.update("a"))) is Code.APPLIED
     for _ in range(5):
@@ -322,10 +323,10 @@ def test_an_old_hello_sent_again_takes_nothing_from_a_healthy_agent() -> None:
 
 def test_a_proof_is_good_for_one_incarnation() -> None:
     gate = Gate("a")
-    (asked,) = gate.raw("a", Kind.HELLO, wire.encode(hello()))
+    (asked,) = gate.raw("a", Kind.HELLO, wire.encode(newcomer()))
     assert isinstance(asked, State)
     assert asked.verdict is not None
-    proven = wire.encode(hello(proof=asked.verdict.digest))
+    proven = wire.encode(newcomer(proof=asked.verdict.digest))
     (welcome,) = gate.raw("a", Kind.HELLO, proven)
     assert isinstance(welcome, Welcome)
     (again,) = gate.raw("a", Kind.HELLO, proven)
@@ -335,7 +336,7 @@ def test_a_proof_is_good_for_one_incarnation() -> None:
 
 def test_an_old_hello_does_not_bring_back_who_has_left() -> None:
     gate = Gate()
-    old = wire.encode(hello())
+    old = wire.encode(newcomer())
     gate.raw("a", Kind.HELLO, old)
     gate.say("a", Bye(incarnation=1))
     gate.raw("a", Kind.HELLO, old)

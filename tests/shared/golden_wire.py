@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.newcomers import newcomer
 from tests.shared.vectors import int64
 
 from plantfed_shared.codec import Coding, encode_integers, encode_model
@@ -61,16 +62,7 @@ def _lattice(*sizes: int) -> Lattice:
 
 MESSAGES: dict[str, tuple[Message, bytes]] = {
     "hello, first": (
-        Hello(
-            epoch=None,
-            incarnation=0,
-            applied_seq=0,
-            outstanding=None,
-            dual_checksum=0,
-            newest=None,
-            software="0.1.0",
-            proof=None,
-        ),
+        newcomer("0.1.0"),
         b"",
     ),
     "hello, with an update outstanding": (

@@ -76,7 +76,13 @@ class Connection:
     """
 
     def __init__(
-        self, address: BrokerAddress, session: SessionSettings, inbox: Inbox, *, mqtt5: bool
+        self,
+        address: BrokerAddress,
+        session: SessionSettings,
+        inbox: Inbox,
+        *,
+        mqtt5: bool,
+        admits: Callable[[str, int], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Task[End]  # from start() on
@@ -87,6 +93,7 @@ class Connection:
         self._session = session
         self._inbox = inbox
         self._mqtt5 = mqtt5
+        self._admits = admits
         self._ready_at = 0.0
         self._early: list[tuple[str, bytes, bool, int]] = []
         self._steps: asyncio.Queue[tuple[Callable[..., None], tuple[object, ...]]] = asyncio.Queue()
@@ -342,6 +349,10 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             # Unacknowledged it would come again with every connection.
+            self._client.ack(message.mid, message.qos)
+            return
+        if self._admits is not None and not self._admits(topic, len(message.payload)):
+            # out of turn, but only what is before it is dealt with later
             self._client.ack(message.mid, message.qos)
             return
         backlog, payload = self._inbox.backlog, bytes(message.payload)

@@ -35,6 +35,8 @@ class MqttBus:
         rng: jitter of the reconnection waits.
         protocol: ``auto`` is MQTT 5, or 3.1.1 on a broker that doesn't speak 5.
         wall_clock: Unix time in seconds, for :attr:`connection`.
+        admits: told topic and bytes of each message on the thread that reads; what it turns away is
+            acknowledged and forgotten.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class MqttBus:
         rng: random.Random,
         protocol: Protocol = "auto",
         wall_clock: Callable[[], float] = time,
+        admits: Callable[[str, int], bool] | None = None,
     ) -> None:
         self._address = address
+        self._admits = admits
         self._session = session
         self._pauses = Pauses(rng)
         self._flapping = Flapping(session.client_id)
@@ -125,7 +129,11 @@ class MqttBus:
     async def _keep_connected(self) -> None:
         while True:
             connection = Connection(
-                self._address, self._session, self._inbox, mqtt5=self._dialect.mqtt5
+                self._address,
+                self._session,
+                self._inbox,
+                mqtt5=self._dialect.mqtt5,
+                admits=self._admits,
             )
             self._connection = connection
             connection.start()
