@@ -232,12 +232,14 @@ def checksum(integers: Integers) -> int:
     Linear: c(x + y) = c(x) + c(y) mod 2^64, so that a sparse change costs O(entries).
     """
     unsigned = integers.astype(np.int64, copy=False).view(np.uint64)
-    found = 0
-    for begin in range(0, integers.size, BLOCK):
-        block = unsigned[begin : begin + BLOCK]
-        odd = _odd_numbers(begin, block.size)
-        found += int(np.add.reduce(block * odd, dtype=np.uint64))
-    return found % 2**64
+    if unsigned.size <= BLOCK:
+        return _checksum_of_block(unsigned, 0)
+    blocks = range(0, unsigned.size, BLOCK)
+    return sum(_checksum_of_block(unsigned[n : n + BLOCK], n) for n in blocks) % 2**64
+
+
+def _checksum_of_block(block: NDArray[np.uint64], begin: int) -> int:
+    return int(np.add.reduce(block * _odd_numbers(begin, block.size), dtype=np.uint64))
 
 
 @lru_cache(maxsize=8)
