@@ -25,7 +25,8 @@ class Contribution:
     @classmethod
     def neutral(cls, model: Integers) -> "Contribution":
         """Of a member that has just joined: it agrees with the model."""
-        return cls(1, model, np.zeros_like(model))
+        # zeros_like writes them, zeros takes no memory before somebody does
+        return cls(1, model, np.zeros(model.size, dtype=np.int64))
 
     @cached_property
     def dual_checksum(self) -> int:

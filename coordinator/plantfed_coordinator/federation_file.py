@@ -22,12 +22,12 @@ from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import Integers
 from plantfed_shared.model_manifest import Manifest, Trained
 from plantfed_shared.model_section import (
-    MAX_ARTEFACT_BYTES,
     AnyModel,
     CompiledModel,
     ModelTensor,
 )
 from plantfed_shared.parameters import flatten
+from plantfed_shared.section import MAX_ARTEFACT_BYTES
 from plantfed_shared.settings_file import check_settings, read_document
 from plantfed_shared.topics import Topics
 from plantfed_shared.transfer import Blob

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plantfed_shared.artefact import Artefact, digest_of
 from plantfed_shared.errors import LostModelError, StorageError
-from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
+from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
 log = logging.getLogger(__name__)
 

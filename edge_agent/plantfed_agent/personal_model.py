@@ -15,7 +15,8 @@ from plantfed_agent.kernels.losses import sigmoid, softmax
 from plantfed_agent.samples import samples_of
 from plantfed_agent.scores import in_target_units, score
 from plantfed_agent.table import Table
-from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import DataError, StorageError
 from plantfed_shared.parameters import Floats, Parameters, flatten
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from plantfed_shared.lattice import MAX_RELAXATION_SHIFT, Relaxation
-from plantfed_shared.model_section import NonNegative, Positive, Settings
+from plantfed_shared.section import NonNegative, Positive, Settings
 
 Mode = Literal[
     "fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "fedbuff", "fedasync", "auto"

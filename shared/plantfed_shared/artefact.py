@@ -12,7 +12,7 @@ One zip file with nothing but numbers and graphs of standard ONNX operators:
     self_test.bin     a batch, and the loss and gradients it gives
 
 Reading one needs neither onnx nor onnxruntime.  A member is looked at only after its SHA-256 was
-found right; the artefact itself is known by :func:`plantfed_shared.definition.content_digest`.  A
+found right; the artefact itself is known by :func:`plantfed_shared.digest.content_digest`.  A
 graph that names another file or an operator of a library is refused: nothing in an artefact is
 ever executed.
 """
@@ -34,12 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import ModelError
 from plantfed_shared.model_manifest import FORMAT, Array, GraphName, Manifest, Member
-from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 from plantfed_shared.onnx_bytes import nodes_in, operators_in
 from plantfed_shared.parameters import Floats
+from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
 MANIFEST = "manifest.json"
 INITIAL = "initial.bin"

@@ -6,7 +6,6 @@ edited, which starts a new epoch.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import pairwise
 from math import prod
 from typing import Annotated, Self
@@ -21,18 +20,9 @@ from plantfed_shared.algorithm_section import (
     Schedule,
 )
 from plantfed_shared.lattice import MAX_BITS, Lattice, Relaxation
-from plantfed_shared.model_section import (
-    MAX_PARAMETERS,
-    AnyModel,
-    CompiledModel,
-    DenseModel,
-    Loss,
-    Name,
-    NonNegative,
-    Positive,
-    Settings,
-)
+from plantfed_shared.model_section import AnyModel, CompiledModel, DenseModel, Loss
 from plantfed_shared.parameters import Parameter, ParameterSpecification
+from plantfed_shared.section import MAX_PARAMETERS, Name, NonNegative, Positive, Settings
 
 __all__ = [
     "MAX_PARAMETERS",
@@ -52,7 +42,6 @@ __all__ = [
     "Settings",
     "Target",
     "Window",
-    "content_digest",
 ]
 
 
@@ -312,11 +301,6 @@ class FederationDefinition(Settings):
     def structure(self) -> bytes:
         """Canonical JSON of what may never change within a federation."""
         return self.model_dump_json(exclude=SETTINGS).encode()
-
-
-def content_digest(content: bytes) -> bytes:
-    """16 bytes that name a blob: BLAKE2b (RFC 7693)."""
-    return blake2b(content, digest_size=16).digest()
 
 
 def _refuse_repeats(field: str, names: Sequence[str]) -> None:

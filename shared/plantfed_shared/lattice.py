@@ -176,6 +176,9 @@ def _rounded(integers: Integers, shift: int) -> Integers:
 
 @lru_cache(maxsize=32)
 def _steps(sizes: tuple[int, ...], bits: tuple[int, ...]) -> NDArray[np.float64]:
+    """(size,), or () where all tensors have the same step: that of a large model takes memory."""
+    if len(set(bits)) == 1:
+        return np.array(np.exp2(-np.float64(bits[0])))
     steps = np.repeat(np.exp2(-np.array(bits, dtype=np.float64)), sizes)
     steps.flags.writeable = False
     return steps
@@ -219,19 +222,31 @@ def divide_half_even(total: Integers, weight: int) -> Integers:
     return result
 
 
+BLOCK = 2**18
+"""Integers whose checksum is computed at once: all of a large model would take twice its memory."""
+
+
 def checksum(integers: Integers) -> int:
     """c(x) = sum_j r_j x_j mod 2^64 with fixed odd r_j; 0 for the zero vector.
 
     Linear: c(x + y) = c(x) + c(y) mod 2^64, so that a sparse change costs O(entries).
     """
     unsigned = integers.astype(np.int64, copy=False).view(np.uint64)
-    return int(np.add.reduce(unsigned * _odd_numbers(integers.size), dtype=np.uint64))
+    if unsigned.size <= BLOCK:
+        return _checksum_of_block(unsigned, 0)
+    blocks = range(0, unsigned.size, BLOCK)
+    return sum(_checksum_of_block(unsigned[n : n + BLOCK], n) for n in blocks) % 2**64
+
+
+def _checksum_of_block(block: NDArray[np.uint64], begin: int) -> int:
+    return int(np.add.reduce(block * _odd_numbers(begin, block.size), dtype=np.uint64))
 
 
 @lru_cache(maxsize=8)
-def _odd_numbers(size: int) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele, Lea, Flood 2014) of 1..size, made odd."""
-    x = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+def _odd_numbers(begin: int, size: int) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele, Lea, Flood 2014) of begin + 1 .. begin + size, made odd."""
+    first, last = begin + 1, begin + size
+    x = np.arange(first, last + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     odd: NDArray[np.uint64] = (x ^ (x >> np.uint64(31))) | np.uint64(1)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from plantfed_shared.model_section import MAX_PARAMETERS, LossKind, Positive, Settings
 from plantfed_shared.parameters import Floats, Parameter, ParameterSpecification
+from plantfed_shared.section import MAX_PARAMETERS, LossKind, Positive, Settings
 
 FORMAT: Literal["plantfed-model/1"] = "plantfed-model/1"
 

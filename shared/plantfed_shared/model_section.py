@@ -3,26 +3,19 @@
 from math import prod
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from plantfed_shared.section import (
+    MAX_ARTEFACT_BYTES,
+    MAX_PARAMETERS,
+    LossKind,
+    Positive,
+    Settings,
+)
+
 Dimension = Annotated[int, Field(ge=1, le=2**31)]
 
 ActivationName = Literal["relu", "tanh"]
-LossKind = Literal["cross-entropy", "bce", "mse", "huber", "reconstruction"]
-
-MAX_PARAMETERS = 2**25
-"""Of the whole model: its bytes must stay well below what is transferred in chunks."""
-MAX_ARTEFACT_BYTES = 256 * 2**20
-"""Of a compiled model: all that a content on the bus may have."""
-
-
-class Settings(BaseModel):
-    """Base of every settings section: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DenseModel(Settings):

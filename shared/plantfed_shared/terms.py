@@ -2,7 +2,8 @@
 
 from functools import cached_property, lru_cache
 
-from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.digest import content_digest
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.lattice import Integers, Lattice
 from plantfed_shared.messages import Content

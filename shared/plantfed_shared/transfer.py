@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.messages import MAX_RANGES, Chunk, Content, ModelStep, Need, Range
 from plantfed_shared.wire import CHUNK_ENVELOPE_BYTES

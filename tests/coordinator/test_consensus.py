@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +110,14 @@ def test_fedasync_with_the_whole_of_a_fresh_arrival_is_that_arrival() -> None:
 )
 def test_discount(staleness: int, exponent: float, wanted: int) -> None:
     assert discount(staleness, exponent) == wanted
+
+
+def test_members_that_have_sent_nothing_take_no_memory_of_their_own() -> None:
+    model = np.ones(2_000_000, dtype=np.int64)
+    neutral = Contribution.neutral(model)
+    assert neutral.dual_checksum == 0
+    process = psutil.Process()
+    before = process.memory_info().rss
+    members = [Contribution.neutral(model) for _ in range(10)]
+    assert {member.dual_checksum for member in members} == {0}
+    assert process.memory_info().rss - before < 3 * model.nbytes

@@ -12,7 +12,7 @@ from plantfed_coordinator.records import Applied, EpochStarted, Joined, Released
 from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import Coding, decode_integers, decode_model, encode_integers
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import MAX_MAGNITUDE, checksum
 from plantfed_shared.messages import Epoch, ModelName, ModelStep
 from plantfed_shared.transfer import Blob

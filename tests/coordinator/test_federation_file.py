@@ -15,8 +15,8 @@ from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Epoch
-from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 from plantfed_shared.parameters import flatten
+from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
 
 def test_the_definition_holds_digest_size_and_shapes_of_the_artefact(tmp_path):

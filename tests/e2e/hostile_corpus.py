@@ -19,7 +19,7 @@ from tests.shared.wire_payloads import packed, payload_with, sealed
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import entropy_codec, wire
 from plantfed_shared.codec import Coding, encode_integers
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.low_rank import most_terms
 from plantfed_shared.messages import Chunk, Content, ModelName, Offer, Update

@@ -23,7 +23,8 @@ from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.artefact import Artefact
 from plantfed_shared.codec import decode_integers, decode_model, largest_encoding_bytes
-from plantfed_shared.definition import FederationDefinition, content_digest
+from plantfed_shared.definition import FederationDefinition
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import ConfigError, ModelError, PeerError
 from plantfed_shared.lattice import MAX_MAGNITUDE, Lattice
 from plantfed_shared.messages import Content, Epoch

@@ -24,7 +24,8 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.codec import Coding, decode_model, encode_integers, encode_model
 from plantfed_shared.day_ledger import Spent
-from plantfed_shared.definition import Schedule, content_digest
+from plantfed_shared.definition import Schedule
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.local_time import LocalTime

@@ -25,7 +25,7 @@ from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.bus.port import Connected
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import ConfigError, DataError, TrainingError
 from plantfed_shared.messages import (
     Code,

@@ -21,7 +21,7 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Bye,

@@ -14,7 +14,7 @@ from plantfed_coordinator.events import (
 from plantfed_coordinator.records import Applied
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_model
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import (
     Chunk,

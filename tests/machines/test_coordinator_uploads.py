@@ -10,7 +10,7 @@ from tests.newcomers import newcomer
 from plantfed_coordinator import uploads
 from plantfed_coordinator.events import MessageArrived, TimerDue
 from plantfed_shared import wire
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.messages import Bye, Chunk, Code, Content, Epoch, Need, Offer, Range, State
 from plantfed_shared.topics import Kind
 from plantfed_shared.transfer import WINDOW_BYTES

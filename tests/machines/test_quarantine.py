@@ -31,7 +31,7 @@ from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.bus.faults import Faults
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.messages import (
     Bye,
     Chunk,

@@ -11,9 +11,9 @@ PURE = {
     "plantfed_shared": """
         algorithm_section bit_streams bus.address bus.connection_state bus.faults bus.filters
         bus.memory bus.port bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger
-        definition entropy_codec errors initial lattice local_time log_budget low_rank messages
-        model_manifest model_section onnx_bytes onnx_writing parameters patience quantities
-        step_names subset_code terms throttle topics transfer wire wording
+        definition digest entropy_codec errors initial lattice local_time log_budget low_rank
+        messages model_manifest model_section onnx_bytes onnx_writing parameters patience
+        quantities section step_names subset_code terms throttle topics transfer wire wording
     """,
     "plantfed_agent": """
         agreement budget class_prior column_mapping desk downloads events factoring fetching frames

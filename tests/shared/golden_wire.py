@@ -13,7 +13,7 @@ from tests.newcomers import newcomer
 from tests.shared.vectors import int64
 
 from plantfed_shared.codec import Coding, encode_integers, encode_model
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import Lattice, checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.shared.vectors import LARGEST, int64, lattice_vectors, relaxations
 
 from plantfed_shared.lattice import (
+    BLOCK,
     MAX_BITS,
     MAX_MAGNITUDE,
     MAX_RELAXATION_SHIFT,
@@ -283,3 +284,31 @@ def test_without_a_release_before_it_is_as_exact_as_it_may_be():
     lattice = Lattice((2,), (16,), release_shift=1, coarsest_release_shift=9)
     assert lattice.released(int64([1001, -3])).tolist() == [1000, -4]
     assert lattice.released(int64([1001, -3]), int64([0, 0])).tolist() == [1024, 0]
+
+
+def odd_number(n: int) -> int:
+    """SplitMix64 of n, made odd, in whole numbers."""
+    x = n * 0x9E3779B97F4A7C15 % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return (x ^ (x >> 31)) | 1
+
+
+def test_the_checksum_of_a_long_vector_is_that_of_its_definition() -> None:
+    entries = {0: 5, BLOCK - 1: -7, BLOCK: 11, 2 * BLOCK: -(2**29), 2 * BLOCK + 2: 1}
+    x = np.zeros(2 * BLOCK + 3, dtype=np.int64)
+    x[list(entries)] = list(entries.values())
+    assert checksum(x) == sum(odd_number(at + 1) * v for at, v in entries.items()) % 2**64
+
+
+def test_equal_steps_give_the_numbers_that_steps_of_each_tensor_give() -> None:
+    values = np.random.default_rng(0).normal(size=7).astype(np.float32)
+    alike, apart = Lattice((4, 3), (9, 9)), Lattice((4, 3, 1), (9, 9, 2))
+    integers = alike.from_floats(values)
+    longer = apart.from_floats(np.append(values, np.float32(1)))
+    assert np.array_equal(integers, longer[:7])
+    assert np.array_equal(alike.to_floats(integers), apart.to_floats(longer)[:7])
+    assert alike.to_floats(integers).dtype == np.float32
+    change = alike.transmitted_change(integers)
+    assert np.array_equal(change, apart.transmitted_change(longer)[:7])
+    assert np.array_equal(alike.change_to_transmit(change), integers)

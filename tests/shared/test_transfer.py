@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.errors import PeerError
 from plantfed_shared.messages import MAX_RANGES, Chunk, Content, ModelStep, Need, Range
 from plantfed_shared.transfer import PART_BYTES, WINDOW_BYTES, Assembly, Blob, chunks, part_range

@@ -10,7 +10,7 @@ from tests.shared.vectors import int64
 from tests.shared.wire_payloads import GOLDEN, fitting, tails
 
 from plantfed_shared.codec import Coding, decode_integers, decode_model, encode_integers
-from plantfed_shared.definition import content_digest
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import Lattice, checksum
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,

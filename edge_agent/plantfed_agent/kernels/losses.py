@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from plantfed_agent.kernels.port import Truth
-from plantfed_shared.model_section import LossKind
 from plantfed_shared.parameters import Floats
+from plantfed_shared.section import LossKind
 
 LossFunction = Callable[[Floats, Truth], tuple[float, Floats]]
 """(outputs (rows, outputs), right answers) -> (mean loss, its gradient (rows, outputs))."""
