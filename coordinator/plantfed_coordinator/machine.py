@@ -275,7 +275,11 @@ class FederationMachine:
         limit = UPDATE_ENVELOPE_BYTES + largest_encoding_bytes(lattice)
         if content.size > limit:
             raise PeerError(f"offers {content.size} bytes, an update has at most {limit}")
-        self._uploads.take_offer(agent, content, now)
+        again = self._uploads.applied(agent, content)
+        if again is None:
+            self._uploads.take_offer(agent, content, now)
+        elif isinstance(again.message, Update):
+            self._take_update(agent, again.message, again, now)
 
     def _take_chunk(self, agent: str, chunk: Chunk, piece: memoryview, now: float) -> None:
         if not self._uploads.waits_for(agent, chunk, len(piece)):
@@ -285,12 +289,16 @@ class FederationMachine:
         self._guard.was_asked_for(agent, len(piece), now)
         whole = self._uploads.take_chunk(agent, chunk, piece, now)
         if whole is not None:
-            self._take_pulled(agent, whole, now)
+            self._take_pulled(agent, chunk.content, whole, now)
 
-    def _take_pulled(self, agent: str, whole: bytes, now: float) -> None:
+    def _take_pulled(self, agent: str, content: Content, whole: bytes, now: float) -> None:
         envelope = wire.decode(whole, Kind.UPDATE)
-        if isinstance(envelope.message, Update):
-            self._take_update(agent, envelope.message, envelope, now)
+        if not isinstance(envelope.message, Update):
+            return
+        self._take_update(agent, envelope.message, envelope, now)
+        member = self._desk.state.members.get(agent)
+        if member is not None and member.last_digest == envelope.digest:
+            self._uploads.was_applied(agent, content, envelope)
 
     def start_epoch(self, definition: bytes, reason: str) -> list[Action]:
         """Put edited settings in force; the caller has checked that the structure is the same."""

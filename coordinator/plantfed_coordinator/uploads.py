@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from plantfed_coordinator.desk import Desk
+from plantfed_shared import wire
 from plantfed_shared.messages import Chunk, Content, Range
 from plantfed_shared.patience import Patience
 from plantfed_shared.transfer import Assembly
@@ -42,6 +43,17 @@ class Uploads:
         self._desk = desk
         self._uploads: dict[str, _Upload] = {}
         self._waiting: dict[str, Content] = {}
+        self._applied: dict[str, tuple[Content, wire.Envelope]] = {}
+
+    def was_applied(self, agent: str, content: Content, envelope: wire.Envelope) -> None:
+        """An update that was pulled is applied: offered again, it is not pulled again."""
+        header = wire.Envelope(envelope.message, memoryview(b""), envelope.digest)
+        self._applied[agent] = content, header
+
+    def applied(self, agent: str, content: Content) -> wire.Envelope | None:
+        """The UPDATE that an agent offers again, without its change; None where it is not known."""
+        known, header = self._applied.get(agent, (None, None))
+        return header if known == content else None
 
     def take_offer(self, agent: str, content: Content, now: float) -> None:
         """Ask for an update, now or when there is room for it.
@@ -119,9 +131,11 @@ class Uploads:
         if agent is None:
             self._uploads.clear()
             self._waiting.clear()
+            self._applied.clear()
         else:
             self._uploads.pop(agent, None)
             self._waiting.pop(agent, None)
+            self._applied.pop(agent, None)
 
     def _ask_again(self, agent: str, upload: _Upload, now: float) -> None:
         upload.assembly.lost()

@@ -26,6 +26,8 @@ CONTROL_SHARE = 0.02
 """Of a day's budget that bulk leaves for control messages."""
 MOST_OF_A_DAY = 0.75
 SMALLEST_FACTOR = 1 / 16
+MESSAGES_OF_A_DAY = 4
+"""So many of the longest fit a day's budget: with fewer, most of it may be of no use to any."""
 PULL_SHARE = 7 / 8
 """Of a burst that is asked for at once: the rest is for what comes unasked in between."""
 LOOK_AGAIN_S = 600.0
@@ -227,12 +229,23 @@ class LinkBudget:
     def largest_payload(self, granted: int) -> int:
         """Longest payload to hand over at once: none that takes longer than a burst.
 
-        That is far less than a keep alive, within which the broker must hear of us.
+        That is far less than a keep alive, within which the broker must hear of us.  And no more
+        than a part of a day's budget.
         """
-        if self._incoming is None:
-            return granted
-        fits = int(self._incoming.burst_bytes) - (self._chunk_overhead - CHUNK_ENVELOPE_BYTES)
-        return min(granted, fits)
+        most = [] if self._incoming is None else [int(self._incoming.burst_bytes)]
+        if self.limits.day_up is not None:
+            most.append(self.limits.day_up // MESSAGES_OF_A_DAY)
+        around = self._chunk_overhead - CHUNK_ENVELOPE_BYTES
+        return min([granted, *(n_bytes - around for n_bytes in most)])
+
+    def payload_that_fits(self, longest: int) -> int:
+        """The same of a chunk, where less than that is left of today's budget."""
+        around = self._chunk_overhead - CHUNK_ENVELOPE_BYTES
+        return int(max(0, min(longest, self.up_left - around)))
+
+    def window_that_fits(self, window_bytes: int) -> int:
+        """Bytes of content that may come by themselves, where less is left of today's budget."""
+        return int(max(0, min(window_bytes, self.down_left - self._chunk_overhead)))
 
     def with_chunks(self, n_bytes: int) -> int:
         """MQTT bytes that a content takes."""

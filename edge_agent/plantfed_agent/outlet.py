@@ -1,8 +1,8 @@
 """What the agent wants to send, let go at the pace of its link: pure.
 
 Control messages (HELLO, OFFER, NEED, ...) go before bulk (UPDATE and CHUNK), in order within each.
-What waits here can still be superseded: of control messages on a topic only the last matters, and
-the same chunk is not sent twice because it was asked for twice.
+What waits here can still be superseded: of most control messages on a topic only the last matters,
+and the same chunk is not sent twice because it was asked for twice.
 """
 
 from plantfed_agent.events import Publish
@@ -12,6 +12,10 @@ from plantfed_shared.errors import PeerError
 from plantfed_shared.topics import Kind, Topics
 
 BULK = frozenset({Kind.UPDATE, Kind.CHUNK})
+REQUESTS = frozenset({Kind.NEED, Kind.PART})
+"""Several may be about different things: only the same one again takes the place of the first."""
+
+Key = tuple[str, bytes]
 
 
 class Outlet:
@@ -28,21 +32,22 @@ class Outlet:
     def __init__(self, topics: Topics, bytes_per_s: float | None) -> None:
         self._topics = topics
         self._bucket = None if bytes_per_s is None else TokenBucket(bytes_per_s)
-        self._control: dict[str, Publish] = {}
-        self._bulk: dict[tuple[str, bytes], Publish] = {}
+        self._control: dict[Key, Publish] = {}
+        self._bulk: dict[Key, Publish] = {}
         self.bulk_bytes = 0
 
     def add(self, message: Publish) -> None:
         """Take a message; :meth:`take_due` hands it out."""
-        if self._is_bulk(message.topic):
-            key = message.topic, message.payload
+        kind = self._kind(message.topic)
+        key = message.topic, message.payload if kind in BULK | REQUESTS else b""
+        if kind in BULK:
             if key not in self._bulk:
                 self._bulk[key] = message
                 self.bulk_bytes += _bytes(message)
         else:
             # at the end: what was said in between may be what it is about
-            self._control.pop(message.topic, None)
-            self._control[message.topic] = message
+            self._control.pop(key, None)
+            self._control[key] = message
 
     def take_due(self, now: float, *, bulk: bool = True) -> list[Publish]:
         """What may be sent now.
@@ -51,20 +56,23 @@ class Outlet:
             now: monotonic seconds.
             bulk: whether bulk may go; it waits otherwise.
         """
-        due = []
-        while (found := self._first(bulk=bulk)) is not None:
-            if self._bucket is not None and not self._bucket.take(_bytes(found), now):
+        due: list[Publish] = []
+        while (first := self._first(bulk=bulk)) is not None:
+            waiting, key = first
+            if self._bucket is not None and not self._bucket.take(_bytes(waiting[key]), now):
                 break
-            due.append(found)
-            self._forget(found)
+            due.append(waiting.pop(key))
+            if waiting is self._bulk:
+                self.bulk_bytes -= _bytes(due[-1])
         return due
 
     def next_at(self, now: float, *, bulk: bool = True) -> float | None:
         """When something will be due, monotonic seconds; None while nothing waits."""
-        found = self._first(bulk=bulk)
-        if found is None:
+        first = self._first(bulk=bulk)
+        if first is None:
             return None
-        return now if self._bucket is None else self._bucket.ready_at(_bytes(found), now)
+        waiting, key = first
+        return now if self._bucket is None else self._bucket.ready_at(_bytes(waiting[key]), now)
 
     def sent_beside(self, n_bytes: int, now: float) -> None:
         """Bytes have crossed that never came by here: a PUBACK, a CONNECT."""
@@ -77,23 +85,18 @@ class Outlet:
         self._bulk.clear()
         self.bulk_bytes = 0
 
-    def _first(self, *, bulk: bool) -> Publish | None:
-        if self._control:
-            return next(iter(self._control.values()))
-        return next(iter(self._bulk.values()), None) if bulk else None
+    def _first(self, *, bulk: bool) -> tuple[dict[Key, Publish], Key] | None:
+        """What goes next, and where it waits."""
+        for waiting in (self._control, self._bulk if bulk else {}):
+            for key in waiting:
+                return waiting, key
+        return None
 
-    def _forget(self, message: Publish) -> None:
-        if self._control.get(message.topic) is message:
-            del self._control[message.topic]
-        else:
-            del self._bulk[message.topic, message.payload]
-            self.bulk_bytes -= _bytes(message)
-
-    def _is_bulk(self, topic: str) -> bool:
+    def _kind(self, topic: str) -> Kind | None:
         try:
-            return self._topics.parse(topic).kind in BULK
+            return self._topics.parse(topic).kind
         except PeerError:
-            return False
+            return None
 
 
 def _bytes(message: Publish) -> int:

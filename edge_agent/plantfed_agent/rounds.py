@@ -330,9 +330,9 @@ class Rounds:
             return 0
         if self._desk.pace.min_interval_s > STALE_AFTER_S or self.resting:
             return 0
-        if not self._desk.link.may_fetch(self._next_model_bytes()):
-            return 0
-        return self._desk.window_bytes
+        link = self._desk.link
+        fits = link.may_fetch(self._next_model_bytes())
+        return link.window_that_fits(self._desk.window_bytes) if fits else 0
 
     def take_failure(self, ticket: int, error: PlantfedError, now: float) -> None:
         """A round could not be done."""
@@ -400,7 +400,8 @@ class Rounds:
         blob = Blob.of(self._desk.state.outstanding)
         if blob.content.digest == need.digest:
             asked_bytes = 0
-            for chunk, piece in chunks(blob, need.ranges, self._desk.max_payload_bytes):
+            payload_bytes = self._desk.link.payload_that_fits(self._desk.max_payload_bytes)
+            for chunk, piece in chunks(blob, need.ranges, payload_bytes):
                 asked_bytes += len(piece)
                 if not self._desk.link.may_go_on(asked_bytes):
                     return

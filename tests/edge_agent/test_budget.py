@@ -165,6 +165,24 @@ def test_a_pull_takes_no_more_than_the_budget_holds() -> None:
     assert (pull.window_bytes, pull.not_before) == (0, 600.0)
 
 
+def test_no_message_is_more_than_a_part_of_a_days_budget_nor_than_what_is_left() -> None:
+    topic = TOPICS.up("press-07", Kind.UPDATE)
+    payload = budget(LinkLimits(day_up=20_000)).largest_payload(MAX_MESSAGE_BYTES)
+    assert 4_900 < publish_bytes(topic, payload, mqtt5=True) <= 5_000
+    both = budget(LinkLimits(day_up=20_000, bytes_per_s=4000.0)).largest_payload(MAX_MESSAGE_BYTES)
+    assert both < 1600
+    short = budget(LinkLimits(day_up=20_000), up=18_000)
+    assert 1_500 < short.payload_that_fits(payload) < 1_600
+    assert budget(LinkLimits(day_up=20_000), up=20_000).payload_that_fits(payload) == 0
+    assert budget(LinkLimits()).payload_that_fits(payload) == payload
+
+
+def test_what_comes_by_itself_is_no_more_than_the_budget_holds() -> None:
+    assert budget(LinkLimits()).window_that_fits(131_072) == 131_072
+    short = budget(LinkLimits(day_down=100_000), down=90_000)
+    assert 7_500 < short.window_that_fits(131_072) < 8_000
+
+
 def test_before_the_first_reading_nothing_is_known() -> None:
     unread = LinkBudget(LinkLimits(day_up=100_000), TOPICS, "press-07")
     assert unread.kept_factor() == 1.0

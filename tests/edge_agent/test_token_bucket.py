@@ -14,6 +14,7 @@ TOPICS = Topics("presses")
 CHUNK = TOPICS.up("p", Kind.CHUNK)
 HELLO = TOPICS.up("p", Kind.HELLO)
 NEED = TOPICS.up("p", Kind.NEED)
+PART = TOPICS.up("p", Kind.PART)
 Crossing = tuple[float, int]
 
 
@@ -148,6 +149,16 @@ def test_what_waits_is_superseded() -> None:
     outlet.add(Publish(HELLO, b"new"))
     outlet.add(Publish(CHUNK, b"piece"))
     assert sent(outlet) == [b"new", b"piece"]
+
+
+def test_requests_for_different_things_all_go() -> None:
+    outlet = Outlet(TOPICS, 1000.0)
+    outlet.add(Publish(CHUNK, bytes(380)))
+    assert len(outlet.take_due(0.0)) == 1
+    for payload in (b"the dual", b"a model", b"the dual"):
+        outlet.add(Publish(NEED, payload))
+        outlet.add(Publish(PART, payload))
+    assert sorted(sent(outlet)) == [b"a model", b"a model", b"the dual", b"the dual"]
 
 
 def test_bulk_can_be_held_back() -> None:

@@ -61,6 +61,31 @@ def test_what_is_lost_of_an_upload_is_asked_for_again_without_another_offer() ->
     assert needs_until(desk, FROM + 1000) == []
 
 
+def test_what_is_applied_is_not_pulled_again() -> None:
+    desk = desk_with("a")
+    content, encoded, _ = offer(desk, "a")
+    desk.say("a", Chunk(content=content, offset=0, step=None), encoded)
+    for _ in range(3):
+        (state,) = desk.say("a", Offer(content=content))  # the STATE was lost, or this is a copy
+        assert isinstance(state, State)
+        assert code_of(state) == Code.APPLIED
+        assert state.offer is not None
+    assert needs_until(desk, FROM + 1000) == []
+    assert len(offer(desk, "a")[2]) == 1  # the next one is
+
+
+def test_what_was_not_applied_is_pulled_again_for_its_verdict() -> None:
+    desk = desk_with("a")
+    encoded = wire.encode(desk.update("a", definition=bytes(8)), b"")
+    content = Content(content_digest(encoded), len(encoded))
+    for _ in range(2):
+        (need,) = desk.say("a", Offer(content=content))
+        assert isinstance(need, Need)
+        (state,) = desk.say("a", Chunk(content=content, offset=0, step=None), encoded)
+        assert isinstance(state, State)
+        assert code_of(state) == Code.REJECTED
+
+
 def test_who_sends_nothing_is_asked_less_and_less_often_and_no_more_after_ten_minutes() -> None:
     desk = desk_with("a")
     content, encoded, _ = offer(desk, "a")

@@ -8,8 +8,10 @@ from tests.limited_agents import Crossing, LimitedAgent, limited_world
 from tests.machines.invariants import everybody_agrees
 
 from plantfed_agent.budget import LinkLimits, QuietHours
+from plantfed_agent.local_update import model_wanted
 from plantfed_agent.pace import Pace
 from plantfed_shared.bus.faults import Faults
+from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.local_time import DAY_S
 from plantfed_shared.topics import Kind
 
@@ -215,6 +217,34 @@ def test_an_update_longer_than_a_days_budget_goes_on_the_next_day() -> None:
     assert applied(world) == 0
     assert world.run(2 * DAY_S, until=lambda: applied(world) > 0)
     assert sum(c[2] for c in agent.ups) <= 3.05 * day_up
+
+
+def test_so_it_does_without_a_rate_limit_although_one_message_could_hold_it() -> None:
+    limits = LinkLimits(day_up=20_000)
+    world, (agent,) = limited_world(limits, hidden=1600)
+    world.run(11.9 * H)
+    sent = [sum(c[2] for c in agent.ups)]
+    assert agent.disk.outstanding is not None
+    assert limits.day_up < len(agent.disk.outstanding) < MAX_MESSAGE_BYTES
+    assert applied(world) == 0
+    for _ in range(2):
+        world.run(DAY_S)
+        sent.append(sum(c[2] for c in agent.ups) - sum(sent))
+    assert applied(world) == 1
+    assert max(sent) <= limits.day_up
+    assert sent[0] > 0.9 * limits.day_up
+
+
+def test_of_a_model_that_is_longer_than_was_thought_no_more_comes_than_there_is_budget_for() -> (
+    None
+):
+    limits = LinkLimits(day_down=60_000)
+    world, (agent,) = limited_world(limits, definition=SPARSE)
+    assert world.run(100, until=lambda: agent.disk.outstanding is not None)
+    assert agent.disk.outstanding is not None
+    wanted = model_wanted(agent.disk.outstanding)
+    assert wanted is not None
+    assert 0 < wanted.window <= limits.day_down - sum(c[2] for c in agent.downs)
 
 
 @pytest.mark.parametrize("days", [-365.0, -1.0, 1.0, 365.0])
