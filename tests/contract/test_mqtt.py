@@ -94,6 +94,20 @@ async def test_what_is_turned_away_is_neither_told_nor_sent_again(
     assert len(turned_away) == 300
 
 
+@brokers("mosquitto", "nats")
+@on_loop
+async def test_what_is_committed_together_may_be_unacknowledged_at_once(
+    kind: str, tmp_path: Path
+) -> None:
+    async with world_of(kind, tmp_path) as world, connected(world, PRESS) as press:
+        lasting = replace(CENTRE, persistent=True)
+        async with opened(world.bus(lasting, world.address(COORDINATOR))) as centre:
+            await centre.connected()
+            await press.send(TOPICS.up("press-01", Kind.HELLO), *[b"%d" % n for n in range(64)])
+            for number in range(64):
+                assert (await centre.received(acknowledge=False)).payload == b"%d" % number
+
+
 @needs_mosquitto
 @on_loop
 async def test_without_a_client_certificate(tmp_path: Path, certificates: Certificates) -> None:

@@ -50,6 +50,8 @@ CLOSE_WAIT_S = 2.0
 SESSION_EXPIRY_S = 7 * 86400
 IN_FLIGHT = 20
 """Unacknowledged messages at most; fewer where the broker's Receive Maximum says so."""
+RECEIVE_AT_MOST = 128
+"""Those a coordinator takes, where it is MQTT 5: as many as two commits; mosquitto gives 20."""
 
 HEADROOM_BYTES = 1024
 """What a topic and the packet's own fields may need of a broker's Maximum Packet Size."""
@@ -288,6 +290,8 @@ class Connection:
         persistent = self._session.persistent
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S if persistent else 0
+        if persistent:
+            properties.ReceiveMaximum = RECEIVE_AT_MOST
         self._client.connect(
             address.host,
             address.port,
