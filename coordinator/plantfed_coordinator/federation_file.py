@@ -19,6 +19,7 @@ from plantfed_shared.codec import encode_integers
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError, ModelError
 from plantfed_shared.lattice import Integers
+from plantfed_shared.logit_bias import logit_bias
 from plantfed_shared.model_manifest import Manifest
 from plantfed_shared.model_section import MAX_ARTEFACT_BYTES
 from plantfed_shared.parameters import flatten
@@ -112,6 +113,7 @@ def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) 
     }
     document.setdefault("personal", _personal(document, manifest))
     definition = check_settings(document, FederationDefinition, str(path))
+    _refuse_what_holds_no_prior(definition, artefact, str(artefact_path))
     return Federation(definition, blob, _initial(definition, artefact, str(artefact_path)))
 
 
@@ -129,6 +131,23 @@ def _read(path: Path) -> Blob:
             where=str(path),
             hint="Give the path of a file that plantfed-compile has written",
         ) from None
+
+
+def _refuse_what_holds_no_prior(
+    definition: FederationDefinition, artefact: Artefact, where: str
+) -> None:
+    n_classes = len(definition.classes)
+    if not definition.algorithm.has_prior or not n_classes:
+        return
+    shapes = {p.name: p.shape for p in artefact.manifest.parameters}
+    if logit_bias(artefact.graph("predict"), shapes, n_classes) is None:
+        raise ConfigError(
+            f"ends without a bias, and algorithm.mode = '{definition.algorithm.mode}' adds a "
+            "machine's class prior to the bias of the outputs",
+            where=where,
+            hint="Give the last layer a bias of its own and compile it anew, or choose another "
+            "mode",
+        )
 
 
 def _refuse_what_agents_do_not_train(manifest: Manifest, where: str) -> None:
