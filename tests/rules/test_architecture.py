@@ -17,7 +17,7 @@ PURE = {
     """,
     "plantfed_agent": """
         agreement budget class_prior column_mapping desk downloads events factoring fetching frames
-        kernels kernels.dense kernels.descent kernels.losses
+        guard guard_frames known_rows kernels kernels.dense kernels.descent kernels.losses
         kernels.offset kernels.port lengths link_meter local_round local_update machine membership
         need outlet pace rounds row_order samples scores selection serving_model shelf state table
         token_bucket training whole_model
