@@ -31,7 +31,8 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
         settings = definition(algorithm={"mode": "auto"}, schedule={"arrivals": 2})
         write_toml(made.federation_file, {**settings, "personal": []})
         for agent in made.agents:
-            agent.configure(training={"look_for_new_rows_s": 0.2})
+            # rounds one after the other would be most of what this test costs
+            agent.configure(training={"look_for_new_rows_s": 0.2, "min_interval_s": 0.1})
         made.start()
         yield made
 
@@ -114,12 +115,11 @@ def test_rows_that_come_trip_it_and_it_recovers(plant: Plant) -> None:
 
     tell(others, wrongly=True)
     guard = keeps(watched, tripped=True)
-    assert status(watched)["guard"].startswith(f"tripped: {guard.kept.name} is used; ")
-    assert "refused" in status(watched)["guard_check"]
-    assert right_answers(watched) > 0.85
     watched.process.says("the guard has tripped")
     watched.process.kill()
-    assert status(watched)["guard"].startswith("tripped")
+    said = status(watched)
+    assert said["guard"].startswith(f"tripped: {guard.kept.name} is used; ")
+    assert "refused" in said["guard_check"]
     watched.start()
     rounds = watched.rounds()
     until(lambda: watched.rounds() > rounds, "it trains again")
