@@ -27,6 +27,7 @@ from benchmarks import (  # noqa: E402
     host,
     simulator,
     thin_demo,
+    unseen,
     wire,
 )
 from benchmarks.learning import accuracy, exactness, one_setting, participation, race, thin  # noqa: E402
@@ -51,6 +52,7 @@ LEARNING: dict[str, Callable[..., Report]] = {
     "exactness": exactness.run,
     "participation": participation.run,
     "codec": codec.run,
+    "unseen": unseen.run,
 }
 """Those that read data."""
 TRAINING = "training"

@@ -20,6 +20,7 @@ from plantfed_shared.codec import encode_integers
 from plantfed_shared.definition import PERSONAL_OF_MODE, FederationDefinition, Settings
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import Integers
+from plantfed_shared.logit_bias import logit_bias
 from plantfed_shared.model_manifest import Manifest, Trained
 from plantfed_shared.model_section import (
     AnyModel,
@@ -157,7 +158,25 @@ def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) 
     }
     document.setdefault("personal", _personal(document, manifest.parameters))
     definition = check_settings(document, FederationDefinition, str(path))
+    _refuse_what_holds_no_prior(definition, artefact, str(artefact_path))
     return Federation(definition, blob, _initial(definition, artefact, str(artefact_path)))
+
+
+def _refuse_what_holds_no_prior(
+    definition: FederationDefinition, artefact: Artefact, where: str
+) -> None:
+    n_classes = len(definition.classes)
+    if not definition.algorithm.has_prior or not n_classes:
+        return
+    shapes = {p.name: p.shape for p in artefact.manifest.parameters}
+    if logit_bias(artefact.graph("predict"), shapes, n_classes) is None:
+        raise ConfigError(
+            f"ends without a bias, and algorithm.mode = '{definition.algorithm.mode}' adds a "
+            "machine's class prior to the bias of the outputs",
+            where=where,
+            hint="Give the last layer a bias of its own and compile it anew, or choose another "
+            "mode",
+        )
 
 
 def _refuse_what_agents_do_not_train(manifest: Manifest, where: str) -> None:

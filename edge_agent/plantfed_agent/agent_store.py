@@ -1,6 +1,7 @@
 """The agent's state on disk: one row per field, changed fields in one transaction."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from time import time
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from plantfed_agent import guard_frames
 from plantfed_agent.events import HalfFetched
 from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.need import Need
@@ -16,6 +18,8 @@ from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 from plantfed_shared.store import Database, Row, reading
+
+log = logging.getLogger("plantfed.agent")
 
 FILE_NAME = "agent.db"
 OWNER = "owner"
@@ -74,6 +78,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "newest": _NAME,
     "model_name": _NAME,
     "trained_on": _NAME,
+    "guard": (guard_frames.to_bytes, guard_frames.from_bytes),
     "need": (json.dumps, lambda text: Need(*json.loads(text))),
     "head": _FLOATS,
     "memory": _FLOATS,
@@ -126,8 +131,11 @@ class AgentStore:
             )
 
     def load(self) -> AgentState:
-        """The state as it was persisted last."""
-        return _load(self._database)
+        """The state as it was persisted last; a guard that was damaged begins anew."""
+        state = _load(self._database)
+        if state.guard is None and _has_guard(self._database):
+            log.warning("what the guard has kept is damaged: it begins anew, the newest is used")
+        return state
 
     def load_counters(self) -> dict[str, int]:
         """Bytes and messages since ever."""
@@ -235,6 +243,11 @@ def _load(database: Database) -> AgentState:
     rows = database.execute("SELECT name, value FROM field")
     kept: dict[str, Any] = {n: _restored(n, v) for n, v in rows if n in FIELD_NAMES}
     return AgentState(**kept)
+
+
+def _has_guard(database: Database) -> bool:
+    found = database.execute("SELECT 1 FROM field WHERE name = 'guard' AND value IS NOT NULL")
+    return bool(found)
 
 
 def _fit(pieces: tuple[Row, ...], size: int) -> bool:

@@ -7,7 +7,6 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import asyncio  # noqa: E402
-import json  # noqa: E402
 import random  # noqa: E402
 from contextlib import closing  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -153,26 +152,36 @@ def export(config: Path, out: Path, as_json: bool) -> None:
 @commands.command()
 @config_option
 @json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option(
+    "--prior",
+    type=click.Choice(["own", "uniform"]),
+    default="own",
+    show_default=True,
+    help="Mode auto: reckon with how often each class was seen on this machine, or with none.",
+)
 @click.argument("file", type=click.Path())
-def predict(config: Path, as_json: bool, file: str) -> None:
-    """Score the rows of FILE with the machine's own model; the file needs no labels."""
-    from plantfed_agent.predictions import predict_file
-    from plantfed_agent.views import served_model
+def predict(config: Path, as_json: bool, as_csv: bool, prior: str, file: str) -> None:
+    """Score the rows of FILE with the machine's own model; the file needs no labels.
 
+    In mode auto it also says where the other --prior would give another class.
+    """
+    from plantfed_agent.answers import in_csv, in_json, in_words
+    from plantfed_agent.predictions import predict_file
+    from plantfed_agent.views import served_models
+
+    if as_json and as_csv:
+        raise click.BadParameter("print JSON or CSV, not both", param_hint="--csv")
     settings = load_agent_settings(config)
-    model = served_model(settings)
-    predictions = predict_file(model, settings.data, file)
+    model, other = served_models(settings, uniform=prior == "uniform")
+    predictions = predict_file(model, settings.data, file, other)
     if as_json:
-        rows = [
-            {"row": p.row, "label": p.label, "probability": p.probability, "values": p.values}
-            for p in predictions
-        ]
-        click.echo(json.dumps({"model": model.name, "rows": rows}))
+        click.echo(in_json(model, predictions))
         return
-    for p in predictions:
-        answer = p.label if p.label is not None else " ".join(f"{v:.6g}" for v in p.values)
-        certainty = "" if p.probability is None else f"  {p.probability:.3f}"
-        click.echo(f"{p.row}  {answer}{certainty}")
+    uniform = prior == "uniform"
+    lines = in_csv(model, predictions) if as_csv else in_words(predictions, uniform=uniform)
+    for line in lines:
+        click.echo(line)
 
 
 async def _serve(settings: AgentSettings, *, leave: bool) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from plantfed_agent.budget import LinkBudget, LinkLimits
 from plantfed_agent.events import Action, Note, Persist, Publish
+from plantfed_agent.guard import change_in_words
 from plantfed_agent.pace import Pace
 from plantfed_agent.state import AgentState, changed_fields, with_changes
 from plantfed_shared import wire
@@ -74,6 +75,13 @@ class Desk:
     def change(self, **changes: Any) -> None:
         """Replace fields of the state."""
         self.state = with_changes(self.state, **changes)
+
+    def take_round(self, after: AgentState) -> None:
+        """The state that a finished round leaves."""
+        before, self.state = self.state, after
+        line = change_in_words(before.guard, after.guard)
+        if line is not None:
+            self.note(line, warning=after.guard is not None and after.guard.tripped)
 
     def ask(self, action: Action) -> None:
         """Ask the shell for something."""

@@ -1,8 +1,9 @@
 """Frames between the agent and its training process.
 
     length    u32 little-endian, bytes of all that follows
-    header    u32 little-endian length, then JSON; its key "arrays" lists name and elements of each
-    arrays    float32 little-endian, one after the other
+    header    u32 little-endian length, then JSON; its key "arrays" lists name, elements and type of
+              each
+    arrays    float32 or uint32, little-endian, one after the other
 
 Both ends are the same program on the same machine: nothing here guards against an enemy.
 """
@@ -14,11 +15,11 @@ from struct import Struct
 from typing import Any
 
 import numpy as np
-
-from plantfed_shared.parameters import Floats
+from numpy.typing import NDArray
 
 LENGTH = Struct("<I")
-FLOAT = np.dtype("<f4")
+TYPES = {"f": np.dtype("<f4"), "u": np.dtype("<u4")}
+"""By the kind of an array's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ class Frame:
 
     Attributes:
         header: what JSON can hold.
-        arrays: float32 vectors by name.
+        arrays: float32 or uint32 vectors by name.
     """
 
     header: Mapping[str, Any]
-    arrays: Mapping[str, Floats] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def encode(frame: Frame) -> bytes:
@@ -40,9 +41,9 @@ def encode(frame: Frame) -> bytes:
     Raises:
         ValueError: it is 4 GiB or longer.
     """
-    sizes = [[name, values.size] for name, values in frame.arrays.items()]
-    header = json.dumps({**frame.header, "arrays": sizes}).encode()
-    arrays = [values.astype(FLOAT, copy=False).tobytes() for values in frame.arrays.values()]
+    listed = [[name, values.size, values.dtype.kind] for name, values in frame.arrays.items()]
+    header = json.dumps({**frame.header, "arrays": listed}).encode()
+    arrays = [v.astype(TYPES[v.dtype.kind], copy=False).tobytes() for v in frame.arrays.values()]
     length = LENGTH.size + len(header) + sum(map(len, arrays))
     if length >= 2**32:
         raise ValueError(f"a frame of {length} bytes")
@@ -58,8 +59,9 @@ def decode(body: bytes) -> Frame:
     (header_bytes,) = LENGTH.unpack_from(body)
     at = LENGTH.size + header_bytes
     header = json.loads(body[LENGTH.size : at])
-    arrays: dict[str, Floats] = {}
-    for name, size in header.pop("arrays"):
-        arrays[name] = np.frombuffer(body, FLOAT, size, at).astype(np.float32)
-        at += size * FLOAT.itemsize
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, size, kind in header.pop("arrays"):
+        stored = TYPES[kind]
+        arrays[name] = np.frombuffer(body, stored, size, at).astype(stored.newbyteorder("="))
+        at += size * stored.itemsize
     return Frame(header, arrays)

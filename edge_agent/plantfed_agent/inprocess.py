@@ -1,10 +1,13 @@
 """Training within the calling process: the work itself, for the worker, tests and simulation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import isfinite
 from time import perf_counter
 
 from plantfed_agent.class_prior import class_prior
+from plantfed_agent.comparing import Judge, compared
+from plantfed_agent.guard import FreshRows, ServedModel
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import Kernel
 from plantfed_agent.loading import SampleLoader
@@ -99,9 +102,8 @@ def carry_out(
     start = RoundStart(task.base, task.dual, head)
     has_prior = task.definition.algorithm.has_prior if with_prior is None else with_prior
     prior = class_prior(task.definition, sets.train.y) if has_prior else None
+    earlier, fresh = _looked_at(task, sets, kernels, prior, report_score=report_score)
     kernel = kernels.of(task.definition, prior)
-    served = task.base if task.served is None else task.served
-    earlier = _score(kernel, task.definition, served, head, sets.test) if report_score else None
     begun = _loss(kernel, task.definition, start, sets.train)
     result = run_round(
         kernel,
@@ -123,6 +125,7 @@ def carry_out(
         seconds=perf_counter() - started,
         start_loss=begun,
         prior=prior,
+        fresh=fresh,
     )
 
 
@@ -148,15 +151,25 @@ def _loss(
     return found if isfinite(found) else None
 
 
-def _score(
-    kernel: Kernel,
-    definition: FederationDefinition,
-    shared: Floats,
-    head: Floats,
-    test: Samples | None,
-) -> float | None:
-    if test is None:
-        return None
-    parameters = whole_model(definition.parameter_specification(), shared, head)
-    found = score(kernel, definition, parameters, test)
-    return found if isfinite(found) else None
+def _looked_at(
+    task: TrainingTask,
+    sets: SampleSets,
+    kernels: Kernels,
+    prior: Floats | None,
+    *,
+    report_score: bool,
+) -> tuple[float | None, FreshRows | None]:
+    """The score of the model this machine uses, and what its guard has to know."""
+    judge, guard = Judge(task.definition, kernels), task.guard
+    shared = task.base if task.served is None else task.served
+    newest = ServedModel("", shared, task.head, task.prior)
+    fresh = compared(guard, newest, sets, judge)
+    if sets.test is None or not report_score:
+        return None, fresh
+    used = guard.kept if guard is not None and guard.tripped else newest
+    if used is newest and task.prior is None:
+        # nothing was trained yet: it is used with the first prior there is
+        used = replace(newest, prior=prior)
+    kernel = kernels.of(task.definition)
+    found = score(kernel, task.definition, judge.parameters(used), sets.test)
+    return found if isfinite(found) else None, fresh

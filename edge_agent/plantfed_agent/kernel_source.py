@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 
+from plantfed_agent.class_prior import with_prior
 from plantfed_agent.compiled_dense import dense_kernel
 from plantfed_agent.compiled_kernel import CompiledKernel, failures_of_self_test
 from plantfed_agent.kernels import Kernel, kernel_for
+from plantfed_agent.kernels.offset import OffsetKernel, with_offset
 from plantfed_agent.model_cache import ModelCache
 from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import CompiledModel, FederationDefinition
 from plantfed_shared.errors import ModelError
 from plantfed_shared.initial import initial_parameters
+from plantfed_shared.logit_bias import logit_bias
 from plantfed_shared.onnx_session import is_installed
-from plantfed_shared.parameters import Floats, flatten
+from plantfed_shared.parameters import Floats, Parameters, flatten
 
 FindArtefact = Callable[[bytes], Artefact]
 """Gives the artefact with a digest; raises ModelError."""
@@ -41,20 +44,40 @@ class Kernels:
 
         Args:
             definition: of the federation.
-            prior: float32 (classes,), added to the logits of every row; definitions with one have
-                a dense model.
+            prior: float32 (classes,), added to the logits of every row.
 
         Raises:
-            ModelError: its artefact is not here, is not what the definition says, or does not
-                compute on this machine what it should.
+            ModelError: its artefact is not here, is not what the definition says, does not compute
+                on this machine what it should, or has no bias that could hold the prior.
             ConfigError: onnxruntime is not installed.
         """
         if prior is not None:
-            return kernel_for(definition, prior)
+            if not isinstance(definition.model, CompiledModel):
+                return kernel_for(definition, prior)
+            name, position = self._logit_bias(definition, definition.model)
+            return OffsetKernel(self.of(definition), name, position, prior)
         structure = definition.structure()
         if self._last is None or self._last[0] != structure:
             self._last = structure, self._made(definition)
         return self._last[1]
+
+    def with_prior(
+        self, definition: FederationDefinition, parameters: Parameters, prior: Floats | None
+    ) -> Parameters:
+        """The network that gives the logits with a prior added.
+
+        Args:
+            definition: of the federation.
+            parameters: of the whole model, in order; not changed.
+            prior: float32 (classes,), or None for none.
+
+        Raises:
+            ModelError: see :meth:`of`.
+        """
+        if prior is None or not isinstance(definition.model, CompiledModel):
+            return with_prior(parameters, prior)
+        _, position = self._logit_bias(definition, definition.model)
+        return with_offset(parameters, position, prior)
 
     def initial_head(self, definition: FederationDefinition) -> Floats:
         """float32 (personal + statistics,): what a machine begins with.
@@ -82,6 +105,20 @@ class Kernels:
             _refuse_another(found, definition, model)
             self._artefact = model.digest, found
         return self._artefact[1]
+
+    def _logit_bias(
+        self, definition: FederationDefinition, model: CompiledModel
+    ) -> tuple[str, int]:
+        artefact = self.artefact(definition, model)
+        shapes = {p.name: p.shape for p in artefact.manifest.parameters}
+        name = logit_bias(artefact.graph("predict"), shapes, len(definition.classes))
+        if name is None:
+            raise ModelError(
+                "the artefact has no bias of its outputs that could hold a class prior",
+                where=f"model {model.digest[:8]}",
+                hint="Ask who runs the coordinator for a layer with a bias, or another mode",
+            )
+        return name, list(shapes).index(name)
 
     def _made(self, definition: FederationDefinition) -> Kernel:
         model = definition.model

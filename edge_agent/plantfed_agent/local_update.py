@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from plantfed_agent.factoring import factored
+from plantfed_agent.guard import after_comparison
 from plantfed_agent.lengths import part_of_keep, shrinks
 from plantfed_agent.need import OTHERS_AT_LEAST, need_after, others_wanted
 from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
-from plantfed_agent.serving_model import served_integers
+from plantfed_agent.serving_model import newest_integers, newest_model
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared import wire
@@ -48,7 +49,7 @@ def task_of(
         raise ValueError("no model to train on")
     lattice = terms.lattice
     dual = np.zeros_like(state.model) if state.dual is None else state.dual
-    served = served_integers(state, terms.definition.algorithm)
+    newest = newest_integers(state, terms.definition.algorithm)
     return TrainingTask(
         agent=agent,
         seq=state.applied_seq + 1,
@@ -57,16 +58,18 @@ def task_of(
         head=state.head,
         definition=terms.definition,
         head_only=head_only,
-        served=None if served is None or served is state.model else lattice.to_floats(served),
+        served=None if newest is None or newest is state.model else lattice.to_floats(newest),
+        prior=state.prior if terms.definition.algorithm.has_prior else None,
+        guard=state.guard,
     )
 
 
-def after_head_round(state: AgentState, outcome: TrainingOutcome) -> AgentState:
+def after_head_round(state: AgentState, terms: Terms, outcome: TrainingOutcome) -> AgentState:
     """The state with the head of a round that trained nothing else: nothing is to be sent.
 
     ``trained_on`` stays, so that the same model is trained on in full once there is budget.
     """
-    return with_changes(state, **_what_every_round_leaves(state, outcome))
+    return with_changes(state, **_what_every_round_leaves(state, terms, outcome))
 
 
 def after_round(
@@ -126,7 +129,7 @@ def after_round(
         need=need,
         outstanding=wire.encode(update, encoded),
         trained_on=state.model_name,
-        **_what_every_round_leaves(state, outcome),
+        **_what_every_round_leaves(state, terms, outcome),
     )
 
 
@@ -140,11 +143,17 @@ def _made(
     return change, encode_integers(change, lattice, compression.coding)
 
 
-def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dict[str, Any]:
+def _what_every_round_leaves(
+    state: AgentState, terms: Terms, outcome: TrainingOutcome
+) -> dict[str, Any]:
+    guard = state.guard
+    if outcome.fresh is not None:
+        guard = after_comparison(guard, newest_model(state, terms.definition), outcome.fresh)
     same_rows = outcome.data_fingerprint == state.data_fingerprint
     return {
         "head": outcome.head,
         "prior": outcome.prior,
+        "guard": guard,
         "rounds": state.rounds + 1,
         "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
         "data_fingerprint": outcome.data_fingerprint,

@@ -301,10 +301,10 @@ class Rounds:
         self._desk.pace.round_finished(now)
         self._desk.change(failure="")
         if job.head_only:
-            self._desk.state = after_head_round(self._desk.state, outcome)
+            self._desk.take_round(after_head_round(self._desk.state, terms, outcome))
             return
         try:
-            self._desk.state = after_round(
+            after = after_round(
                 self._desk.state,
                 terms,
                 outcome,
@@ -315,6 +315,8 @@ class Rounds:
         except SaturationError as error:
             self._desk.pace.round_failed(now)
             self._say_failed(f"a round is dropped: {error}; lower the learning rate")
+        else:
+            self._desk.take_round(after)
 
     def _kept_factor(self, usual_bytes: int) -> float:
         self._usual_bytes = usual_bytes

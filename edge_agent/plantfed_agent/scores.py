@@ -34,6 +34,32 @@ def score(
     return -float(np.sqrt(np.mean(error * error)))
 
 
+def row_errors(
+    kernel: Kernel, definition: FederationDefinition, parameters: Parameters, samples: Samples
+) -> Floats:
+    """How wrong a model is on each sample: what :func:`score` is a mean of, and less is better.
+
+    1 or 0 for classes, the part of wrong answers for bce, otherwise the loss.
+
+    Args:
+        kernel: of the definition.
+        definition: of the federation.
+        parameters: of the whole model.
+        samples: any number.
+
+    Returns:
+        float32 (samples,).
+    """
+    if definition.metric != "accuracy":
+        return kernel.row_losses(parameters, samples.x, samples.y)
+    outputs = kernel.outputs(parameters, samples.x)
+    if definition.classes:
+        wrong: Floats = (outputs.argmax(1) != samples.y).astype(np.float32)
+    else:
+        wrong = ((outputs > 0) != (samples.y > 0.5)).mean(1, dtype=np.float32)
+    return wrong
+
+
 def in_target_units(scaled: Floats, targets: tuple[Target, ...]) -> Floats:
     """The inverse of the scaling of targets: scaled * scale + centre.
 

@@ -1,16 +1,17 @@
-"""Which shared parameters a machine uses; which it trains on is another question.
+"""Which model a machine uses; which it trains on is another question.
 
-In most modes both are the release that it fetched last.  In mode ``auto`` a machine trains on that
-and uses the average of the releases.  What decides which model is used belongs in here.
+In most modes both have the release that it fetched last.  In mode ``auto`` a machine trains on that
+and uses the average of the releases.  Where its guard has tripped it uses what that has kept.
 """
 
+from plantfed_agent.guard import ServedModel
 from plantfed_agent.state import AgentState
-from plantfed_shared.definition import Algorithm
+from plantfed_shared.definition import Algorithm, FederationDefinition
 from plantfed_shared.lattice import Integers
 
 
-def served_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
-    """Of the model this machine uses, int64 (shared,), lattice units; None before the first.
+def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
+    """Shared parameters of the newest model, int64 (shared,), lattice units; None before the first.
 
     Args:
         state: of the agent.
@@ -19,3 +20,28 @@ def served_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
     if algorithm.mode == "auto" and state.average is not None:
         return state.average
     return state.model
+
+
+def newest_model(state: AgentState, definition: FederationDefinition) -> ServedModel:
+    """What this machine uses where its guard has not tripped.
+
+    Raises:
+        ValueError: no model was fetched yet.
+    """
+    integers = newest_integers(state, definition.algorithm)
+    if integers is None or state.model_name is None:
+        raise ValueError("no model was fetched yet")
+    kind = "release" if integers is state.model else "average up to release"
+    return ServedModel(
+        name=f"{kind} {state.model_name.k}",
+        shared=definition.lattice().to_floats(integers),
+        head=state.head,
+        prior=state.prior if definition.algorithm.has_prior else None,
+    )
+
+
+def used_model(state: AgentState, definition: FederationDefinition) -> ServedModel | None:
+    """What this machine uses; None before the first model."""
+    if state.guard is not None and state.guard.tripped:
+        return state.guard.kept
+    return None if state.model is None else newest_model(state, definition)

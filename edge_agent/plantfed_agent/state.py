@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from plantfed_agent.guard import Guard
 from plantfed_agent.need import Need
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
@@ -33,6 +34,7 @@ class AgentState:
             the first, and in other modes.
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
+        guard: which model is used, and why; None before the first round.
         trained_on: the model the last finished round started from.
         outstanding: the UPDATE ``applied_seq + 1``, immutable until its verdict.
         rounds: finished since ever.
@@ -57,6 +59,7 @@ class AgentState:
     model: Integers | None = None
     average: Integers | None = None
     prior: Floats | None = None
+    guard: Guard | None = None
     trained_on: ModelName | None = None
     outstanding: bytes | None = None
     rounds: int = 0

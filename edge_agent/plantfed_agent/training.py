@@ -7,6 +7,7 @@ the agent's own process stays small; those live in the training process.
 from dataclasses import dataclass
 from typing import Protocol
 
+from plantfed_agent.guard import FreshRows, Guard
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats
 
@@ -23,8 +24,10 @@ class TrainingTask:
         head: float32 (personal,), or None for the initial head.
         definition: of the federation.
         head_only: train the head alone and leave the shared parameters at ``base``.
-        served: float32 (shared,), the shared parameters this machine uses until the round is done;
-            None where they are ``base``.
+        served: float32 (shared,), of the newest model that this machine may use until the round is
+            done; None where they are ``base``.
+        prior: float32 (classes,), of the same model; None for none.
+        guard: as it stands before the round; None before the first.
     """
 
     agent: str
@@ -35,6 +38,8 @@ class TrainingTask:
     definition: FederationDefinition
     head_only: bool = False
     served: Floats | None = None
+    prior: Floats | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +50,16 @@ class TrainingOutcome:
         shared: float32 (shared,), the machine's own shared parameters.
         head: float32 (personal,), the new head.
         loss: mean training loss over the last epoch.
-        score: of the model this machine served until now (``served`` or base, and the old head) on
-            its test samples: accuracy, or minus the root mean square error in target units; None
-            if there are no test samples or scores are not wanted.
+        score: of the model this machine served until now (what its guard has kept, or ``served`` or
+            base with the old head) on its test samples: accuracy, or minus the root mean square
+            error in target units; None if there are no test samples or scores are not wanted.
         start_loss: mean loss of the model the round started from, with the head as it was, on the
             training samples; None where it is not wanted.
         n_samples: training samples.
         data_fingerprint: changes when the files with the rows change.
         seconds: how long the round took, loading rows included.
         prior: float32 (classes,), what the machine adds to its logits; None in other modes.
+        fresh: what its guard has to know; None where there is nothing to tell.
     """
 
     shared: Floats
@@ -65,6 +71,7 @@ class TrainingOutcome:
     seconds: float
     start_loss: float | None = None
     prior: Floats | None = None
+    fresh: FreshRows | None = None
 
 
 class Trainer(Protocol):

@@ -1,24 +1,25 @@
 """What a reader may know of an agent, running or not, from its state on disk."""
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from plantfed_agent.agent_store import FILE_NAME, read_connection, read_state
 from plantfed_agent.budget import LinkBudget
-from plantfed_agent.class_prior import with_prior
+from plantfed_agent.comparing import Judge
 from plantfed_agent.events import LinkRead
+from plantfed_agent.guard import in_words, standing
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.personal_model import PersonalModel
-from plantfed_agent.serving_model import served_integers
+from plantfed_agent.serving_model import used_model
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
-from plantfed_agent.whole_model import whole_model
 from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.errors import StorageError
+from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.local_time import LocalTime
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import Topics
@@ -39,12 +40,14 @@ class AgentStatus(BaseModel):
         applied_seq: last update known to be applied in this incarnation.
         outstanding: whether an update waits for its verdict.
         rounds: trained since ever.
-        model_k: release number of the shared parameters it serves.
+        model_k: release number of the shared parameters it has.
         loss: of the last round.
         score: of the model served before the last round, on the machine's test rows.
         metric: what the score is, as "accuracy"; None before the definition is here.
         n_samples: it trains on.
         failure: why the last round came to nothing; None where it did not.
+        guard: how its guard stands, as "off: 12 of 50 new rows"; see :mod:`plantfed_agent.guard`.
+        guard_check: what the guard has decided last; None before the first time.
         bytes_up: MQTT bytes sent since ever.
         bytes_down: received.
         messages_up: sent.
@@ -74,6 +77,8 @@ class AgentStatus(BaseModel):
     metric: str | None
     n_samples: int
     failure: str | None
+    guard: str
+    guard_check: str | None
     bytes_up: int
     bytes_down: int
     messages_up: int
@@ -118,6 +123,8 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         metric=_metric(state),
         n_samples=state.n_samples,
         failure=state.failure or None,
+        guard=standing(state.guard),
+        guard_check=state.guard and state.guard.check and in_words(state.guard.check),
         bytes_up=counters.get("bytes_up", 0),
         bytes_down=counters.get("bytes_down", 0),
         messages_up=counters.get("messages_up", 0),
@@ -154,30 +161,52 @@ def _today(
     }
 
 
-def served_model(settings: AgentSettings, *, use_prior: bool = True) -> PersonalModel:
-    """The shared parameters this machine uses, with its own head and its class prior.
-
-    Args:
-        settings: of the agent.
-        use_prior: False for the network without the prior of this machine's own classes.
+def served_model(settings: AgentSettings) -> PersonalModel:
+    """The model this machine uses: shared parameters, its own head and its class prior.
 
     Raises:
         StorageError: it has not received a model yet, or the state cannot be read.
     """
+    return served_models(settings)[0]
+
+
+def served_models(
+    settings: AgentSettings, *, uniform: bool = False
+) -> tuple[PersonalModel, PersonalModel | None]:
+    """The model this machine uses, and the same with the other class prior, if it has one.
+
+    Args:
+        settings: of the agent.
+        uniform: no class is rarer than another for the first model; the other has this machine's
+            own prior.  Otherwise the other way round.
+
+    Raises:
+        StorageError: it has not received a model yet, or the state cannot be read.
+        ConfigError: ``uniform`` where the federation's mode has no class prior.
+    """
     state, _ = read_state(settings.agent.state_dir)
     definition = FederationDefinition.from_bytes(state.definition) if state.definition else None
-    served = None if definition is None else served_integers(state, definition.algorithm)
-    if definition is None or served is None or state.model_name is None:
+    used = None if definition is None else used_model(state, definition)
+    if definition is None or used is None:
         raise StorageError(
             "this agent has not received a model yet",
             where=str(settings.agent.state_dir),
             hint="Run it until it has joined its federation",
         )
-    kernels = Kernels.of_cache(ModelCache(settings.agent.state_dir))
-    head = kernels.initial_head(definition) if state.head is None else state.head
-    shared = definition.lattice().to_floats(served)
-    kind = "release" if served is state.model else "average up to release"
-    name = f"{definition.federation} {kind} {state.model_name.k}"
-    parameters = whole_model(definition.parameter_specification(), shared, head)
-    prior = state.prior if use_prior and definition.algorithm.has_prior else None
-    return PersonalModel(definition, with_prior(parameters, prior), name, kernels)
+    has_prior = definition.algorithm.has_prior and bool(definition.classes)
+    if uniform and not has_prior:
+        raise ConfigError(
+            f"--prior uniform: there is no class prior in mode {definition.algorithm.mode}"
+            f"{'' if definition.classes else ' without classes'}",
+            where=definition.federation,
+            hint="Leave it out: the machine's own head is all there is",
+        )
+    judge = Judge(definition, Kernels.of_cache(ModelCache(settings.agent.state_dir)))
+    name = f"{definition.federation} {used.name}"
+    own, bare = (
+        PersonalModel(definition, judge.parameters(model), name, judge.kernels)
+        for model in (used, replace(used, prior=None))
+    )
+    if not has_prior:
+        return own, None
+    return (bare, own) if uniform else (own, bare)

@@ -4,10 +4,13 @@ The agent sends its settings once, then a task at a time; each task is answered 
 error.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from plantfed_agent.frames import Frame
+from plantfed_agent.guard_frames import fresh_frame, fresh_in, guard_frame, guard_in
 from plantfed_agent.settings import AgentSettings, DataSection, TrainingSection
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.definition import FederationDefinition
@@ -19,6 +22,8 @@ from plantfed_shared.errors import (
     PlantfedError,
     TrainingError,
 )
+
+T = TypeVar("T")
 
 ERRORS: dict[str, type[PlantfedError]] = {
     kind.__name__: kind
@@ -54,6 +59,8 @@ def task_frame(task: TrainingTask) -> Frame:
         arrays["head"] = task.head
     if task.served is not None:
         arrays["served"] = task.served
+    if task.prior is not None:
+        arrays["prior"] = task.prior
     definition = task.definition.to_bytes().decode()
     header = {
         "agent": task.agent,
@@ -61,7 +68,7 @@ def task_frame(task: TrainingTask) -> Frame:
         "definition": definition,
         "head_only": task.head_only,
     }
-    return Frame(header, arrays)
+    return _with(Frame(header, arrays), "guard", guard_frame, task.guard)
 
 
 def task_in(frame: Frame) -> TrainingTask:
@@ -75,6 +82,8 @@ def task_in(frame: Frame) -> TrainingTask:
         definition=_definition(frame.header["definition"]),
         head_only=frame.header["head_only"],
         served=frame.arrays.get("served"),
+        prior=frame.arrays.get("prior"),
+        guard=_within(frame, "guard", guard_in),
     )
 
 
@@ -96,7 +105,7 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
     arrays = {"shared": outcome.shared, "head": outcome.head}
     if outcome.prior is not None:
         arrays["prior"] = outcome.prior
-    return Frame(header, arrays)
+    return _with(Frame(header, arrays), "fresh", fresh_frame, outcome.fresh)
 
 
 def error_frame(error: PlantfedError) -> Frame:
@@ -120,9 +129,30 @@ def outcome_in(frame: Frame) -> TrainingOutcome:
     if "error" in frame.header:
         error = ERRORS[frame.header["error"]]
         raise error(frame.header["what"], where=frame.header["where"], hint=frame.header["hint"])
+    values = {name: value for name, value in frame.header.items() if name != "fresh"}
     return TrainingOutcome(
         shared=frame.arrays["shared"],
         head=frame.arrays["head"],
         prior=frame.arrays.get("prior"),
-        **frame.header,
+        fresh=_within(frame, "fresh", fresh_in),
+        **values,
     )
+
+
+def _with(frame: Frame, name: str, framed: Callable[[T], Frame], value: T | None) -> Frame:
+    """A frame with another in it, if there is a value."""
+    if value is None:
+        return frame
+    inner = framed(value)
+    arrays = {f"{name}.{of}": values for of, values in inner.arrays.items()}
+    return Frame({**frame.header, name: inner.header}, {**frame.arrays, **arrays})
+
+
+def _within(frame: Frame, name: str, value_in: Callable[[Frame], T]) -> T | None:
+    """The inverse of :func:`_with`."""
+    header = frame.header.get(name)
+    if header is None:
+        return None
+    start = f"{name}."
+    arrays = {n.removeprefix(start): v for n, v in frame.arrays.items() if n.startswith(start)}
+    return value_in(Frame(header, arrays))

@@ -155,12 +155,6 @@ class FederationDefinition(Settings):
             )
         if isinstance(self.model, CompiledModel):
             self._fits_its_compiled_model(self.model)
-            if self.algorithm.has_prior and self.classes:
-                raise ValueError(
-                    f"{self.algorithm.mode} needs a dense model where there are classes: a "
-                    "compiled one can't add a machine's class prior to its logits; choose another "
-                    "mode"
-                )
         else:
             size = sum((n_in + 1) * n_out for n_in, n_out in self.layer_shapes())
             if size > MAX_PARAMETERS:

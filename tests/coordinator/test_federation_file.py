@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 from tests.compiled_federations import federation, write_federation
+from tests.compiler.networks import Net, model
 from tests.compiler.test_against_torch import compiled
 
+from plantfed_compiler.compiling import Options, compile_model
 from plantfed_coordinator.federation_file import load_federation
 from plantfed_coordinator.record_rows import from_row, to_row
 from plantfed_coordinator.records import EpochStarted
@@ -15,6 +17,7 @@ from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import PlantfedError
 from plantfed_shared.messages import Epoch
+from plantfed_shared.model_manifest import LossOfModel
 from plantfed_shared.parameters import flatten
 from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
@@ -29,6 +32,22 @@ def test_the_definition_holds_digest_size_and_shapes_of_the_artefact(tmp_path):
     encoded = made.definition.to_bytes()
     assert FederationDefinition.from_bytes(encoded) == made.definition
     assert b"model.pfm" not in encoded
+
+
+def test_auto_needs_outputs_with_a_bias_where_there_are_classes(tmp_path):
+    path = write_federation(tmp_path, "mlp", "auto")
+    assert load_federation(path).definition.algorithm.has_prior
+    network = tmp_path / "network.onnx"
+    without = Net("y = MatMul(a, last)", (9,), {"last": (9, 3)})
+    network.write_bytes(model(without).SerializeToString())
+    made = compile_model(network, Options(loss=LossOfModel(kind="cross-entropy")))
+    (tmp_path / "model.pfm").write_bytes(made.artefact.to_bytes())
+    with pytest.raises(
+        PlantfedError, match=r"model\.pfm: ends without a bias, and algorithm\.mode"
+    ):
+        load_federation(path)
+    path.write_text(path.read_text().replace('"auto"', '"fedavg"'))
+    assert load_federation(path).definition.classes
 
 
 def test_a_federation_begins_with_the_weights_of_its_artefact_also_after_a_replay(tmp_path):
@@ -57,7 +76,6 @@ def test_what_is_personal_follows_the_artefact_or_the_mode(mode, n_personal, tmp
         ('"blue"', '"blue", "pink"', r"outputs of shape \(3,\), but there are 4 classes"),
         ("[window]", 'personal = ["0.*"]\n[window]', r"unknown key"),
         ('federation = "toy"', 'federation = "toy"\npersonal = ["0.*"]', r"compile it with other"),
-        ('"fedapm"', '"auto"', r"auto needs a dense model where there are classes"),
         ("[window]", '[loss]\nkind = "mse"\n[window]', r"compiled for 'cross-entropy'"),
         ('"model.pfm"', '"none.pfm"', r"none.pfm: cannot be read: No such file"),
         ('"model.pfm"', '"model.pfm"\nhidden = [3]', r"unknown key 'hidden'. Allowed here: artef"),

@@ -3,18 +3,30 @@
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from sqlite3 import connect
 
 import numpy as np
 import pytest
 
-from plantfed_agent.agent_store import HALF_KEPT_S, AgentStore, read_state
+from plantfed_agent import guard_frames
+from plantfed_agent.agent_store import FILE_NAME, HALF_KEPT_S, AgentStore, read_state
 from plantfed_agent.events import HalfFetched
+from plantfed_agent.guard import Check, Guard, ServedModel
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 
 EPOCH = Epoch(3, 2**64 - 1)
+GUARD = Guard(
+    kept=ServedModel("release 7", np.float32([0.1, -0.2]), None, np.float32([0.0, -1.5])),
+    fingerprint="ab",
+    known=np.array([1, 2**32 - 1], dtype=np.uint32),
+    keys=np.array([7], dtype=np.uint32),
+    differences=np.float32([-1.0]),
+    tripped_on=np.array([3, 5], dtype=np.uint32),
+    check=Check("release 8", "release 7", 60, 1 / 3, 0.1 + 0.2, tripped=True),
+)
 WHOLE = AgentState(
     epoch=EPOCH,
     incarnation=2,
@@ -29,6 +41,7 @@ WHOLE = AgentState(
     model=np.array([1, 2, -3], dtype=np.int64),
     average=np.array([1, 1, -2], dtype=np.int64),
     prior=np.array([0.0, -1.5], dtype=np.float32),
+    guard=GUARD,
     trained_on=ModelName(Epoch(2, 1), 7, 0),
     outstanding=b"\x00\xff",
     rounds=20,
@@ -48,6 +61,9 @@ def assert_same(one: AgentState, other: AgentState) -> None:
         if isinstance(mine, np.ndarray):
             assert mine.dtype == theirs.dtype, name
             assert mine.tolist() == theirs.tolist(), name
+        elif isinstance(mine, Guard):
+            # all of it is in its bytes, as the next test shows
+            assert guard_frames.to_bytes(mine) == guard_frames.to_bytes(theirs)
         else:
             assert mine == theirs, name
 
@@ -120,6 +136,43 @@ def test_every_field_comes_back_and_can_be_cleared(tmp_path: Path) -> None:
             assert_same(store.load(), state)
             assert store.load_counters() == {"bytes_up": 5}
         assert_same(read_state(tmp_path)[0], state)
+
+
+def test_a_guard_comes_back_as_it_was() -> None:
+    same = guard_frames.from_bytes(guard_frames.to_bytes(GUARD))
+    assert same is not None
+    assert (same.kept.name, same.kept.head) == ("release 7", None)
+    assert (same.fingerprint, same.check) == (GUARD.fingerprint, GUARD.check)
+    assert same.kept.prior is not None
+    assert same.tripped_on is not None
+    for mine, its in (
+        (GUARD.kept.shared, same.kept.shared),
+        (GUARD.kept.prior, same.kept.prior),
+        (GUARD.known, same.known),
+        (GUARD.keys, same.keys),
+        (GUARD.differences, same.differences),
+        (GUARD.tripped_on, same.tripped_on),
+    ):
+        assert mine is not None
+        assert mine.dtype == its.dtype
+        assert mine.tolist() == its.tolist()
+
+
+def test_a_damaged_guard_begins_anew_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(AgentStore(tmp_path)) as store:
+        store.persist(WHOLE, frozenset(FIELD_NAMES), {})
+        assert store.load().guard is not None
+    assert not caplog.records
+    with closing(connect(tmp_path / FILE_NAME)) as database:
+        (stored,) = database.execute("SELECT value FROM field WHERE name = 'guard'").fetchone()
+        damaged = bytes([*stored[:-1], stored[-1] ^ 1])
+        database.execute("UPDATE field SET value = ? WHERE name = 'guard'", (damaged,))
+        database.commit()
+    with closing(AgentStore(tmp_path)) as store:
+        assert store.load().guard is None
+    assert "what the guard has kept is damaged: it begins anew" in caplog.text
 
 
 def test_only_what_has_changed_is_written(tmp_path: Path) -> None:

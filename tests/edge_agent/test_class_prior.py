@@ -8,7 +8,7 @@ from plantfed_agent.inprocess import carry_out
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.local_update import task_of
 from plantfed_agent.samples import Samples, SampleSets
-from plantfed_agent.serving_model import served_integers
+from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
 from plantfed_agent.worker_messages import outcome_frame, outcome_in, task_frame, task_in
 from plantfed_shared.initial import initial_parameters
@@ -70,9 +70,9 @@ def test_other_modes_have_none() -> None:
 def test_the_average_is_used_and_scored_and_the_newest_trained_on() -> None:
     average = TERMS.initial_model + 1000
     state = state_with(average=average)
-    assert served_integers(state, AUTO.algorithm) is average
-    assert served_integers(state, small_definition().algorithm) is state.model
-    assert served_integers(state_with(), AUTO.algorithm) is TERMS.initial_model
+    assert newest_integers(state, AUTO.algorithm) is average
+    assert newest_integers(state, small_definition().algorithm) is state.model
+    assert newest_integers(state_with(), AUTO.algorithm) is TERMS.initial_model
     task = task_of("a", state, TERMS)
     assert task.served is not None
     assert np.array_equal(task.base, TERMS.lattice.to_floats(TERMS.initial_model))

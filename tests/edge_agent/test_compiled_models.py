@@ -43,6 +43,74 @@ def test_auto_trains_what_has_no_classes(tmp_path):
     assert first.prior is None
 
 
+CLASSIFIERS = [name for name, (_, _, learnt) in WINDOWS.items() if learnt == "classes"]
+PRIOR = np.float32([0.0, -1.5, -6.0])
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_auto_trains_and_uses_the_prior_of_compiled_classifiers(name, tmp_path):
+    made = federation(tmp_path, name, "auto")
+    kernels, definition = kernels_of(made), made.definition
+    first = carry_out(task(made), lambda _: samples(made), report_score=True, kernels=kernels)
+    again = replace(task(made, seq=2), base=first.shared, head=first.head, prior=first.prior)
+    second = carry_out(again, lambda _: samples(made), report_score=True, kernels=kernels)
+    assert second.loss < first.loss
+    assert first.prior is not None
+    head = kernels.initial_head(definition)
+    whole = whole_model(definition.parameter_specification(), task(made).base, head)
+    x, bare = samples(made).train.x, kernels.of(definition)
+    logits = bare.outputs(whole, x)
+    for found in (
+        kernels.of(definition, PRIOR).outputs(whole, x),
+        bare.outputs(kernels.with_prior(definition, whole, PRIOR), x),
+    ):
+        np.testing.assert_allclose(found, logits + PRIOR, atol=1e-5)
+    assert kernels.with_prior(definition, whole, None) is whole
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("head_only", [False, True])
+def test_graphs_with_a_prior_step_as_gradients_with_it_say(name, head_only, tmp_path):
+    """In numpy nothing moves: plain steps along the gradient of the loss with the prior."""
+    made = federation(tmp_path, name)
+    definition, sets = made.definition, samples(made)
+    specification = definition.parameter_specification()
+    batches = [(sets.train.x[n : n + 20], sets.train.y[n : n + 20]) for n in (0, 20, 40)]
+    found = []
+    for how in ("graphs", "numpy"):
+        kernel = kernels_of(made).of(definition, PRIOR)
+        shared, head = task(made).base.copy(), kernels_of(made).initial_head(definition)
+        parameters = whole_model(specification, shared, head)
+        n_personal = sum(p.size for p in specification.personal)
+        drawn = np.random.default_rng(1).normal(size=(3, shared.size)).astype(np.float32)
+        pull = Pull(0.3, drawn[0], 0.1 * drawn[1])
+        parts = (Part(head, specification.personal, Pull(0.2, drawn[2, :n_personal])),)
+        if not head_only:
+            parts = (*parts, Part(shared, specification.shared, pull))
+        rates = Rates(0.05, 0.01)
+        if how == "graphs":
+            losses = kernel.descend(parameters, parts, rates, batches)
+        else:
+            names = [p.name for p in specification.parameters]
+            losses = descend(kernel, names, parameters, parts, rates, batches)
+        found.append((np.concatenate([shared, head[:n_personal]]), losses))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=3e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4)
+    assert np.abs(found[0][0][: shared.size] - task(made).base).max() > 1e-3 or head_only
+
+
+def test_a_prior_is_exported_with_a_compiled_classifier(tmp_path):
+    made = federation(tmp_path, "cnn1d", "auto")
+    kernels, definition = kernels_of(made), made.definition
+    head = kernels.initial_head(definition)
+    whole = whole_model(definition.parameter_specification(), task(made).base, head)
+    parameters = kernels.with_prior(definition, whole, PRIOR)
+    path = tmp_path / "model.onnx"
+    export_onnx(PersonalModel(definition, parameters, "toy release 1", kernels), path)
+    x = np.random.default_rng(0).normal(size=(20, 3, 16)).astype(np.float32)
+    assert (run_onnx(path, x).argmax(1) != 2).all()
+
+
 def test_graphs_step_as_numpy_does_on_the_same_gradients(tmp_path):
     made = federation(tmp_path)
     kernel = kernels_of(made).of(made.definition)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tests.edge_agent.federations import agent_settings, classifier, first_task
 
+from plantfed_agent import guard_frames
+from plantfed_agent.guard import FreshRows, Guard, ServedModel
 from plantfed_agent.training import TrainingOutcome
 from plantfed_agent.worker_messages import (
     ERRORS,
@@ -24,6 +26,29 @@ def test_a_task_comes_back_equal():
     assert same.definition == task.definition
     np.testing.assert_array_equal(same.base, task.base)
     np.testing.assert_array_equal(same.dual, task.dual)
+    assert same.prior is None
+    assert same.guard is None
+
+
+def test_a_task_brings_the_prior_and_the_guard():
+    kept = ServedModel("release 3", np.float32([1, 2]), np.float32([3]))
+    guard = Guard(kept, "abc", np.uint32([7, 9]), tripped_on=np.uint32([4]))
+    task = replace(first_task(classifier()), prior=np.float32([0, -1]), guard=guard)
+    same = task_in(task_frame(task))
+    assert same.prior.tolist() == [0, -1]
+    assert guard_frames.to_bytes(same.guard) == guard_frames.to_bytes(guard)
+
+
+@pytest.mark.parametrize("known", [None, np.uint32([5, 2**32 - 1])])
+def test_an_outcome_brings_what_the_guard_has_to_know(known):
+    found = FreshRows("abc", known, np.uint32([5]), np.float32([-1]), np.float32([0.5, 1]))
+    outcome = TrainingOutcome(np.float32([1]), np.float32([2]), 0.1, None, 3, "abc", 1.5)
+    assert outcome_in(outcome_frame(outcome)).fresh is None
+    same = outcome_in(outcome_frame(replace(outcome, fresh=found))).fresh
+    assert same.fingerprint == "abc"
+    assert (same.known is None) == (known is None)
+    for one, other in zip(found[1:], same[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("head_only", [False, True])

@@ -8,17 +8,18 @@ from zlib import crc32
 
 import numpy as np
 
+from plantfed_agent.comparing import Judge
 from plantfed_agent.inprocess import carry_out
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.pace import Pace
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
+from plantfed_agent.serving_model import used_model
 from plantfed_agent.settings import AgentSection, TrainingSection, load_agent_settings
 from plantfed_agent.sources import files_of
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.federation_file import artefact_file
 from plantfed_lab.simulation.agent_host import Train
 from plantfed_lab.simulation.scenario import DEFAULT_MACHINES, LoadedScenario, MachineSection
@@ -84,13 +85,13 @@ class Site:
 
     def score(self, disk: AgentState) -> float | None:
         """Of the model its agent would serve now; None without a model or test samples."""
-        if self.test is None or disk.model is None:
+        if self.test is None or not disk.definition:
             return None
-        terms = terms_of(disk.definition)
-        definition = terms.definition
-        head = self.kernels.initial_head(definition) if disk.head is None else disk.head
-        shared = terms.lattice.to_floats(disk.model)
-        parameters = whole_model(definition.parameter_specification(), shared, head)
+        definition = terms_of(disk.definition).definition
+        used = used_model(disk, definition)
+        if used is None:
+            return None
+        parameters = Judge(definition, self.kernels).parameters(used)
         return score(self.kernels.of(definition), definition, parameters, self.test)
 
 
