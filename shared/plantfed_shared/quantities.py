@@ -15,6 +15,8 @@ SIZE_UNITS = {
     "GiB": 2**30,
 }
 """Bytes."""
+LARGEST = 2**53
+"""Beyond it counting is not exact any more."""
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(\S*)")
 
 
@@ -48,11 +50,17 @@ def shown_size(n_bytes: float) -> str:
 
 def _quantity(value: object, units: Mapping[str, int], wanted: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return _in_bounds(value)
     match = _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
     by_name = {name.lower(): factor for name, factor in units.items()}
     # without a unit it is meant as the number would be
     factor = by_name.get(match[2].lower()) if match and match[2] else 1
     if match is None or factor is None:
         raise ValueError(f"write {wanted}; units: {', '.join(units)}")
-    return round(float(match[1]) * factor)
+    return _in_bounds(float(match[1]) * factor)
+
+
+def _in_bounds(number: float) -> int:
+    if number > LARGEST:
+        raise ValueError("more than there can be: give less, or leave it out for no limit")
+    return round(number)

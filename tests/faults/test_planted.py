@@ -23,7 +23,7 @@ FIRST_CAUGHT = {
     "snapshot-forgets-who-has-arrived": 55,
     "update-is-never-sent-again": 5,
     "welcome-keeps-the-outstanding-update": 6,
-    "wrong-base-at-the-agent": 120,
+    "wrong-base-at-the-agent": 122,
 }
 """0 for all others.  Only where to look first: where seeds or product have changed since, another
 seed may be the first, and ``make soak`` says which."""

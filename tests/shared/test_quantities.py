@@ -38,6 +38,12 @@ def test_what_is_no_size_is_told_how_to_write_one(written: object) -> None:
         size(written)
 
 
+@pytest.mark.parametrize("written", [10**400, "9" * 400, "9" * 400 + " GB", "9007200 GB"])
+def test_what_cannot_be_counted_is_too_much(written: object) -> None:
+    with pytest.raises(ValueError, match="give less"):
+        size(written)
+
+
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
     [(0, "0 B"), (812, "812 B"), (1500, "1.5 KB"), (21e6, "21 MB"), (999_700, "1.0 MB")],
