@@ -79,7 +79,7 @@ def right_answers(agent: Agent) -> float:
 
 
 def tells_what_others_would_call_it(agent: Agent) -> None:
-    """What each prior says of the other's answers fits them."""
+    """What each prior says of the other's answers fits them; it rests, so all are of one model."""
     asked = ("--config", agent.config, agent.folder / "asked.csv")
     own, uniform = (
         json.loads(run("agent", "predict", "--json", "--prior", prior, *asked).out)["rows"]
@@ -111,7 +111,9 @@ def test_rows_that_come_trip_it_and_it_recovers(plant: Plant) -> None:
     keeps(watched, tripped=False)
     assert right_answers(watched) > 0.85
 
+    watched.process.kill()
     tells_what_others_would_call_it(watched)
+    watched.start()
 
     tell(others, wrongly=True)
     guard = keeps(watched, tripped=True)
