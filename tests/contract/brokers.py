@@ -157,9 +157,18 @@ class BrokerProcess:
         while line := await stderr.readline():
             self.lines.append(line)
 
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._ended()
+
     async def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
+        await self._ended()
+
+    async def _ended(self) -> None:
+        assert self._process is not None
         await self._process.wait()
         if self._reader is not None:
             await self._reader

@@ -24,7 +24,7 @@ from plantfed_shared.bus.port import (
     NotSent,
     SessionSettings,
 )
-from plantfed_shared.bus.reconnect import RIVAL_SHORTEST_S
+from plantfed_shared.bus.reconnect import FLAPS, RIVAL_SHORTEST_S
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.topics import COORDINATOR, Kind, Topics
 
@@ -417,6 +417,22 @@ async def test_two_processes_with_one_name_find_out(
             while "another process" not in (reason := (await first.disconnected()).reason):
                 pass
     assert "connected to the broker as 'press-01'" in reason
+
+
+@brokers("mosquitto", "nats")
+@on_loop
+async def test_a_broker_killed_again_and_again_is_no_second_process(
+    kind: str, tmp_path: Path
+) -> None:
+    async with world_of(kind, tmp_path) as world:
+        directly = replace(world.address("press-01"), port=world.port)
+        async with opened(world.bus(PRESS, directly)) as press:
+            await press.connected()
+            for _ in range(FLAPS + 1):
+                await world.process.kill()
+                assert "another process" not in (await press.disconnected()).reason
+                await world.process.start()
+                await press.connected()
 
 
 @needs_mosquitto

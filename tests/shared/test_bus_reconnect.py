@@ -109,8 +109,15 @@ def test_only_hanging_up_in_silence_looks_like_another_process(other: End) -> No
 
 
 def test_who_looks_like_flapping_waits_longer() -> None:
-    pauses, suspect = Pauses(Shortest()), End(GONE, hung_up=True, flapping=True)
+    pauses, suspect = Pauses(Shortest()), End(GONE, reached=True, hung_up=True, flapping=True)
     assert [pauses.after(suspect, 1.0) for _ in range(3)] == [5, 10, 20]
+
+
+def test_where_nobody_was_reached_no_process_is_suspected_for_long() -> None:
+    pauses, suspect = Pauses(Shortest()), End(GONE, reached=True, hung_up=True, flapping=True)
+    assert [pauses.after(suspect, 1.0) for _ in range(3)] == [5, 10, 20]
+    pauses.after(End(GONE), 0.0)
+    assert pauses.after(suspect, 1.0) == 5
 
 
 @pytest.mark.parametrize(

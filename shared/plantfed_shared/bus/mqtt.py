@@ -8,6 +8,8 @@ import asyncio
 import random
 from asyncio import Future
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from time import time
 
 from plantfed_shared.bus.connection import Connection
@@ -24,6 +26,9 @@ from plantfed_shared.bus.port import (
 from plantfed_shared.bus.reconnect import Dialect, Flapping, Pauses, Protocol
 from plantfed_shared.bus.sending import Outgoing, fail
 from plantfed_shared.bus.tls import tls_context
+
+LISTENS_WITHIN_S = 1.0
+"""A broker that doesn't take a TCP connection in this time is gone, or out of reach."""
 
 
 class MqttBus:
@@ -144,6 +149,9 @@ class MqttBus:
                 self._dialect.worked()
             if self._dialect.change_after(end):
                 continue
+            if end.hung_up and not await _listens(self._address):
+                # A broker that is gone has ended everybody's connection, not that of one of two.
+                end = replace(end, hung_up=False)
             end = self._flapping.judge(end, stood_s)
             self._inbox.disconnected(end)
             await asyncio.sleep(self._pauses.after(end, stood_s))
@@ -153,3 +161,16 @@ class MqttBus:
         error = None if keeper.cancelled() else keeper.exception()
         if error is not None:
             self._inbox.fail(error)
+
+
+async def _listens(address: BrokerAddress) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        async with asyncio.timeout(LISTENS_WITHIN_S):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:  # TimeoutError is one
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True

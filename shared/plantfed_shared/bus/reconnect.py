@@ -99,15 +99,20 @@ class Pauses:
     0x8E), and would do so for ever, each time with all that a new connection costs.  They wait
     5 to 10 s at first, doubling to 5 to 10 min: short enough for one that was started by mistake
     and ended at once, such as a check, long enough to harm nobody until a person has read the log.
+    An attempt that reaches nobody begins their waits anew: a broker that comes and goes is none.
 
     Args:
         rng: source of the jitter.
     """
 
     def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._usual = Backoff(rng)
-        self._rival = Backoff(
-            rng,
+        self._rival = self._new_rival()
+
+    def _new_rival(self) -> Backoff:
+        return Backoff(
+            self._rng,
             shortest_s=RIVAL_SHORTEST_S,
             longest_s=RIVAL_LONGEST_S,
             stable_s=RIVAL_STABLE_S,
@@ -116,6 +121,8 @@ class Pauses:
 
     def after(self, end: End, stood_s: float) -> float:
         """Return the seconds to wait after a connection that stood this long (0: never)."""
+        if not end.reached:
+            self._rival = self._new_rival()
         backoff = self._rival if end.taken_over or end.flapping else self._usual
         return backoff.wait_after(stood_s)
 
