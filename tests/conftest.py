@@ -1,11 +1,13 @@
-"""Numpy in one thread, and Hypothesis without a deadline and with the same examples always.
+"""Numpy in one thread, Ctrl-C as usual, and Hypothesis with the same examples and no deadline.
 
 More threads than processors, one set for each worker of the tests, spin while they wait for each
-other: what trains in a worker took three times as long.  A slow machine is no failure, and what is
-random belongs into the soak: a test that fails once in a while helps nobody.
+other: what trains in a worker took three times as long.  Where a script runs the tests in its
+background, they and all programs they start would ignore Ctrl-C.  A slow machine is no failure, and
+what is random belongs into the soak: a test that fails once in a while helps nobody.
 """
 
 import os
+import signal
 from importlib import import_module
 
 from hypothesis import settings
@@ -20,5 +22,6 @@ for _name, _value in _before.items():
     if _value is not None:
         os.environ[_name] = _value
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("plantfed", deadline=None, derandomize=True)
 settings.load_profile("plantfed")

@@ -226,6 +226,11 @@ class LinkBudget:
         """Bytes of bulk that may still come down today."""
         return _left(self.limits.day_down, 0 if self._reading is None else self._reading.spent.down)
 
+    @property
+    def leaves_room_to_ask(self) -> bool:
+        """Whether it is for the coordinator to speak, and not for tomorrow's budget to come."""
+        return min(self.up_left, self.down_left) > self._chunk_overhead
+
     def largest_payload(self, granted: int) -> int:
         """Longest payload to hand over at once: none that takes longer than a burst.
 

@@ -109,13 +109,16 @@ class Rounds:
         """When something is due by time alone."""
         resend = self._desk.pace.resend.due
         due = [t for t in (resend, self._downloads.next_timer()) if t is not None]
-        if self._desk.link.refused:
-            due.append(self._desk.link.next_change_at())
+        link = self._desk.link
+        if link.refused:
+            due.append(link.next_change_at())
         elif self._membership.link is Link.JOINED and self.work is Work.IDLE:
             if self.resting and self._can_refresh():
                 due.append(self._desk.pace.next_refresh_at)
             elif self._can_train():
                 due.append(self._desk.pace.next_round_at)
+        if not link.leaves_room_to_ask:
+            due.append(link.next_change_at())
         return min(due, default=None)
 
     def take_timers(self, now: float) -> None:

@@ -15,8 +15,8 @@ from plantfed_shared.definition import (
     DenseModel,
     FederationDefinition,
     Mode,
-    content_digest,
 )
+from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import Relaxation
 
 PRESSES: dict[str, Any] = {
