@@ -65,9 +65,10 @@ class Process:
 
     def __init__(self, python: str, module: str, *arguments: str) -> None:
         threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        path = os.pathsep.join(str(ROOT / part) for part in (".", "shared"))
+        path = os.pathsep.join([str(ROOT), str(ROOT / "shared"), _packages_of(python)])
+        # -S: nothing that is only there to develop, as the finder of an editable installation
         self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.training.{module}", *arguments],
+            [python, "-S", "-m", f"benchmarks.training.{module}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -105,6 +106,13 @@ class Process:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+
+def _packages_of(python: str) -> str:
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return subprocess.run(
+        [python, "-c", ask], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @contextmanager
