@@ -1,6 +1,6 @@
 """Integer vectors as bytes: the tail of UPDATE, and the content of models and duals.
 
-The first byte says how: 0 entropy-coded (:mod:`plantfed_shared.entropy_codec`), 1 as factors of
+The first byte says how: 0 entropy-coded (:mod:`plantfed_shared.entropy_codec`), 3 as factors of
 matrices (:mod:`plantfed_shared.low_rank`), 4 plain: four bytes each, little-endian two's
 complement.
 
@@ -29,7 +29,7 @@ from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
 _STEP = struct.Struct("<IQIQI")
 _WITH_AVERAGE = struct.Struct("<BI")
-_ENTROPY, FACTORS, _AVERAGED, _PLAIN = 0, 1, 2, 4
+_ENTROPY, _AVERAGED, FACTORS, _PLAIN = 0, 2, 3, 4
 
 
 class Coding(StrEnum):

@@ -73,7 +73,7 @@ def encode(integers: Integers, sizes: Sequence[int]) -> bytes:
         raise ValueError("a value is too large for the lattice")
     writer = BitWriter()
     for begin, end in _tensors(sizes):
-        _write_tensor(writer, integers[begin:end])
+        write_tensor(writer, integers[begin:end])
     return writer.to_bytes()
 
 
@@ -86,7 +86,7 @@ def decode(encoded: bytes | memoryview, sizes: Sequence[int]) -> Integers:
     reader = BitReader(encoded)
     integers = np.zeros(sum(sizes), dtype=np.int64)
     for begin, end in _tensors(sizes):
-        _read_tensor(reader, integers[begin:end])
+        read_tensor(reader, integers[begin:end])
     reader.end()
     return integers
 
@@ -99,7 +99,8 @@ def _tensors(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         begin += size
 
 
-def _write_tensor(writer: BitWriter, tensor: Integers) -> None:
+def write_tensor(writer: BitWriter, tensor: Integers) -> None:
+    """Write int64 (n,), n > 0, |x| < 2^30."""
     together = int(np.bitwise_or.reduce(tensor))
     writer.number(together != 0, 1)
     if together == 0:
@@ -121,7 +122,12 @@ def _write_tensor(writer: BitWriter, tensor: Integers) -> None:
         _write_group(writer, blocks[activities == activity].ravel())
 
 
-def _read_tensor(reader: BitReader, tensor: Integers) -> None:
+def read_tensor(reader: BitReader, tensor: Integers) -> None:
+    """Read into int64 (n,), n > 0, which is zero.
+
+    Raises:
+        PeerError: the bits do not give a tensor of this size.
+    """
     if reader.number(1) == 0:
         return
     shift = reader.number(SHIFT_BITS)

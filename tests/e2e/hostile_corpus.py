@@ -18,10 +18,11 @@ from tests.shared.wire_payloads import packed, payload_with, sealed
 
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import entropy_codec, wire
-from plantfed_shared.codec import Coding, encode_integers
+from plantfed_shared.bit_streams import BitWriter
+from plantfed_shared.codec import FACTORS, Coding, encode_integers
 from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import checksum
-from plantfed_shared.low_rank import most_terms
+from plantfed_shared.low_rank import SHIFT_BITS, most_terms
 from plantfed_shared.messages import Chunk, Content, ModelName, Offer, Update
 from plantfed_shared.topics import Kind
 from plantfed_shared.wire import KIND_CODES, VERSION
@@ -164,12 +165,20 @@ class Insider:
 
     def zero_terms(self) -> bytes:
         """Few bytes that ask for as much work as a whole matrix of full rank."""
-        head, numbers = bytearray([1]), 0
+        writer, numbers = BitWriter(), 0
         for rows, columns in self.state.terms.lattice.shapes:
-            terms = most_terms((rows, columns))
-            head += bytes([terms, *[0] * terms]) if terms else b"\0"
-            numbers += terms * (rows + columns) if terms else rows * columns
-        return bytes(head) + entropy_codec.encode(np.zeros(numbers, dtype=np.int64), [numbers])
+            most = most_terms((rows, columns))
+            if most:
+                writer.small(most, most)
+                writer.number(0, SHIFT_BITS)
+                writer.unary(np.zeros(most - 1, dtype=np.int64))
+                writer.number(0, 2)
+                numbers += most * (rows + columns)
+            else:
+                writer.number(0, SHIFT_BITS)
+                numbers += rows * columns
+        entropy_codec.write_tensor(writer, np.zeros(numbers, dtype=np.int64))
+        return bytes([FACTORS]) + writer.to_bytes()
 
     def transfer(self, offset: int, piece: bytes, size: int = 64) -> list[Said]:
         content = Content(content_digest(b"never sent" + piece), size)

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tests.newcomers import newcomer
 from tests.shared.vectors import int64
 
-from plantfed_shared.codec import Coding, encode_integers, encode_model
+from plantfed_shared.codec import Coding, encode_factors, encode_integers, encode_model
 from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import Lattice, checksum
+from plantfed_shared.low_rank import Factors
+from plantfed_shared.low_rank import Part as PartOfChange
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     NO_GROUP,
@@ -58,6 +61,13 @@ _CHANGE = int64([0, 1, -1, 127, -128])
 
 def _lattice(*sizes: int) -> Lattice:
     return Lattice(sizes, (16,) * len(sizes))
+
+
+def _factors(rows: int, columns: int, *terms: tuple[int, list[int], list[int]]) -> Factors:
+    """Shift, left and right of each term."""
+    left = np.array([term[1] for term in terms], dtype=np.int64).reshape(-1, rows).T
+    right = np.array([term[2] for term in terms], dtype=np.int64).reshape(-1, columns)
+    return Factors(tuple(term[0] for term in terms), left, right)
 
 
 MESSAGES: dict[str, tuple[Message, bytes]] = {
@@ -239,6 +249,33 @@ MODELS: dict[str, tuple[str, int | None, bool]] = {
 }
 """(coding, release it is the difference from, whether the average comes with it)."""
 
+FACTORS_LATTICE = Lattice((54, 5, 20), (16, 16, 16), rows=(9, 1, 4))
+FACTORS: dict[str, list[PartOfChange]] = {
+    "nothing": [_factors(9, 6), int64([0] * 5), _factors(4, 5)],
+    "terms": [
+        _factors(
+            9,
+            6,
+            (11, [1, -3, 0, 2, 1, 1, -1, 0, 3], [0, 1, 3, -2, 0, 1]),
+            (9, [0, 1, 0, 0, -1, 2, 0, 0, 1], [1, 0, -1, 0, 0, 3]),
+            (10, [2, 0, 0, 0, 1, 0, 0, 1, 0], [0, 0, 1, 1, -1, 0]),
+        ),
+        int64([-512, 0, 256, 0, 768]),
+        _factors(4, 5, (0, [127, 1, 0, -2], [-127, 0, 0, 1, 1])),
+    ],
+    "rows that are zero": [
+        _factors(
+            9,
+            6,
+            (8, [0, 0, 0, 0, 0, 0, 1, -2, 3], [0, 1, 3, -2, 1, 1]),
+            (8, [0, 0, 0, 0, 0, 0, 2, 1, 1], [1, 1, -1, 2, 1, 3]),
+            (7, [0, 0, 0, 0, 0, 0, 1, 1, -3], [2, 1, 1, 1, -1, 1]),
+        ),
+        int64([0] * 5),
+        _factors(4, 5),
+    ],
+}
+
 
 def golden() -> dict[str, Any]:
     """What the file holds, made by the code as it is now."""
@@ -259,6 +296,9 @@ def golden() -> dict[str, Any]:
             }
             for sizes, integers in VECTORS
         ],
+        "factors": {
+            name: encode_factors(parts, FACTORS_LATTICE).hex() for name, parts in FACTORS.items()
+        },
         "models": {name: _model(*how).hex() for name, how in MODELS.items()},
         "digests": [
             {"content": content, "digest": content_digest(content.encode()).hex()}

@@ -12,6 +12,7 @@ from tests.shared.wire_payloads import GOLDEN, fitting, tails
 from plantfed_shared.codec import Coding, decode_integers, decode_model, encode_integers
 from plantfed_shared.digest import content_digest
 from plantfed_shared.lattice import Lattice, checksum
+from plantfed_shared.low_rank import whole
 from plantfed_shared.messages import (
     KIND_OF_MESSAGE,
     MAX_CONTENT_BYTES,
@@ -69,6 +70,13 @@ def test_golden_vectors(entry):
         assert encode_integers(integers, lattice, coding).hex() == entry[coding]
         decoded = decode_integers(bytes.fromhex(entry[coding]), lattice)
         assert decoded.tolist() == entry["integers"]
+
+
+@pytest.mark.parametrize("name", GOLDEN["factors"])
+def test_golden_factors(name):
+    encoded = bytes.fromhex(GOLDEN["factors"][name])
+    expected = whole(golden_wire.FACTORS[name])
+    assert decode_integers(encoded, golden_wire.FACTORS_LATTICE).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", GOLDEN["models"])
