@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -92,6 +93,10 @@ class Process:
             raise RuntimeError(f"the process {self.module} ended; see above")
         return json.loads(line)
 
+    def stay_on(self, core: int) -> None:
+        """Run on no other processor from now on."""
+        os.sched_setaffinity(self._process.pid, {core})
+
     def step_s(self) -> float:
         return float(self.ask(self.steps)) / self.steps
 
@@ -158,7 +163,7 @@ def compare(network: Network, rows: int, torch: str, slices: int) -> Pair:
         difference = _difference(*(Path(name) / f"{process.module}.npz" for process in both))
         for process in both:
             process.warm_up()
-        taken = [[process.step_s() for process in both] for _ in range(slices)]
+        taken = _slices_in_turn(both, slices)
         peaks = [int(process.ask(Path(name) / "last.npz")) for process in both]
         sides = [
             Side(median(times), process.ready_s, peak)
@@ -166,6 +171,21 @@ def compare(network: Network, rows: int, torch: str, slices: int) -> Pair:
         ]
         ratio = median(theirs / ours for ours, theirs in taken)
         return Pair(sides[0], sides[1], ratio, difference)
+
+
+def _slices_in_turn(both: list[Process], slices: int) -> list[list[float]]:
+    """Processor seconds of a step of each, slice by slice.
+
+    A neighbour in a core's caches, or on its other thread where that is another machine's, slows
+    what runs there and nothing else.  So both sides of a pair run on the same core; the next pair
+    runs on the next.
+    """
+    taken = []
+    for _, core in zip(range(slices), cycle(sorted(os.sched_getaffinity(0))), strict=False):
+        for process in both:
+            process.stay_on(core)
+        taken.append([process.step_s() for process in both])
+    return taken
 
 
 def _difference(ours: Path, theirs: Path) -> float:

@@ -203,16 +203,22 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "shape": tensor.shape, "personal": tensor.personal}
 
 
-def _loss(document: dict[str, Any], manifest: Manifest, where: str) -> dict[str, Any]:
-    compiled = manifest.loss
+def _loss(document: dict[str, Any], manifest: Manifest, where: str) -> Any:
+    """[loss] of the definition; what is wrong with it in itself is refused there."""
     given = document.get("loss", {})
-    if isinstance(given, dict) and given.get("kind", compiled.kind) != compiled.kind:
-        raise ConfigError(
-            f"loss.kind = {given['kind']!r}: the artefact was compiled for {compiled.kind!r}",
-            where=where,
-            hint="Leave [loss] out, or compile the model for the other one",
-        )
-    return {"kind": compiled.kind, "delta": compiled.delta}
+    if not isinstance(given, dict):
+        return given
+    compiled: dict[str, Any] = {"kind": manifest.loss.kind}
+    if manifest.loss.kind == "huber":
+        compiled |= {"delta": manifest.loss.delta}
+    for name, said in compiled.items():
+        if given.get(name, said) != said:
+            raise ConfigError(
+                f"loss.{name} = {given[name]!r}: the artefact was compiled for {said!r}",
+                where=where,
+                hint="Leave [loss] out, or compile the model for the other one",
+            )
+    return {**given, **compiled}
 
 
 def _personal(document: dict[str, Any], parameters: Iterable[Trained | ModelTensor]) -> list[str]:

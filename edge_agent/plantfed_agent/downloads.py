@@ -293,7 +293,11 @@ class Downloads:
         welcome = self._membership.welcome
         if fetch.purpose is Purpose.DUAL and welcome is not None:
             self._membership.wait_for_dual(now)
-        whole = fetch.finished()
+        try:
+            whole = fetch.finished()
+        except PeerError:
+            self.slow_down(now)
+            raise
         if whole is None:
             if more:
                 self._ask(fetch, now)
@@ -320,7 +324,7 @@ class Downloads:
         self._named = None
 
     def slow_down(self, now: float) -> None:
-        """What came is what was promised, so that it may never be right: not at network speed."""
+        """What is served is not right, and may never be: not at network speed."""
         if self._named is not None:
             due = Patience(now + LONGEST_PATIENCE_S)
             self._named = Fetch(self._named.purpose, self._named.content, due)
@@ -329,13 +333,13 @@ class Downloads:
         self, fetch: ModelFetch, chunk: Chunk, piece: memoryview, now: float
     ) -> FetchedModel | None:
         more = fetch.accept(chunk, piece, now, self._desk.lattice())
-        whole = fetch.finished()
-        if whole is None:
-            if more:
-                self._ask(fetch, now)
-            return None
-        self._model = None
         try:
+            whole = fetch.finished()
+            if whole is None:
+                if more:
+                    self._ask(fetch, now)
+                return None
+            self._model = None
             return self._model_in(whole)
         except PeerError:
             # a whole model, and not at network speed

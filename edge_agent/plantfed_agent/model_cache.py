@@ -8,8 +8,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from plantfed_shared.artefact import Artefact, digest_of
-from plantfed_shared.errors import LostModelError, StorageError
+from plantfed_shared.artefact import Artefact, digest_of, read_whole_file
+from plantfed_shared.errors import LostModelError, ModelError, StorageError
 from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ModelCache:
                 continue
             digest = bytes.fromhex(path.stem)
             with suppress(OSError):
-                if digest_of(path.read_bytes()) == digest:
+                if _is_whole(path, digest):
                     whole.add(digest)
                 else:
                     log.warning("%s is damaged: deleted, to be fetched anew", path)
@@ -62,7 +62,7 @@ class ModelCache:
                 os.fsync(file.fileno())
             part.replace(path)
             for other in self._folder.iterdir():
-                if other.stem != path.stem:
+                if _DIGEST.fullmatch(other.stem) and other.stem != path.stem:
                     other.unlink()
         except OSError as error:
             with suppress(OSError):
@@ -77,19 +77,16 @@ class ModelCache:
             ModelError: it is, and that is no artefact.
         """
         path = self._path(digest)
+        hint = "It is fetched at the next start or round; if that does not help, look at the disk"
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise LostModelError(
-                f"cannot be read: {error.strerror}",
-                where=str(path),
-                hint="Start the agent: it fetches it",
-            ) from None
+            content = read_whole_file(path, MAX_ARTEFACT_BYTES, "an artefact")
+        except ModelError as error:
+            raise LostModelError(error.what, where=str(path), hint=hint) from None
         if digest_of(content) != digest:
             raise LostModelError(
                 "is not what its digest says: the file was changed or the disk is bad",
                 where=str(path),
-                hint="A running agent fetches it anew; if that does not help, look at the disk",
+                hint=hint,
             )
         return Artefact.from_bytes(content, str(path))
 
@@ -110,6 +107,13 @@ class ModelCache:
 
     def _note(self, digest: bytes) -> Path:
         return self._folder / f"{digest.hex()}.tested"
+
+
+def _is_whole(path: Path, digest: bytes) -> bool:
+    try:
+        return digest_of(read_whole_file(path, MAX_ARTEFACT_BYTES, "an artefact")) == digest
+    except ModelError:
+        return False
 
 
 def _machine() -> str:

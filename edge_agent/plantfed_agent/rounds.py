@@ -351,7 +351,7 @@ class Rounds:
         elif not isinstance(error, DataError | ConfigError | ModelError):
             self._desk.pace.round_failed(now)
             self._say_failed(f"a round failed: {error}")
-        elif self._proven:
+        elif self._proven and not isinstance(error, LostModelError):
             self._rows_unusable = True
             self._say_failed(f"resting until the files change: {error}")
         else:

@@ -1,6 +1,6 @@
 """Reading a model file, and refusing what cannot become a network in one clear line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -41,8 +41,13 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
         raise not_whole(where)
     _refuse_opset(model, where)
     _load_external_data(model, path)
-    model = inliner.inline_local_functions(model)
-    _check(model, where)
+    try:
+        model = inliner.inline_local_functions(model)
+        _check(model, where)
+    except checker.ValidationError as error:
+        said = str(error).strip().splitlines()[0]
+        raise ModelError(f"is not a valid ONNX model: {said}", where=where) from None
+    _refuse_our_names(model, where)
     return model, sha256(encoded).hexdigest()
 
 
@@ -82,9 +87,22 @@ def _refuse_opset(model: ModelProto, where: str) -> None:
 
 def _load_external_data(model: ModelProto, path: Path) -> None:
     """Into the model, from files in its own folder only."""
-    folder = path.resolve().parent
-    total = 0
     external = [t for t in tensors(model) if external_data_helper.uses_external_data(t)]
+    folder = path.resolve().parent
+    try:
+        _refuse_foreign_data(external, folder, str(path))
+        for tensor in external:
+            external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
+    except (OSError, ValueError, checker.ValidationError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        what = f"has external data that cannot be read: {said}"
+        raise ModelError(what, where=str(path)) from None
+
+
+def _refuse_foreign_data(external: Iterable[TensorProto], folder: Path, where: str) -> None:
+    total = 0
     for tensor in external:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -92,26 +110,17 @@ def _load_external_data(model: ModelProto, path: Path) -> None:
         if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
             raise ModelError(
                 f"has external data of {tensor.name!r} outside its folder: {location!r}",
-                where=str(path),
+                where=where,
                 hint="Put the data file beside the model and export again",
             )
         if not file.is_file():
             raise ModelError(
                 f"has its weights in {location!r}, which is not there",
-                where=str(path),
+                where=where,
                 hint="Copy that file to the same folder too",
             )
         total += int(entries.get("length", 0)) or file.stat().st_size
-        _refuse_large(total, str(path))
-    try:
-        for tensor in external:
-            external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
-    except (OSError, ValueError, checker.ValidationError) as error:
-        raise ModelError(
-            f"has external data that cannot be read: {error}", where=str(path)
-        ) from None
+        _refuse_large(total, where)
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -125,11 +134,12 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def _check(model: ModelProto, where: str) -> None:
-    try:
-        checker.check_model(_without_foreign_nodes(model))
-    except checker.ValidationError as error:
-        said = str(error).strip().splitlines()[0]
-        raise ModelError(f"is not a valid ONNX model: {said}", where=where) from None
+    checker.check_model(_without_foreign_nodes(model))
+    if not model.graph.output:
+        raise ModelError("has no output", where=where, hint="Export a module that returns a tensor")
+
+
+def _refuse_our_names(model: ModelProto, where: str) -> None:
     names = [t.name for t in model.graph.initializer]
     names += [name for node in model.graph.node for name in node.output]
     clashing = [name for name in names if name.startswith(RESERVED)]

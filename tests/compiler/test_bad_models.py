@@ -104,6 +104,28 @@ def test_external_data_outside_its_folder(tmp_path, location):
     assert said.startswith(f"has external data of 'v' outside its folder: {location!r}")
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"location": "a\0b"}, "embedded null byte"),
+        ({"location": "v" * 5000}, "File name too long"),
+        ({"location": "weights", "length": "many"}, "invalid literal for int"),
+        ({"location": "weights", "offset": "-8"}, "offset must be non-negative"),
+    ],
+)
+def test_external_data_whose_place_makes_no_sense(tmp_path, said, why):
+    made, raw = external(tmp_path, "weights")
+    (tmp_path / "weights").write_bytes(raw)
+    tensor = next(t for t in made.graph.initializer if t.name == "v")
+    del tensor.external_data[:]
+    for key, value in said.items():
+        tensor.external_data.add(key=key, value=value)
+    found = refused(saved(tmp_path, made))
+    assert found.startswith("has external data that cannot be read: ")
+    assert why in found
+    assert len(found) < 200
+
+
 def test_external_data_that_is_missing_or_short(tmp_path):
     made, raw = external(tmp_path, "weights")
     path = saved(tmp_path, made)
@@ -182,6 +204,22 @@ def test_an_output_without_a_batch(tmp_path):
         v=np.ones(6, np.float32),
     )  # fmt: skip
     assert "whose first dimension is not the batch" in refused(path)
+
+
+def test_no_output(tmp_path):
+    made = model(DENSE)
+    del made.graph.output[:]
+    assert refused(saved(tmp_path, made)).startswith("has no output. ")
+
+
+def test_a_function_that_calls_itself(tmp_path):
+    made = model(DENSE)
+    made.opset_import.add(domain="own", version=1)
+    function = made.functions.add(name="f", domain="own", input=["a"], output=["b"])
+    function.opset_import.add(domain="own", version=1)
+    function.node.append(helper.make_node("f", ["a"], ["b"], domain="own"))
+    said = refused(saved(tmp_path, made))
+    assert said.startswith("is not a valid ONNX model: Cycle detected")
 
 
 def test_no_trainable_parameter(tmp_path):

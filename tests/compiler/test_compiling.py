@@ -11,6 +11,7 @@ from tests.compiler.networks import Net, model
 from tests.compiler.test_against_torch import compiled as architecture
 from tests.compiler.training import ARCHITECTURES, EXPORTERS
 
+from benchmarks.training.networks import NETWORKS, onnx_model
 from plantfed_compiler import backpropagation
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_compiler.rules import RULES
@@ -340,6 +341,21 @@ def test_a_wrong_gradient_is_not_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(backpropagation, "RULES", {**RULES, "Tanh": doubled})
     with pytest.raises(ModelError, match="is compiled wrongly: its loss has another slope than"):
         compiled(tmp_path, TWO_PARTS)
+
+
+def test_a_network_that_lies_close_to_a_kink_is_compiled(tmp_path):
+    """So near to kinks of ReLU and MaxPool that only short steps show its slope."""
+    drawn = onnx_model(NETWORKS["cnn2d"])
+    rng, fan = np.random.RandomState(26), 1
+    for tensor in drawn.graph.initializer:
+        shape = tuple(tensor.dims)
+        if len(shape) > 1:
+            fan = np.prod(shape[1:])
+        values = (rng.uniform(-1, 1, shape) / np.sqrt(fan)).astype("f4")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    path = tmp_path / "net.onnx"
+    onnx.save(drawn, path)
+    compile_model(path, Options(loss=LossOfModel(kind="cross-entropy")))
 
 
 # ---------------------------------------------------------------- the command

@@ -77,6 +77,7 @@ def test_what_is_personal_follows_the_artefact_or_the_mode(mode, n_personal, tmp
         ("[window]", 'personal = ["0.*"]\n[window]', r"unknown key"),
         ('federation = "toy"', 'federation = "toy"\npersonal = ["0.*"]', r"compile it with other"),
         ("[window]", '[loss]\nkind = "mse"\n[window]', r"compiled for 'cross-entropy'"),
+        ("[window]", "[loss]\nweight = 2\n[window]", r"unknown key 'loss.weight'"),
         ('"model.pfm"', '"none.pfm"', r"none.pfm: cannot be read: No such file"),
         ('"model.pfm"', '"model.pfm"\nhidden = [3]', r"unknown key 'hidden'. Allowed here: artef"),
     ],
@@ -89,6 +90,17 @@ def test_what_does_not_fit_is_one_clear_line(before, after, line, tmp_path):
     with pytest.raises(PlantfedError, match=line) as caught:
         load_federation(path)
     assert "\n" not in str(caught.value)
+
+
+def test_another_delta_than_that_of_the_artefact_is_not_passed_over(tmp_path):
+    path = write_federation(tmp_path, "gru")
+    huber = Options(loss=LossOfModel(kind="huber", delta=2.0))
+    made = compile_model(tmp_path / "gru.onnx", huber)
+    (tmp_path / "model.pfm").write_bytes(made.artefact.to_bytes())
+    assert load_federation(path).definition.loss.delta == 2.0
+    path.write_text(path.read_text() + "[loss]\ndelta = 1.0\n")
+    with pytest.raises(PlantfedError, match=r"loss.delta = 1.0: the artefact was compiled for 2.0"):
+        load_federation(path)
 
 
 @pytest.mark.parametrize(

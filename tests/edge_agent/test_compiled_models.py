@@ -1,5 +1,6 @@
 """Compiled models on the agent: training, self-test, cache, predictions and export."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from plantfed_agent.onnx_runtime import run_onnx
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.whole_model import whole_model
 from plantfed_shared.artefact import SELF_TEST, Artefact, digest_of
-from plantfed_shared.errors import ModelError
+from plantfed_shared.errors import LostModelError, ModelError
 
 
 @pytest.mark.parametrize("mode", ["fedapm", "fedsim", "fedprox", "local"])
@@ -234,6 +235,28 @@ def test_a_damaged_artefact_is_deleted_at_the_start_and_so_fetched(tmp_path):
     assert not file.exists()
     with pytest.raises(ModelError, match="cannot be read"):
         cache.load(digest_of(b"two"))
+
+
+def test_a_pipe_in_the_place_of_an_artefact_is_not_waited_for(tmp_path):
+    cache = ModelCache(tmp_path)
+    cache.keep(digest_of(b"two"), b"two")
+    (file,) = tmp_path.glob("models/*.pfm")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(LostModelError, match="is a pipe, socket or device"):
+        cache.load(digest_of(b"two"))
+    assert cache.digests() == frozenset()
+    assert not file.exists()
+
+
+def test_the_cache_deletes_nothing_that_is_not_its_own(tmp_path):
+    (tmp_path / "models" / "lost+found").mkdir(parents=True)
+    (tmp_path / "models" / "notes.txt").write_text("mine")
+    cache = ModelCache(tmp_path)
+    for content in (b"one", b"two"):
+        cache.keep(digest_of(content), content)
+    found = {path.name for path in (tmp_path / "models").iterdir()}
+    assert found == {"lost+found", "notes.txt", f"{digest_of(b'two').hex()}.pfm"}
 
 
 @pytest.mark.parametrize("name", WINDOWS)

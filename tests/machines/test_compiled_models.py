@@ -1,5 +1,6 @@
 """A federation with a compiled model on the simulator's engine: the artefact comes over the bus."""
 
+import dataclasses
 from functools import cache
 
 import numpy as np
@@ -109,6 +110,32 @@ def test_a_half_fetched_artefact_goes_on_after_a_kill(tmp_path):
     assert 0 < sum(pulled) < made.artefact.content.size - here + 20_000
 
 
+def test_an_artefact_that_is_served_wrong_is_not_fetched_again_and_again(tmp_path):
+    made = with_large_artefact(federation(tmp_path))
+    world = world_of(made, 1)
+    right = made.artefact
+    wrong = dataclasses.replace(right, encoded=right.encoded[:-1] + b"!")
+    contents = world.coordinator.machine._desk.contents
+    contents.artefact = wrong
+    pulled = []
+    publish = world.broker.publish
+
+    def watched(client_id, topic, payload, now, *, retain=False):
+        if topic.endswith("/down/chunk"):
+            pulled.append(len(payload))
+        return publish(client_id, topic, payload, now, retain=retain)
+
+    world.broker.publish = watched
+    agent = world.agents["m00"]
+    world.run(1200)
+    assert not agent.artefacts
+    assert sum("does not fit its digest" in line for line in agent.log) >= 2
+    # one every two minutes
+    assert sum(pulled) < 12 * right.content.size
+    contents.artefact = right
+    assert world.run(300, lambda: bool(agent.artefacts))
+
+
 def test_an_agent_ends_with_one_line_where_the_artefact_changed(tmp_path):
     made = with_large_artefact(federation(tmp_path))
     state = AgentState(definition=made.definition.to_bytes())
@@ -154,9 +181,12 @@ def test_an_artefact_that_is_damaged_while_the_agent_runs_is_fetched_anew(tmp_pa
     assert agent.disk.failure == ""
 
 
-def test_an_artefact_that_is_damaged_again_at_once_ends_the_agent(tmp_path):
-    world = world_of_one(federation(tmp_path), lambda: True)
+@pytest.mark.parametrize("good_rounds", [0, 2])
+def test_an_artefact_that_is_damaged_again_at_once_ends_the_agent(good_rounds, tmp_path):
+    good = iter([False] * good_rounds)
+    world = world_of_one(federation(tmp_path), lambda: next(good, True))
     agent = world.agents["m00"]
     assert world.run(600, lambda: agent.stopped is not None)
+    assert agent.disk.rounds == good_rounds
     assert isinstance(agent.stopped.error, LostModelError)
     assert "not what its digest says" in agent.disk.failure
