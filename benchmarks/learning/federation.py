@@ -13,10 +13,10 @@ from benchmarks.learning.tasks import Task
 from plantfed_agent.class_prior import class_prior
 from plantfed_agent.inprocess import carry_out, initial_head
 from plantfed_agent.kernels import kernel_for
+from plantfed_agent.own_head import used_parameters
 from plantfed_agent.row_order import RowOrder, row_order
 from plantfed_agent.scores import score
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
@@ -170,7 +170,6 @@ class Federation:
             newest: test the newest release, not the average.
         """
         definition = self.definition
-        specification = definition.parameter_specification()
         shared = self.shared() if newest else self.used()
         accuracy = []
         for agent in self._agents:
@@ -178,7 +177,7 @@ class Federation:
             test = self.task.machines[agent.name].test
             if test is None:
                 raise ValueError(f"{agent.name} has no test samples")
-            parameters = whole_model(specification, shared, head)
+            parameters = used_parameters(definition, shared, head, agent.disk.own_head)
             kernel = kernel_for(definition, self._prior(agent.name) if use_prior else None)
             accuracy.append(score(kernel, definition, parameters, test))
         uses = [link.use for link in self._links.values()]

@@ -7,8 +7,18 @@ from time import perf_counter
 from plantfed_agent.class_prior import class_prior
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import Kernel
+from plantfed_agent.kernels.dense import DenseKernel
 from plantfed_agent.loading import SampleLoader
 from plantfed_agent.local_round import RoundStart, run_round
+from plantfed_agent.own_head import (
+    FIRST_ROUNDS,
+    Common,
+    can_have_own_head,
+    initial_own_head,
+    round_with_own_head,
+    used_parameters,
+    wants_own_head,
+)
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
@@ -100,19 +110,20 @@ def carry_out(
     has_prior = task.definition.algorithm.has_prior if with_prior is None else with_prior
     prior = class_prior(task.definition, sets.train.y) if has_prior else None
     kernel = kernels.of(task.definition, prior)
-    served = task.base if task.served is None else task.served
-    earlier = _score(kernel, task.definition, served, head, sets.test) if report_score else None
-    begun = _loss(kernel, task.definition, start, sets.train)
-    result = run_round(
-        kernel,
-        task.definition.parameter_specification(),
-        task.definition.algorithm,
-        start,
-        sets.train,
-        _rows(task, HEAD_PHASE, len(sets.train), row_order),
-        _rows(task, SHARED_PHASE, len(sets.train), row_order),
-        head_only=task.head_only,
-    )
+    earlier = _score(kernel, task, head, sets.test) if report_score else None
+    own_head = _own_head(kernel, task, head, sets.train)
+    begun = _loss(kernel, task.definition, start, own_head, sets.train)
+    phases = [_rows(task, p, len(sets.train), row_order) for p in (HEAD_PHASE, SHARED_PHASE)]
+    if own_head is None:
+        specification = task.definition.parameter_specification()
+        algorithm = task.definition.algorithm
+        result = run_round(
+            kernel, specification, algorithm, start, sets.train, *phases, head_only=task.head_only
+        )
+    else:
+        result, own_head = round_with_own_head(
+            kernel, task.definition, start, own_head, sets.train, *phases
+        )
     return TrainingOutcome(
         shared=result.shared,
         head=result.head,
@@ -123,6 +134,7 @@ def carry_out(
         seconds=perf_counter() - started,
         start_loss=begun,
         prior=prior,
+        own_head=own_head,
     )
 
 
@@ -137,26 +149,43 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
 
 
+def _own_head(kernel: Kernel, task: TrainingTask, head: Floats, train: Samples) -> Floats | None:
+    """The last layer of its own that this round begins with; None for the common one."""
+    definition = task.definition
+    if not isinstance(kernel, DenseKernel) or not can_have_own_head(definition):
+        return None
+    if task.own_head is None and task.rounds < FIRST_ROUNDS:
+        return None
+    parameters = whole_model(definition.parameter_specification(), task.base, head)
+    features, outputs = kernel.features_and_outputs(parameters, train.x)
+    has_one = task.own_head is not None
+    if not wants_own_head(
+        Common(features, outputs), train.y, len(definition.classes), has_one=has_one
+    ):
+        return None
+    return initial_own_head(definition) if task.own_head is None else task.own_head
+
+
 def _loss(
-    kernel: Kernel, definition: FederationDefinition, start: RoundStart, train: Samples
+    kernel: Kernel,
+    definition: FederationDefinition,
+    start: RoundStart,
+    own_head: Floats | None,
+    train: Samples,
 ) -> float | None:
     """Only where it decides how much is sent, or when: it costs a look at all rows."""
     if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
-    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    parameters = used_parameters(definition, start.base, start.head, own_head)
     found = kernel.mean_loss(parameters, train.x, train.y)
     return found if isfinite(found) else None
 
 
-def _score(
-    kernel: Kernel,
-    definition: FederationDefinition,
-    shared: Floats,
-    head: Floats,
-    test: Samples | None,
-) -> float | None:
+def _score(kernel: Kernel, task: TrainingTask, head: Floats, test: Samples | None) -> float | None:
+    """Of what this machine has used until now."""
     if test is None:
         return None
-    parameters = whole_model(definition.parameter_specification(), shared, head)
-    found = score(kernel, definition, parameters, test)
+    served = task.base if task.served is None else task.served
+    parameters = used_parameters(task.definition, served, head, task.own_head)
+    found = score(kernel, task.definition, parameters, test)
     return found if isfinite(found) else None

@@ -58,6 +58,8 @@ def task_of(
         definition=terms.definition,
         head_only=head_only,
         served=None if served is None or served is state.model else lattice.to_floats(served),
+        rounds=state.rounds,
+        own_head=state.own_head,
     )
 
 
@@ -145,6 +147,7 @@ def _what_every_round_leaves(state: AgentState, outcome: TrainingOutcome) -> dic
     return {
         "head": outcome.head,
         "prior": outcome.prior,
+        "own_head": outcome.own_head,
         "rounds": state.rounds + 1,
         "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
         "data_fingerprint": outcome.data_fingerprint,

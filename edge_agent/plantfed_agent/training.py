@@ -25,6 +25,8 @@ class TrainingTask:
         head_only: train the head alone and leave the shared parameters at ``base``.
         served: float32 (shared,), the shared parameters this machine uses until the round is done;
             None where they are ``base``.
+        rounds: this machine has finished.
+        own_head: float32 (last layer,), see :mod:`plantfed_agent.own_head`; None for none.
     """
 
     agent: str
@@ -35,6 +37,8 @@ class TrainingTask:
     definition: FederationDefinition
     head_only: bool = False
     served: Floats | None = None
+    rounds: int = 0
+    own_head: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class TrainingOutcome:
         data_fingerprint: changes when the files with the rows change.
         seconds: how long the round took, loading rows included.
         prior: float32 (classes,), what the machine adds to its logits; None in other modes.
+        own_head: float32 (last layer,), what this machine uses in place of the common last layer
+            from now on; None for that.
     """
 
     shared: Floats
@@ -65,6 +71,7 @@ class TrainingOutcome:
     seconds: float
     start_loss: float | None = None
     prior: Floats | None = None
+    own_head: Floats | None = None
 
 
 class Trainer(Protocol):

@@ -11,11 +11,11 @@ from plantfed_agent.events import LinkRead
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.model_cache import ModelCache
+from plantfed_agent.own_head import used_parameters
 from plantfed_agent.personal_model import PersonalModel
 from plantfed_agent.serving_model import served_integers
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
-from plantfed_agent.whole_model import whole_model
 from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import StorageError
@@ -44,6 +44,8 @@ class AgentStatus(BaseModel):
         score: of the model served before the last round, on the machine's test rows.
         metric: what the score is, as "accuracy"; None before the definition is here.
         n_samples: it trains on.
+        own_head: whether it keeps a last layer of its own in mode auto, since its labels or targets
+            mean something else than the others'.
         bytes_up: MQTT bytes sent since ever.
         bytes_down: received.
         messages_up: sent.
@@ -72,6 +74,7 @@ class AgentStatus(BaseModel):
     score: float | None
     metric: str | None
     n_samples: int
+    own_head: bool
     bytes_up: int
     bytes_down: int
     messages_up: int
@@ -115,6 +118,7 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         score=state.score,
         metric=_metric(state),
         n_samples=state.n_samples,
+        own_head=state.own_head is not None,
         bytes_up=counters.get("bytes_up", 0),
         bytes_down=counters.get("bytes_down", 0),
         messages_up=counters.get("messages_up", 0),
@@ -152,7 +156,7 @@ def _today(
 
 
 def served_model(settings: AgentSettings, *, use_prior: bool = True) -> PersonalModel:
-    """The shared parameters this machine uses, with its own head and its class prior.
+    """The shared parameters this machine uses, with its own heads and its class prior.
 
     Args:
         settings: of the agent.
@@ -175,6 +179,6 @@ def served_model(settings: AgentSettings, *, use_prior: bool = True) -> Personal
     shared = definition.lattice().to_floats(served)
     kind = "release" if served is state.model else "average up to release"
     name = f"{definition.federation} {kind} {state.model_name.k}"
-    parameters = whole_model(definition.parameter_specification(), shared, head)
+    parameters = used_parameters(definition, shared, head, state.own_head)
     prior = state.prior if use_prior and definition.algorithm.has_prior else None
     return PersonalModel(definition, with_prior(parameters, prior), name, kernels)

@@ -46,12 +46,15 @@ def task_frame(task: TrainingTask) -> Frame:
         arrays["head"] = task.head
     if task.served is not None:
         arrays["served"] = task.served
+    if task.own_head is not None:
+        arrays["own_head"] = task.own_head
     definition = task.definition.to_bytes().decode()
     header = {
         "agent": task.agent,
         "seq": task.seq,
         "definition": definition,
         "head_only": task.head_only,
+        "rounds": task.rounds,
     }
     return Frame(header, arrays)
 
@@ -67,6 +70,8 @@ def task_in(frame: Frame) -> TrainingTask:
         definition=_definition(frame.header["definition"]),
         head_only=frame.header["head_only"],
         served=frame.arrays.get("served"),
+        rounds=frame.header["rounds"],
+        own_head=frame.arrays.get("own_head"),
     )
 
 
@@ -88,6 +93,8 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
     arrays = {"shared": outcome.shared, "head": outcome.head}
     if outcome.prior is not None:
         arrays["prior"] = outcome.prior
+    if outcome.own_head is not None:
+        arrays["own_head"] = outcome.own_head
     return Frame(header, arrays)
 
 
@@ -116,5 +123,6 @@ def outcome_in(frame: Frame) -> TrainingOutcome:
         shared=frame.arrays["shared"],
         head=frame.arrays["head"],
         prior=frame.arrays.get("prior"),
+        own_head=frame.arrays.get("own_head"),
         **frame.header,
     )

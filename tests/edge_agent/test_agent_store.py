@@ -29,6 +29,7 @@ WHOLE = AgentState(
     model=np.array([1, 2, -3], dtype=np.int64),
     average=np.array([1, 1, -2], dtype=np.int64),
     prior=np.array([0.0, -1.5], dtype=np.float32),
+    own_head=np.array([0.25, 3.0], dtype=np.float32),
     trained_on=ModelName(Epoch(2, 1), 7, 0),
     outstanding=b"\x00\xff",
     rounds=20,
