@@ -156,13 +156,16 @@ def _own_head(kernel: Kernel, task: TrainingTask, head: Floats, train: Samples) 
         return None
     if task.own_head is None and task.rounds < FIRST_ROUNDS:
         return None
-    parameters = whole_model(definition.parameter_specification(), task.base, head)
-    features, outputs = kernel.features_and_outputs(parameters, train.x)
-    has_one = task.own_head is not None
-    if not wants_own_head(
-        Common(features, outputs), train.y, len(definition.classes), has_one=has_one
-    ):
-        return None
+    specification = definition.parameter_specification()
+    n_classes, has_one = len(definition.classes), task.own_head is not None
+    # one that has left is judged by the average too, which is what it would use
+    for shared in (task.base, task.served if has_one else None):
+        if shared is None:
+            continue
+        parameters = whole_model(specification, shared, head)
+        common = Common(*kernel.features_and_outputs(parameters, train.x))
+        if not wants_own_head(common, train.y, n_classes, has_one=has_one):
+            return None
     return initial_own_head(definition) if task.own_head is None else task.own_head
 
 

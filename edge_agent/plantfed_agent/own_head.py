@@ -7,10 +7,11 @@ compares the common layer with a ridge regression from what enters that layer to
 to these rows alone.  Rows of a time series are alike, so each class's rows are cut in the order
 they came into three parts, and each part is judged by the fit to the other two.
 
-It keeps a last layer of its own, which never leaves it, where the own fit has less than half the
-errors of the common layer, by twice the standard error of the difference; it goes back where the
-own fit has more than two thirds of them.  The margin is wide because the common layer has seen the
-rows of all, which tells on new rows and not on these.
+It begins a last layer of its own, which never leaves it, where the own fit has less than half the
+errors of the common layer, and no more of them in any part; it goes back where the own fit has more
+than two thirds of them, or of those with the average of the releases, which it would use then.  The
+margin is wide because the common layer has seen the rows of all, which tells on new rows and not on
+these.
 """
 
 from typing import NamedTuple
@@ -40,7 +41,6 @@ FOLDS = 3
 BEGIN_BELOW = 1 / 2
 """Of the common layer's error rate, or root mean square error."""
 END_ABOVE = 2 / 3
-STANDARD_ERRORS = 2.0
 
 Errors = NDArray[np.float64]
 Folds = NDArray[np.int64]
@@ -80,13 +80,19 @@ def wants_own_head(common: Common, y: Truth, n_classes: int, *, has_one: bool) -
         has_one: whether it has one now.
     """
     answers = np.eye(n_classes)[y] if n_classes else y.astype(np.float64)
-    fitted = _fitted_to_the_others(common.features, answers, _folds(y, n_classes))
+    fold = _folds(y, n_classes)
+    fitted = _fitted_to_the_others(common.features, answers, fold)
     own = _row_errors(fitted, answers, n_classes)
     shared = _row_errors(common.outputs.astype(np.float64), answers, n_classes)
     part = (END_ABOVE if has_one else BEGIN_BELOW) ** (1 if n_classes else 2)
-    fewer = shared - own
-    noise = 0 if has_one else STANDARD_ERRORS * fewer.std() / np.sqrt(len(fewer))
-    return bool(own.mean() < part * shared.mean() and fewer.mean() > noise)
+    better = own.mean() < part * shared.mean()
+    if has_one:
+        return bool(better)
+    everywhere = all(
+        own[rows].sum() <= shared[rows].sum()
+        for rows in (fold == number for number in range(FOLDS))
+    )
+    return bool(better and everywhere)
 
 
 def with_own_head(parameters: Parameters, own_head: Floats | None) -> Parameters:
