@@ -10,8 +10,18 @@ from plantfed_agent.comparing import Judge, compared
 from plantfed_agent.guard import FreshRows, ServedModel
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import Kernel
+from plantfed_agent.kernels.dense import DenseKernel
 from plantfed_agent.loading import SampleLoader
-from plantfed_agent.local_round import RoundStart, run_round
+from plantfed_agent.local_round import RoundResult, RoundStart, run_round
+from plantfed_agent.own_head import (
+    FIRST_ROUNDS,
+    Common,
+    can_have_own_head,
+    initial_own_head,
+    round_with_own_head,
+    used_parameters,
+    wants_own_head,
+)
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
@@ -104,17 +114,9 @@ def carry_out(
     prior = class_prior(task.definition, sets.train.y) if has_prior else None
     earlier, fresh = _looked_at(task, sets, kernels, prior, report_score=report_score)
     kernel = kernels.of(task.definition, prior)
-    begun = _loss(kernel, task.definition, start, sets.train)
-    result = run_round(
-        kernel,
-        task.definition.parameter_specification(),
-        task.definition.algorithm,
-        start,
-        sets.train,
-        _rows(task, HEAD_PHASE, len(sets.train), row_order),
-        _rows(task, SHARED_PHASE, len(sets.train), row_order),
-        head_only=task.head_only,
-    )
+    own_head = _own_head(kernel, task, head, sets.train)
+    begun = _loss(kernel, task.definition, start, own_head, sets.train)
+    result, own_head = _trained(kernel, task, start, own_head, sets.train, row_order)
     return TrainingOutcome(
         shared=result.shared,
         head=result.head,
@@ -126,6 +128,7 @@ def carry_out(
         start_loss=begun,
         prior=prior,
         fresh=fresh,
+        own_head=own_head,
     )
 
 
@@ -140,13 +143,57 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
 
 
+def _trained(
+    kernel: Kernel,
+    task: TrainingTask,
+    start: RoundStart,
+    own_head: Floats | None,
+    train: Samples,
+    row_order: RowOrder,
+) -> tuple[RoundResult, Floats | None]:
+    """The round's result, and the last layer of its own after it."""
+    definition = task.definition
+    phases = [_rows(task, phase, len(train), row_order) for phase in (HEAD_PHASE, SHARED_PHASE)]
+    if own_head is not None:
+        return round_with_own_head(kernel, definition, start, own_head, train, *phases)
+    specification, algorithm = definition.parameter_specification(), definition.algorithm
+    result = run_round(
+        kernel, specification, algorithm, start, train, *phases, head_only=task.head_only
+    )
+    return result, None
+
+
+def _own_head(kernel: Kernel, task: TrainingTask, head: Floats, train: Samples) -> Floats | None:
+    """The last layer of its own that this round begins with; None for the common one."""
+    definition = task.definition
+    if not isinstance(kernel, DenseKernel) or not can_have_own_head(definition):
+        return None
+    if task.own_head is None and task.rounds < FIRST_ROUNDS:
+        return None
+    specification = definition.parameter_specification()
+    n_classes, has_one = len(definition.classes), task.own_head is not None
+    # one that has left is judged by the average too, which is what it would use
+    for shared in (task.base, task.served if has_one else None):
+        if shared is None:
+            continue
+        parameters = whole_model(specification, shared, head)
+        common = Common(*kernel.features_and_outputs(parameters, train.x))
+        if not wants_own_head(common, train.y, n_classes, has_one=has_one):
+            return None
+    return initial_own_head(definition) if task.own_head is None else task.own_head
+
+
 def _loss(
-    kernel: Kernel, definition: FederationDefinition, start: RoundStart, train: Samples
+    kernel: Kernel,
+    definition: FederationDefinition,
+    start: RoundStart,
+    own_head: Floats | None,
+    train: Samples,
 ) -> float | None:
     """Only where it decides how much is sent, or when: it costs a look at all rows."""
     if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
-    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    parameters = used_parameters(definition, start.base, start.head, own_head)
     found = kernel.mean_loss(parameters, train.x, train.y)
     return found if isfinite(found) else None
 
@@ -162,7 +209,7 @@ def _looked_at(
     """The score of the model this machine uses, and what its guard has to know."""
     judge, guard = Judge(task.definition, kernels), task.guard
     shared = task.base if task.served is None else task.served
-    newest = ServedModel("", shared, task.head, task.prior)
+    newest = ServedModel("", shared, task.head, task.prior, task.own_head)
     fresh = compared(guard, newest, sets, judge)
     if sets.test is None or not report_score:
         return None, fresh

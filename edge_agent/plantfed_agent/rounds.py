@@ -303,6 +303,7 @@ class Rounds:
             return
         self._desk.pace.round_finished(now)
         self._desk.change(failure="")
+        self._note_own_head(had_one=self._desk.state.own_head is not None, outcome=outcome)
         if job.head_only:
             self._desk.take_round(after_head_round(self._desk.state, terms, outcome))
             return
@@ -320,6 +321,16 @@ class Rounds:
             self._say_failed(f"a round is dropped: {error}; lower the learning rate")
         else:
             self._desk.take_round(after)
+
+    def _note_own_head(self, outcome: TrainingOutcome, *, had_one: bool) -> None:
+        if (outcome.own_head is not None) == had_one:
+            return
+        self._desk.note(
+            "this machine uses the common last layer again"
+            if had_one
+            else "this machine keeps a last layer of its own from now on: on its rows the common "
+            "one is wrong more than twice as often as one fitted to them"
+        )
 
     def _kept_factor(self, usual_bytes: int) -> float:
         self._usual_bytes = usual_bytes

@@ -37,6 +37,7 @@ def newest_model(state: AgentState, definition: FederationDefinition) -> ServedM
         shared=definition.lattice().to_floats(integers),
         head=state.head,
         prior=state.prior if definition.algorithm.has_prior else None,
+        own_head=state.own_head,
     )
 
 

@@ -28,6 +28,8 @@ class TrainingTask:
             done; None where they are ``base``.
         prior: float32 (classes,), of the same model; None for none.
         guard: as it stands before the round; None before the first.
+        rounds: this machine has finished.
+        own_head: float32 (last layer,), see :mod:`plantfed_agent.own_head`; None for none.
     """
 
     agent: str
@@ -40,6 +42,8 @@ class TrainingTask:
     served: Floats | None = None
     prior: Floats | None = None
     guard: Guard | None = None
+    rounds: int = 0
+    own_head: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class TrainingOutcome:
         seconds: how long the round took, loading rows included.
         prior: float32 (classes,), what the machine adds to its logits; None in other modes.
         fresh: what its guard has to know; None where there is nothing to tell.
+        own_head: float32 (last layer,), what this machine uses in place of the common last layer
+            from now on; None for that.
     """
 
     shared: Floats
@@ -72,6 +78,7 @@ class TrainingOutcome:
     start_loss: float | None = None
     prior: Floats | None = None
     fresh: FreshRows | None = None
+    own_head: Floats | None = None
 
 
 class Trainer(Protocol):
