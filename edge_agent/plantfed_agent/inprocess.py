@@ -172,8 +172,8 @@ def _own_head(kernel: Kernel, task: TrainingTask, head: Floats, train: Samples) 
         return None
     specification = definition.parameter_specification()
     n_classes, has_one = len(definition.classes), task.own_head is not None
-    # one that has left is judged by the average too, which is what it would use
-    for shared in (task.base, task.served if has_one else None):
+    # judged by the average too, which is what the machine uses with the common layer
+    for shared in (task.base, task.served):
         if shared is None:
             continue
         parameters = whole_model(specification, shared, head)

@@ -8,8 +8,8 @@ to these rows alone.  Rows of a time series are alike, so each class's rows are 
 they came into three parts, and each part is judged by the fit to the other two.
 
 It begins a last layer of its own, which never leaves it, where the own fit has less than half the
-errors of the common layer, and no more of them in any part; it goes back where the own fit has more
-than two thirds of them, or of those with the average of the releases, which it would use then.  The
+errors of the common layer, and no more of them in any part, both in the newest release and in the
+average, which it would use; it goes back where the own fit has more than two thirds in either.  The
 margin is wide because the common layer has seen the rows of all, which tells on new rows and not on
 these.
 """

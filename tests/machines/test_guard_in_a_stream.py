@@ -5,7 +5,7 @@ from tests.machines.streams import WATCHED, Stream
 
 def test_it_trips_keeps_the_better_model_and_recovers() -> None:
     """The other machines are told wrong answers for 300 s, and with them the model of all."""
-    stream = Stream("auto", wrong=(400, 700))
+    stream = Stream("fedavg", wrong=(400, 700))
     accuracy: dict[float, tuple[float, float]] = {}
     tripped: list[float] = []
     for now in stream.run(950):
