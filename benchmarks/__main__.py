@@ -32,6 +32,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.learning import (  # noqa: E402
     accuracy,
+    auto_bytes,
     exactness,
     nobody_waits,
     one_setting,
@@ -58,6 +59,7 @@ LEARNING: dict[str, Callable[..., Report]] = {
     "one-setting": one_setting.run,
     "other-meaning": other_meaning.run,
     "nobody-waits": nobody_waits.run,
+    "auto-bytes": auto_bytes.run,
     **{name: partial(race.run, name) for name in race.RACES},
     **{name: partial(thin.run, name) for name in thin.PROMISES},
     "exactness": exactness.run,

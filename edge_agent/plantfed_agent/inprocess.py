@@ -15,19 +15,17 @@ from plantfed_agent.loading import SampleLoader
 from plantfed_agent.local_round import RoundResult, RoundStart, run_round
 from plantfed_agent.own_head import (
     FIRST_ROUNDS,
-    Common,
+    OwnHead,
     can_have_own_head,
-    initial_own_head,
+    next_own_head,
     round_with_own_head,
     used_parameters,
-    wants_own_head,
 )
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats
 
@@ -114,7 +112,7 @@ def carry_out(
     prior = class_prior(task.definition, sets.train.y) if has_prior else None
     earlier, fresh = _looked_at(task, sets, kernels, prior, report_score=report_score)
     kernel = kernels.of(task.definition, prior)
-    own_head = _own_head(kernel, task, head, sets.train)
+    own_head, asked = _own_head(kernel, task, sets.train)
     begun = _loss(kernel, task.definition, start, own_head, sets.train)
     result, own_head = _trained(kernel, task, start, own_head, sets.train, row_order)
     return TrainingOutcome(
@@ -129,6 +127,7 @@ def carry_out(
         prior=prior,
         fresh=fresh,
         own_head=own_head,
+        asked_for_own_head=asked,
     )
 
 
@@ -163,24 +162,15 @@ def _trained(
     return result, None
 
 
-def _own_head(kernel: Kernel, task: TrainingTask, head: Floats, train: Samples) -> Floats | None:
-    """The last layer of its own that this round begins with; None for the common one."""
-    definition = task.definition
-    if not isinstance(kernel, DenseKernel) or not can_have_own_head(definition):
-        return None
+def _own_head(kernel: Kernel, task: TrainingTask, train: Samples) -> OwnHead:
+    if not isinstance(kernel, DenseKernel) or not can_have_own_head(task.definition):
+        return OwnHead()
     if task.own_head is None and task.rounds < FIRST_ROUNDS:
-        return None
-    specification = definition.parameter_specification()
-    n_classes, has_one = len(definition.classes), task.own_head is not None
+        return OwnHead()
     # judged by the average too, which is what the machine uses with the common layer
-    for shared in (task.base, task.served):
-        if shared is None:
-            continue
-        parameters = whole_model(specification, shared, head)
-        common = Common(*kernel.features_and_outputs(parameters, train.x))
-        if not wants_own_head(common, train.y, n_classes, has_one=has_one):
-            return None
-    return initial_own_head(definition) if task.own_head is None else task.own_head
+    models = [model for model in (task.base, task.served) if model is not None]
+    before = OwnHead(task.own_head, task.asked_for_own_head)
+    return next_own_head(kernel, task.definition, models, before, train)
 
 
 def _loss(

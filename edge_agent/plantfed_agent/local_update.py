@@ -63,6 +63,7 @@ def task_of(
         guard=state.guard,
         rounds=state.rounds,
         own_head=state.own_head,
+        asked_for_own_head=state.asked_for_own_head,
     )
 
 
@@ -157,6 +158,7 @@ def _what_every_round_leaves(
         "prior": outcome.prior,
         "guard": guard,
         "own_head": outcome.own_head,
+        "asked_for_own_head": outcome.asked_for_own_head,
         "rounds": state.rounds + 1,
         "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
         "data_fingerprint": outcome.data_fingerprint,

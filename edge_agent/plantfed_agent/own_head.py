@@ -7,18 +7,20 @@ compares the common layer with a ridge regression from what enters that layer to
 to these rows alone.  Rows of a time series are alike, so each class's rows are cut in the order
 they came into three parts, and each part is judged by the fit to the other two.
 
-It begins a last layer of its own, which never leaves it, where the own fit has less than half the
+It begins a last layer of its own, which never leaves it, where the own fit has less than .55 of the
 errors of the common layer, and no more of them in any part, both in the newest release and in the
-average, which it would use; it goes back where the own fit has more than two thirds in either.  The
-margin is wide because the common layer has seen the rows of all, which tells on new rows and not on
-these.
+average, which it would use, and that in two rounds in succession: the newest release moves to and
+fro.  It goes back where the own fit has more than two thirds in either.  The margin is wide because
+the common layer has seen the rows of all, which tells on new rows and not on these.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plantfed_agent.kernels.dense import DenseKernel
 from plantfed_agent.kernels.port import Kernel, Truth
 from plantfed_agent.local_round import RoundResult, RoundStart, run_round
 from plantfed_agent.row_order import RowBatches
@@ -38,9 +40,11 @@ FIRST_ROUNDS = 3
 RIDGE = 0.1
 """Of the mean square feature."""
 FOLDS = 3
-BEGIN_BELOW = 1 / 2
+BEGIN_BELOW = 0.55
 """Of the common layer's error rate, or root mean square error."""
 END_ABOVE = 2 / 3
+IN_SUCCESSION = 2
+"""Rounds whose rows must have asked for a last layer of their own before it begins."""
 
 Errors = NDArray[np.float64]
 Folds = NDArray[np.int64]
@@ -56,6 +60,47 @@ class Common(NamedTuple):
 
     features: Floats
     outputs: Floats
+
+
+class OwnHead(NamedTuple):
+    """How a machine stands to a last layer of its own.
+
+    Attributes:
+        parameters: float32 (last layer,), weight and bias; None where it uses the common one.
+        asked: rounds in succession whose rows have asked for it, as long as it has none.
+    """
+
+    parameters: Floats | None = None
+    asked: int = 0
+
+
+def next_own_head(
+    kernel: DenseKernel,
+    definition: FederationDefinition,
+    models: Iterable[Floats],
+    before: OwnHead,
+    train: Samples,
+) -> OwnHead:
+    """What a round of a machine begins with.
+
+    Args:
+        kernel: with the machine's prior.
+        definition: whose parameters are all shared.
+        models: float32 (shared,) each: the newest release, and the average where there is one.
+        before: after the round before.
+        train: rows of the machine.
+    """
+    specification, has_one = definition.parameter_specification(), before.parameters is not None
+    for model in models:
+        parameters = whole_model(specification, model, np.zeros(0, np.float32))
+        common = Common(*kernel.features_and_outputs(parameters, train.x))
+        if not wants_own_head(common, train.y, len(definition.classes), has_one=has_one):
+            return OwnHead()
+    if has_one:
+        return before
+    if before.asked + 1 < IN_SUCCESSION:
+        return OwnHead(None, before.asked + 1)
+    return OwnHead(initial_own_head(definition))
 
 
 def can_have_own_head(definition: FederationDefinition) -> bool:

@@ -30,6 +30,7 @@ class TrainingTask:
         guard: as it stands before the round; None before the first.
         rounds: this machine has finished.
         own_head: float32 (last layer,), see :mod:`plantfed_agent.own_head`; None for none.
+        asked_for_own_head: rounds in succession whose rows have asked for one, where there is none.
     """
 
     agent: str
@@ -44,6 +45,7 @@ class TrainingTask:
     guard: Guard | None = None
     rounds: int = 0
     own_head: Floats | None = None
+    asked_for_own_head: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TrainingOutcome:
         fresh: what its guard has to know; None where there is nothing to tell.
         own_head: float32 (last layer,), what this machine uses in place of the common last layer
             from now on; None for that.
+        asked_for_own_head: see :class:`TrainingTask`; this round among them.
     """
 
     shared: Floats
@@ -79,6 +82,7 @@ class TrainingOutcome:
     prior: Floats | None = None
     fresh: FreshRows | None = None
     own_head: Floats | None = None
+    asked_for_own_head: int = 0
 
 
 class Trainer(Protocol):

@@ -70,6 +70,7 @@ def task_frame(task: TrainingTask) -> Frame:
         "definition": definition,
         "head_only": task.head_only,
         "rounds": task.rounds,
+        "asked_for_own_head": task.asked_for_own_head,
     }
     return _with(Frame(header, arrays), "guard", guard_frame, task.guard)
 
@@ -88,6 +89,7 @@ def task_in(frame: Frame) -> TrainingTask:
         prior=frame.arrays.get("prior"),
         guard=_within(frame, "guard", guard_in),
         rounds=frame.header["rounds"],
+        asked_for_own_head=frame.header["asked_for_own_head"],
         own_head=frame.arrays.get("own_head"),
     )
 
@@ -106,6 +108,7 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
         "data_fingerprint": outcome.data_fingerprint,
         "seconds": outcome.seconds,
         "start_loss": outcome.start_loss,
+        "asked_for_own_head": outcome.asked_for_own_head,
     }
     arrays = {"shared": outcome.shared, "head": outcome.head}
     if outcome.prior is not None:

@@ -25,10 +25,10 @@ def test_auto_is_held_against_the_best_other_and_not_against_central() -> None:
     outcomes = found(
         fedavg=(0.8, 0.5), fedavg_prior=(0.9, 0.4), central=(0.99, 0.98), auto=(0.896, 0.37)
     )
-    behind, worst = one_setting._goals(["cwru"], 0.3, outcomes)
+    behind, worst = one_setting._goals(["cwru"], 0.3, outcomes, "other seeds")
     assert (behind.value, behind.met) == (pytest.approx(0.004), True)
     assert (worst.value, worst.met) == (pytest.approx(0.03), False)
-    (few,) = one_setting._goals(["cwru"], 0.1, outcomes)
+    (few,) = one_setting._goals(["cwru"], 0.1, outcomes, "other seeds")
     assert few.limit == pytest.approx(0.01)
 
 

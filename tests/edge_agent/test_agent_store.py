@@ -48,6 +48,7 @@ WHOLE = AgentState(
     prior=np.array([0.0, -1.5], dtype=np.float32),
     guard=GUARD,
     own_head=np.array([0.25, 3.0], dtype=np.float32),
+    asked_for_own_head=1,
     trained_on=ModelName(Epoch(2, 1), 7, 0),
     outstanding=b"\x00\xff",
     rounds=20,

@@ -10,6 +10,7 @@ from plantfed_agent.kernels import kernel_for
 from plantfed_agent.local_update import after_round, task_of
 from plantfed_agent.own_head import (
     FIRST_ROUNDS,
+    IN_SUCCESSION,
     Common,
     initial_own_head,
     used_parameters,
@@ -50,7 +51,7 @@ def test_a_row_of_each_class_is_not_enough_to_tell() -> None:
     assert not wants_own_head(Common(FEATURES[:3], WRONG[:3]), Y[:3], 3, has_one=False)
 
 
-def test_it_begins_below_half_the_errors_and_ends_above_two_thirds() -> None:
+def test_it_begins_well_below_the_errors_of_the_common_layer_and_ends_above_two_thirds() -> None:
     """The own fit has 10 errors of 60: rows with the features of another class."""
     features = FEATURES.copy()
     features[:10] = np.eye(3)[(Y[:10] + 1) % 3]
@@ -109,7 +110,8 @@ OWN = np.linspace(-1, 1, N_OWN, dtype=np.float32)
 
 
 def state_with(**changes: object) -> AgentState:
-    given = {"model": MODEL, "dual": DUAL, "rounds": FIRST_ROUNDS, **changes}
+    asked = {"rounds": FIRST_ROUNDS, "asked_for_own_head": IN_SUCCESSION - 1}
+    given = {"model": MODEL, "dual": DUAL, **asked, **changes}
     return AgentState(definition=AUTO.to_bytes(), **given)  # type: ignore[arg-type]
 
 
@@ -118,17 +120,35 @@ def outcome_of(state: AgentState) -> TrainingOutcome:
     return outcome_in(outcome_frame(carry_out(task, lambda _: SETS, report_score=True)))
 
 
+def agreed_sets() -> SampleSets:
+    """Rows that are called what the common layer calls them."""
+    parameters = used_parameters(AUTO, TERMS.lattice.to_floats(MODEL), NOTHING, None)
+    called = kernel_for(AUTO).outputs(parameters, X).argmax(1)
+    return SampleSets(Samples(X, called), None, "r")
+
+
 def test_the_first_rounds_go_to_the_common_layer() -> None:
     assert outcome_of(state_with(rounds=FIRST_ROUNDS - 1)).own_head is None
     assert outcome_of(state_with()).own_head is not None
 
 
+def test_one_round_is_not_enough() -> None:
+    for asked in range(IN_SUCCESSION - 1):
+        outcome = outcome_of(state_with(asked_for_own_head=asked))
+        assert (outcome.own_head, outcome.asked_for_own_head) == (None, asked + 1)
+    assert outcome_of(state_with()).asked_for_own_head == 0
+
+
+def test_a_round_that_does_not_ask_makes_it_begin_to_count_anew() -> None:
+    outcome = carry_out(
+        task_of("a", state_with(), TERMS), lambda _: agreed_sets(), report_score=False
+    )
+    assert (outcome.own_head, outcome.asked_for_own_head) == (None, 0)
+
+
 def test_where_the_common_layer_is_right_an_own_one_ends() -> None:
-    kernel = kernel_for(AUTO)
-    parameters = used_parameters(AUTO, TERMS.lattice.to_floats(MODEL), NOTHING, None)
-    agreed = Samples(X, kernel.outputs(parameters, X).argmax(1))
     task = task_of("a", state_with(own_head=OWN), TERMS)
-    outcome = carry_out(task, lambda _: SampleSets(agreed, None, "r"), report_score=False)
+    outcome = carry_out(task, lambda _: agreed_sets(), report_score=False)
     assert outcome.own_head is None
 
 

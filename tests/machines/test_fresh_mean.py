@@ -252,6 +252,25 @@ def test_an_average_is_given_out_now_and_then_and_with_the_last_release() -> Non
     assert state.average_of(state.k) == 25
 
 
+def test_an_average_far_from_its_model_is_coarse_and_the_last_is_not() -> None:
+    """It is sent as its difference from the model."""
+    schedule = {"arrivals": 1, "max_releases": 41}
+    bits = {"lattice_bits": 12, "release_bits": 10, "coarsest_release_bits": 6}
+    definition = of_mode("auto", schedule=schedule).model_copy(update=bits)
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
+    for name in NAMES:
+        state.apply(Joined(name, 1))
+    for number in range(41):
+        state.apply(update(state, NAMES[number % len(NAMES)], number, 1, state.k))
+        release(state)
+        if state.k in {40, 41}:
+            assert isinstance(state.consensus, FreshMean)
+            step = {40: 2**6, 41: 2**2}[state.k]
+            average = state.averages[state.k]
+            assert np.gcd.reduce(average) == step
+            assert np.abs(average - state.consensus.served()).max() <= step // 2
+
+
 def test_an_average_travels_with_a_model() -> None:
     lattice = Lattice(sizes=(3,), bits=(8,))
     model, average, base = (np.array(v) for v in ([5, -7, 2], [4, -7, 9], [1, 1, 1]))
