@@ -1,9 +1,9 @@
 """What mode ``auto`` sends and fetches against FedAvg, both with the codec of thin links.
 
-Rounds are synchronous, so both have as many updates and releases.  ``whole`` sends changes whole and
-entropy coded; ``thin`` sends what ``plantfed demo --thin`` sends, FedAvg with the memory of 1 that it
-bears.  Releases are rounded alike.  FedAvg may come to rest where it knows less: so bytes are also
-counted until each first has 99 % of the accuracy that FedAvg ends with.
+Rounds are synchronous, so both have as many updates and releases.  ``whole`` sends changes whole,
+entropy coded; ``thin`` sends what ``plantfed demo --thin`` sends, FedAvg with the memory of 1 that
+it bears.  Releases are rounded alike.  FedAvg may come to rest where it knows less: so bytes are
+also counted until each first has 99 % of the accuracy that FedAvg ends with.
 """
 
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ PARTICIPATIONS = (0.3, 0.1)
 TUNING = {"tep": range(3), "cmapss": range(3), "cwru": range(5)}
 CHECK = {"tep": range(10, 13), "cmapss": range(10, 13), "cwru": range(10, 15)}
 FRESH = {"tep": range(30, 33), "cmapss": range(30, 33), "cwru": range(30, 35)}
-"""Nothing was decided with these in sight; auto's rule for last layers of its own was, with CHECK."""
+"""Nothing was decided with these in sight; with CHECK auto's rule for own last layers was."""
 SPLITS = ((TUNING, "seeds for tuning"), (CHECK, "other seeds"), (FRESH, "fresh seeds"))
 AUTO, CENTRAL, WITH_PRIOR = "auto", "central", "fedavg, prior"
 HALF_AND_DOUBLE = (1.0, 0.5, 2.0)
