@@ -107,7 +107,8 @@ def run(*, quick: bool, data: Path | None) -> Report:
             up, down = (mean(_at_end(*pair, what) for pair in pairs) for what in BYTES)
             until = [_until_enough(*pair) for pair in pairs]
             ended = [mean(course[-1].mean for course in each) for each in zip(*pairs, strict=True)]
-            soon = mean(until) if None not in until else "not reached"  # type: ignore[type-var]
+            reached = [factor for factor in until if factor is not None]
+            soon: Cell = mean(reached) if len(reached) == len(until) else "not reached"
             rows.append((messages, name, up, down, soon, *ended))
             if not quick:
                 where = f"{name}, {messages}: bytes of all machines by FedAvg's"

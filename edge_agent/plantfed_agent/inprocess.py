@@ -167,7 +167,6 @@ def _own_head(kernel: Kernel, task: TrainingTask, train: Samples) -> OwnHead:
         return OwnHead()
     if task.own_head is None and task.rounds < FIRST_ROUNDS:
         return OwnHead()
-    # judged by the average too, which is what the machine uses with the common layer
     models = [model for model in (task.base, task.served) if model is not None]
     before = OwnHead(task.own_head, task.asked_for_own_head)
     return next_own_head(kernel, task.definition, models, before, train)

@@ -10,11 +10,12 @@ they came into three parts, and each part is judged by the fit to the other two.
 It begins a last layer of its own, which never leaves it, where the own fit has less than .55 of the
 errors of the common layer, and no more of them in any part, both in the newest release and in the
 average, which it would use, and that in two rounds in succession: the newest release moves to and
-fro.  It goes back where the own fit has more than two thirds in either.  The margin is wide because
-the common layer has seen the rows of all, which tells on new rows and not on these.
+fro.  It goes back where the own fit has more than two thirds of the errors of what it would use
+then.  The margin is wide because the common layer has seen the rows of all, which tells on new rows
+and not on these.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +78,7 @@ class OwnHead(NamedTuple):
 def next_own_head(
     kernel: DenseKernel,
     definition: FederationDefinition,
-    models: Iterable[Floats],
+    models: Sequence[Floats],
     before: OwnHead,
     train: Samples,
 ) -> OwnHead:
@@ -86,12 +87,13 @@ def next_own_head(
     Args:
         kernel: with the machine's prior.
         definition: whose parameters are all shared.
-        models: float32 (shared,) each: the newest release, and the average where there is one.
+        models: float32 (shared,) each: the newest release, then the average where there is one; the
+            last of them is what the machine would use without a layer of its own.
         before: after the round before.
         train: rows of the machine.
     """
     specification, has_one = definition.parameter_specification(), before.parameters is not None
-    for model in models:
+    for model in models[-1:] if has_one else models:
         parameters = whole_model(specification, model, np.zeros(0, np.float32))
         common = Common(*kernel.features_and_outputs(parameters, train.x))
         if not wants_own_head(common, train.y, len(definition.classes), has_one=has_one):
