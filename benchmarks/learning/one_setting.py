@@ -1,7 +1,8 @@
 """Mode ``auto`` with one setting, against every other mode with as many tuning runs.
 
 Each mode has one knob with three values.  The value with the best mean accuracy over the three data
-sets, on the seeds for tuning, is used for all of them; then it is run on other seeds, once.
+sets and both participations, on the seeds for tuning, is used for all; then it is run on other
+seeds, once.
 ``fedavg, prior`` is FedAvg with auto's class prior in training and in use.
 """
 
@@ -165,7 +166,13 @@ def run(*, quick: bool, data: Path | None) -> Report:
         found.update(zip(new, run_all(what, carry_out, new), strict=True))
 
     tried = [{c: values[i] for c, (_, values) in KNOBS.items()} for i in range(factors)]
-    do("tuning", [job for factor_of in tried for job in jobs(TUNING, PARTICIPATIONS[0], factor_of)])
+    tuning = [
+        job
+        for factor_of in tried
+        for participation in PARTICIPATIONS
+        for job in jobs(TUNING, participation, factor_of)
+    ]
+    do("tuning", tuning)
     chosen = {c: _best(found, c, values[:factors]) for c, (_, values) in KNOBS.items()}
     everybody = {**chosen, CENTRAL: 1.0}
     for split, title in SPLITS:

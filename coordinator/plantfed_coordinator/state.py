@@ -303,6 +303,8 @@ class FederationState:
         if member is None:
             return
         self.consensus.leave(agent, member.contribution)
+        if isinstance(self.consensus, FreshMean) and not self.members:
+            self.consensus.begin_at(self.unrounded)
         self.retired[agent] = member.incarnation
         self.arrived.discard(agent)
         self.changed |= self.consensus.counts_members

@@ -7,7 +7,7 @@ compares the common layer with a ridge regression from what enters that layer to
 to these rows alone.  Rows of a time series are alike, so each class's rows are cut in the order
 they came into three parts, and each part is judged by the fit to the other two.
 
-It begins a last layer of its own, which never leaves it, where the own fit has less than .55 of the
+It begins a last layer of its own, which never leaves it, where the own fit has less than .45 of the
 errors of the common layer, and no more of them in any part, both in the newest release and in the
 average, which it would use, and that in two rounds in succession: the newest release moves to and
 fro.  It goes back where the own fit has more than two thirds of the errors of what it would use
@@ -41,7 +41,7 @@ FIRST_ROUNDS = 3
 RIDGE = 0.1
 """Of the mean square feature."""
 FOLDS = 3
-BEGIN_BELOW = 0.55
+BEGIN_BELOW = 0.45
 """Of the common layer's error rate, or root mean square error."""
 END_ABOVE = 2 / 3
 IN_SUCCESSION = 2

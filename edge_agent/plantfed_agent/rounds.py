@@ -20,6 +20,7 @@ from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.local_update import after_head_round, after_round, model_wanted, task_of
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
+from plantfed_agent.serving_model import model_in_units_of
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
@@ -252,7 +253,12 @@ class Rounds:
             return
         # an average is in the units of its own epoch, and of its own mode
         self._desk.change(
-            definition=encoded, memory=None, average=None, need=None, rounds_on_these_rows=0
+            model=model_in_units_of(definition, self._desk.state),
+            definition=encoded,
+            memory=None,
+            average=None,
+            need=None,
+            rounds_on_these_rows=0,
         )
         self._usual_bytes = self._downloads.last_step_bytes = None
 

@@ -234,6 +234,22 @@ def test_a_value_that_two_means_could_carry_out_of_the_lattice_is_refused() -> N
         consensus.next_contribution(old, nothing, np.array([LARGEST]), 1)
 
 
+def test_after_the_last_has_left_the_model_stays_until_another_arrives() -> None:
+    state = state_with(2)
+    for name in ("a", "b"):
+        state.apply(update(state, name, 5, 1, 0))
+    release(state)
+    left = state.model
+    for name in ("a", "b"):
+        state.apply(Left(name, barred=False))
+    for name in ("c", "d"):
+        state.apply(Joined(name, 1))
+    state.apply(update(state, "c", 6, 1, state.k))
+    state.apply(Left("c", barred=False))
+    release(state)
+    assert (state.model == left).all()
+
+
 def test_an_average_is_given_out_now_and_then_and_with_the_last_release() -> None:
     schedule = {"arrivals": 2, "max_releases": 25}
     definition = of_mode("auto", schedule=schedule)
