@@ -30,7 +30,17 @@ from benchmarks import (  # noqa: E402
     unseen,
     wire,
 )
-from benchmarks.learning import accuracy, exactness, one_setting, participation, race, thin  # noqa: E402
+from benchmarks.learning import (  # noqa: E402
+    accuracy,
+    auto_bytes,
+    exactness,
+    nobody_waits,
+    one_setting,
+    other_meaning,
+    participation,
+    race,
+    thin,
+)
 from benchmarks.report import Report, show  # noqa: E402
 from benchmarks.training import bench as training  # noqa: E402
 from plantfed_shared.errors import PlantfedError  # noqa: E402
@@ -47,6 +57,9 @@ BENCHMARKS = {
 LEARNING: dict[str, Callable[..., Report]] = {
     "accuracy": accuracy.run,
     "one-setting": one_setting.run,
+    "other-meaning": other_meaning.run,
+    "nobody-waits": nobody_waits.run,
+    "auto-bytes": auto_bytes.run,
     **{name: partial(race.run, name) for name in race.RACES},
     **{name: partial(thin.run, name) for name in thin.PROMISES},
     "exactness": exactness.run,

@@ -15,6 +15,7 @@ PATIENCE_S = 300.0
 
 WAYS: dict[str, Callable[[AgentResult], float]] = {
     "personal (PlantFed)": lambda agent: agent.accuracy.personal,
+    "the other mode, simulated": lambda agent: agent.accuracy.of_other_mode,
     "local (alone)": lambda agent: agent.accuracy.local,
     "global (FedAvg)": lambda agent: agent.accuracy.of_global,
 }

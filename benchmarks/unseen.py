@@ -17,15 +17,12 @@ from benchmarks.learning.one_setting import PENALTY
 from benchmarks.learning.pool import run_all
 from benchmarks.learning.tasks import TASKS
 from benchmarks.report import Cell, Grid, Report
-from plantfed_agent.class_prior import class_prior, with_prior
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.samples import Samples
-from plantfed_agent.whole_model import whole_model
 from plantfed_lab.unseen import recall_of_unseen
 from plantfed_shared.definition import Schedule
 
 SEEDS = range(3)
-NO_HEAD = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,6 @@ def carry_out(job: tuple[int, int]) -> dict[bool, Found]:
     federation = Federation(task, definition, seed=seed, as_reference=True)
     if not federation.run(LONGEST_S, lambda: federation.state.final):
         raise RuntimeError(f"seed {seed} stopped after {federation.updates} updates")
-    whole = whole_model(definition.parameter_specification(), federation.used(), NO_HEAD)
     kernel = kernel_for(definition)
     tests = {name: sets.test for name, sets in task.machines.items() if sets.test is not None}
     everyone = Samples(
@@ -65,10 +61,10 @@ def carry_out(job: tuple[int, int]) -> dict[bool, Found]:
     )
     found = {}
     for use_prior in (True, False):
-        own, unseen = [], []
+        own, unseen, used = [], [], federation.parameters(use_prior=use_prior)
         for name, test in tests.items():
             y = task.machines[name].train.y
-            parameters = with_prior(whole, class_prior(definition, y) if use_prior else None)
+            parameters = used[name]
             own.append(float((kernel.outputs(parameters, test.x).argmax(1) == test.y).mean()))
             answers = kernel.outputs(parameters, everyone.x).argmax(1)
             recall = recall_of_unseen(answers, everyone.y, set(y.tolist()))

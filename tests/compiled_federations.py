@@ -28,7 +28,11 @@ WINDOWS = {
 
 
 def write_federation(
-    folder: Path, name: str = "cnn1d", mode: str = "fedapm", more: str = "", model: str = ""
+    folder: Path,
+    name: str = "cnn1d",
+    mode: str | None = "fedapm",
+    more: str = "",
+    model: str = "",
 ) -> Path:
     """federation.toml and model.pfm; returns the former."""
     exporter = "script" if name == "residual" else "dynamo"
@@ -38,10 +42,12 @@ def write_federation(
         f'[[inputs]]\nname = "{"abcdefghi"[n]}"\ncentre = {n}\nscale = {n + 1}\nclip = 3\n'
         for n in range(n_inputs)
     )
+    mode_line = "" if mode is None else f'mode = "{mode}"'
     path = folder / "federation.toml"
     path.write_text(
         f'federation = "toy"\n{ANSWERS[answers]}\n{inputs}[window]\nrows = {rows}\n'
-        f'[algorithm]\nmode = "{mode}"\n{more}\n[model]\nartefact = "model.pfm"\n{model}\n'
+        f"[algorithm]\n{mode_line}\n{more}\n"
+        f'[model]\nartefact = "model.pfm"\n{model}\n'
     )
     return path
 

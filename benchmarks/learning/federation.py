@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from benchmarks.learning import reference_draws
 from benchmarks.learning.tasks import Task
 from plantfed_agent.class_prior import class_prior
-from plantfed_agent.inprocess import carry_out, initial_head
-from plantfed_agent.kernels import kernel_for
+from plantfed_agent.comparing import Judge
+from plantfed_agent.guard import ServedModel
+from plantfed_agent.inprocess import carry_out
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.row_order import RowOrder, row_order
+from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_agent.whole_model import whole_model
 from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
@@ -27,6 +29,7 @@ from plantfed_lab.simulation.links import Link, LinkQuality, Links
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.messages import Epoch
+from plantfed_shared.parameters import Parameters
 from plantfed_shared.topics import Topics
 
 FAST = LinkQuality(latency_s=0.01)
@@ -102,6 +105,7 @@ class Federation:
     ) -> None:
         self.task, self.definition = task, definition
         self._with_prior = with_prior
+        self._judge = Judge(definition, Kernels())
         computers = computers or {name: Computer() for name in task.machines}
         self._links = {
             name: Link(computer.link, random.Random(f"{seed} {name} loss"))
@@ -151,6 +155,14 @@ class Federation:
         """Let virtual time pass; returns whether ``until`` became true."""
         return self._simulation.run(seconds, until)
 
+    def cut(self, agent: str) -> None:
+        """An agent has no link until :meth:`mend`."""
+        self._simulation.broker.cut(agent, self.seconds)
+
+    def mend(self, agent: str) -> None:
+        """It has one again."""
+        self._simulation.broker.mend(agent, self.seconds)
+
     def shared(self) -> NDArray[np.float32]:
         """The newest release, float32 (shared,)."""
         return self.state.terms.lattice.to_floats(self.state.model)
@@ -169,18 +181,11 @@ class Federation:
             use_prior: where machines train with a prior, also test with it.
             newest: test the newest release, not the average.
         """
-        definition = self.definition
-        specification = definition.parameter_specification()
         shared = self.shared() if newest else self.used()
-        accuracy = []
-        for agent in self._agents:
-            head = initial_head(definition) if agent.disk.head is None else agent.disk.head
-            test = self.task.machines[agent.name].test
-            if test is None:
-                raise ValueError(f"{agent.name} has no test samples")
-            parameters = whole_model(specification, shared, head)
-            kernel = kernel_for(definition, self._prior(agent.name) if use_prior else None)
-            accuracy.append(score(kernel, definition, parameters, test))
+        accuracy = [
+            self._score(agent, shared, self._test(agent.name), use_prior=use_prior)
+            for agent in self._agents
+        ]
         uses = [link.use for link in self._links.values()]
         return Measurement(
             seconds=self.seconds,
@@ -190,6 +195,58 @@ class Federation:
             bytes_down=sum(use.bytes_down for use in uses),
             accuracy=np.array(accuracy),
         )
+
+    def unseen_recall(self, *, use_prior: bool) -> float:
+        """Accuracy on all machines' test rows of classes that a machine has no training row of.
+
+        The mean over machines that have such classes; nan where all have seen all, or there are
+        targets instead.
+
+        Args:
+            use_prior: see :meth:`measure`.
+        """
+        if not self.definition.classes:
+            return float("nan")
+        shared, found = self.used(), []
+        tests = [self._test(name) for name in self.task.machines]
+        x, y = np.concatenate([t.x for t in tests]), np.concatenate([t.y for t in tests])
+        for agent in self._agents:
+            unseen = ~np.isin(y, self.task.machines[agent.name].train.y)
+            if unseen.any():
+                rows = Samples(x[unseen], y[unseen])
+                found.append(self._score(agent, shared, rows, use_prior=use_prior))
+        return float(np.mean(found)) if found else float("nan")
+
+    def parameters(self, *, use_prior: bool) -> dict[str, Parameters]:
+        """Of the network that each machine would use.
+
+        Args:
+            use_prior: see :meth:`measure`.
+        """
+        shared = self.used()
+        return {a.name: self._parameters(a, shared, use_prior=use_prior) for a in self._agents}
+
+    def own_heads(self) -> frozenset[str]:
+        """Machines that keep a last layer of their own in mode auto."""
+        return frozenset(a.name for a in self._agents if a.disk.own_head is not None)
+
+    def _test(self, name: str) -> Samples:
+        test = self.task.machines[name].test
+        if test is None:
+            raise ValueError(f"{name} has no test samples")
+        return test
+
+    def _score(
+        self, agent: AgentHost, shared: NDArray[np.float32], rows: Samples, *, use_prior: bool
+    ) -> float:
+        parameters = self._parameters(agent, shared, use_prior=use_prior)
+        return score(self._judge.kernels.of(self.definition), self.definition, parameters, rows)
+
+    def _parameters(
+        self, agent: AgentHost, shared: NDArray[np.float32], *, use_prior: bool
+    ) -> Parameters:
+        disk, prior = agent.disk, self._prior(agent.name) if use_prior else None
+        return self._judge.parameters(ServedModel("", shared, disk.head, prior, disk.own_head))
 
     def _prior(self, agent: str) -> NDArray[np.float32] | None:
         has_prior = self.definition.algorithm.has_prior

@@ -26,6 +26,10 @@ from plantfed_shared.definition import (
     Schedule,
 )
 
+LONGEST_LIFE = 125
+LIFE_CENTRE, LIFE_SCALE = 85.0, 42.0
+"""About mean and standard deviation of min(RUL, 125)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -72,6 +76,37 @@ def tennessee_eastman(seed: int, _: Path | None = None) -> Task:
 
 def turbofans(seed: int, data: Path | None) -> Task:
     """NASA C-MAPSS FD001: 20 fleets of five engines, health in 4 stages; machines are alike."""
+    sets = [
+        (Samples(train.x, _stage(train.y)), Samples(test.x, _stage(test.y)))
+        for train, test in _fleets(seed, data)
+    ]
+    return _task("cmapss", seed, sets, n_classes=4)
+
+
+def remaining_life(seed: int, data: Path | None) -> Task:
+    """The same rows, with the cycles that are left as a target: min(RUL, 125), loss mse."""
+    sets = [
+        (Samples(train.x, _life(train.y)), Samples(test.x, _life(test.y)))
+        for train, test in _fleets(seed, data)
+    ]
+    task = _task("cmapss-life", seed, sets, n_classes=2)
+    target = {"name": "life", "unit": "cycles", "centre": LIFE_CENTRE, "scale": LIFE_SCALE}
+    changes = {"classes": (), "targets": (target,), "loss": {"kind": "mse"}}
+    document = {**task.definition.model_dump(), **changes}
+    return replace(task, definition=FederationDefinition.model_validate(document))
+
+
+def _stage(cycles: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.digitize(cycles, [30, 80, 125])
+
+
+def _life(cycles: NDArray[np.int64]) -> NDArray[np.float32]:
+    known = np.minimum(cycles, LONGEST_LIFE)
+    return ((known - LIFE_CENTRE) / LIFE_SCALE).astype(np.float32)[:, None]
+
+
+def _fleets(seed: int, data: Path | None) -> list[tuple[Samples, Samples]]:
+    """Training and test rows of each fleet; the answer is how many cycles are left."""
     with np.load(_file(data, "cmapss_fd001.npz")) as file:
         table = file["train"]
     engine = table[:, 0].astype(int)
@@ -82,18 +117,16 @@ def turbofans(seed: int, data: Path | None) -> Task:
         runs = [_windows(table[engine == number][:, varying]) for number in engines]
         return Samples(np.concatenate([x for x, _ in runs]), np.concatenate([y for _, y in runs]))
 
-    sets = [(gathered(fleet[:3]), gathered(fleet[3:])) for fleet in fleets]
-    return _task("cmapss", seed, _standardised(sets), n_classes=4)
+    return _standardised([(gathered(fleet[:3]), gathered(fleet[3:])) for fleet in fleets])
 
 
 def _windows(values: NDArray[Any], length: int = 15) -> tuple[NDArray[np.float32], Any]:
-    """Mean and change over each window of an engine's life, and its stage at the end."""
+    """Mean and change over each window of an engine's life, and the cycles left at its end."""
     end = np.arange(length, len(values) + 1)
     total = np.cumsum(np.vstack([np.zeros(values.shape[1]), values]), axis=0)
     mean = (total[end] - total[end - length]) / length
     change = values[end - 1] - values[end - length]
-    stage = np.digitize(len(values) - end, [30, 80, 125])
-    return np.concatenate([mean, change], axis=1).astype(np.float32), stage
+    return np.concatenate([mean, change], axis=1).astype(np.float32), len(values) - end
 
 
 def bearings(seed: int, data: Path | None) -> Task:
@@ -141,12 +174,37 @@ def digits(seed: int, data: Path | None, n_machines: int = 20) -> Task:
     return replace(task, definition=FederationDefinition.model_validate(document))
 
 
+def renamed(task: Task, seed: int, part: float = 0.25) -> Task:
+    """A part of the machines calls the classes by names of its own, each another permutation."""
+    rng = np.random.default_rng(seed + 99)
+    names, n_classes = list(task.machines), len(task.definition.classes)
+    machines = dict(task.machines)
+    for name in rng.choice(names, int(part * len(names)), replace=False).tolist():
+        sets, own = machines[name], rng.permutation(n_classes)
+        if sets.test is None:
+            raise ValueError(f"{name} has no test samples")
+        train, test = (Samples(s.x, own[s.y]) for s in (sets.train, sets.test))
+        machines[name] = SampleSets(train, test, name)
+    return replace(task, machines=machines)
+
+
 TASKS: dict[str, Callable[[int, Path | None], Task]] = {
     "tep": tennessee_eastman,
     "cmapss": turbofans,
     "cwru": bearings,
 }
-FILES = {"cmapss": "cmapss_fd001.npz", "cwru": "cwru_12k_bands.npz", "digits": "mnist5k.npz"}
+OF_OTHER_MEANING: dict[str, Callable[[int, Path | None], Task]] = {
+    "digits": digits,
+    "tep-renamed": lambda seed, data: renamed(tennessee_eastman(seed, data), seed),
+    "cmapss-life": remaining_life,
+}
+"""Where labels differ from machine to machine, and where there are none."""
+FILES = {
+    "cmapss": "cmapss_fd001.npz",
+    "cmapss-life": "cmapss_fd001.npz",
+    "cwru": "cwru_12k_bands.npz",
+    "digits": "mnist5k.npz",
+}
 
 
 def is_here(name: str, data: Path | None) -> bool:

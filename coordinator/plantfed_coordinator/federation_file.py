@@ -77,6 +77,7 @@ def load_federation(path: Path) -> Federation:
     if isinstance(model, dict) and "artefact" in model:
         federation = _with_artefact(path, document, model)
     else:
+        document = _with_mode(document, has_head="personal" in document)
         federation = Federation(check_settings(document, FederationDefinition, str(path)))
     try:
         Topics(federation.definition.federation)
@@ -134,6 +135,14 @@ def with_definition(
     return Federation(definition, federation.artefact, _initial(definition, artefact, where))
 
 
+def _with_mode(document: dict[str, Any], *, has_head: bool) -> dict[str, Any]:
+    """Without a mode it is "auto", which needs no choosing, or "fedapm" where there is a head."""
+    algorithm = document.get("algorithm", {})
+    if not isinstance(algorithm, dict) or "mode" in algorithm:
+        return document
+    return {**document, "algorithm": {**algorithm, "mode": "fedapm" if has_head else "auto"}}
+
+
 def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) -> Federation:
     section = check_settings(model, ArtefactSection, f"{path}: model")
     artefact_path = path.resolve().parent / section.artefact
@@ -156,6 +165,8 @@ def _with_artefact(path: Path, document: dict[str, Any], model: dict[str, Any]) 
         },
         "loss": _loss(document, manifest, str(path)),
     }
+    has_head = "personal" in document or any(p.personal for p in manifest.parameters)
+    document = _with_mode(document, has_head=has_head)
     document.setdefault("personal", _personal(document, manifest.parameters))
     definition = check_settings(document, FederationDefinition, str(path))
     _refuse_what_holds_no_prior(definition, artefact, str(artefact_path))

@@ -155,11 +155,12 @@ class FreshMean:
         return model
 
     def begin_at(self, model: Integers) -> None:
-        """A new epoch: the next model is this one until somebody arrives.
+        """In a new epoch, or with nobody left: the next model is this one until somebody arrives.
 
         Args:
-            model: int64 (n,), lattice units of the new epoch.
+            model: int64 (n,), lattice units of the epoch that begins or goes on.
         """
+        self.primal = model
         if self.weight:
             self.primal = model - divide_half_even(self.total, self.weight)
 

@@ -39,6 +39,9 @@ from plantfed_shared.lattice import (
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.terms import Terms, terms_of
 
+STEPS_OF_AVERAGE = 4
+"""Mean distances of average and model which a step of the average may have: it is sent as that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -300,6 +303,8 @@ class FederationState:
         if member is None:
             return
         self.consensus.leave(agent, member.contribution)
+        if isinstance(self.consensus, FreshMean) and not self.members:
+            self.consensus.begin_at(self.unrounded)
         self.retired[agent] = member.incarnation
         self.arrived.discard(agent)
         self.changed |= self.consensus.counts_members
@@ -335,7 +340,9 @@ class FederationState:
         newest = max(self.averages, default=0)
         if self.k - newest < self.consensus.average_every and not self.final:
             return
-        self.averages[self.k] = self.terms.lattice.released(self.consensus.served())
+        served = self.consensus.served()
+        model = None if self.final else self.unrounded
+        self.averages[self.k] = self.terms.lattice.released(served, model, STEPS_OF_AVERAGE)
         wanted = {self.average_of(k) for k in self.versions}
         self.averages = {k: average for k, average in self.averages.items() if k in wanted}
 

@@ -83,6 +83,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "head": _FLOATS,
     "memory": _FLOATS,
     "prior": _FLOATS,
+    "own_head": _FLOATS,
     "dual": _INTEGERS,
     "model": _INTEGERS,
     "average": _INTEGERS,

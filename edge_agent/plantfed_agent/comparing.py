@@ -7,9 +7,9 @@ import numpy as np
 from plantfed_agent.guard import MOST_ROWS, FreshRows, Guard, ServedModel
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.known_rows import Mask, first_seen, keys_of, known_after
+from plantfed_agent.own_head import used_parameters
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import row_errors
-from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats, Parameters
 
@@ -29,7 +29,7 @@ class Judge(NamedTuple):
         """Of the network whose outputs are the model's answers."""
         definition, kernels = self.definition, self.kernels
         head = kernels.initial_head(definition) if model.head is None else model.head
-        whole = whole_model(definition.parameter_specification(), model.shared, head)
+        whole = used_parameters(definition, model.shared, head, model.own_head)
         return kernels.with_prior(definition, whole, model.prior)
 
     def excess(self, newest: ServedModel, kept: ServedModel, rows: Samples) -> Floats:

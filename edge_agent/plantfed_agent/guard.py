@@ -48,12 +48,14 @@ class ServedModel:
         shared: float32 (shared,).
         head: float32 (personal + statistics,); None for the initial one.
         prior: float32 (classes,), added to the logits; None for none.
+        own_head: float32 (last layer,), in place of the common one; None for that.
     """
 
     name: str
     shared: Floats
     head: Floats | None = None
     prior: Floats | None = None
+    own_head: Floats | None = None
 
 
 class Check(NamedTuple):

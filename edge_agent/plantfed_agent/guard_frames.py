@@ -16,6 +16,7 @@ def guard_frame(guard: Guard) -> Frame:
         "shared": kept.shared,
         "head": kept.head,
         "prior": kept.prior,
+        "own_head": kept.own_head,
         "known": guard.known,
         "keys": guard.keys,
         "differences": guard.differences,
@@ -28,7 +29,13 @@ def guard_in(frame: Frame) -> Guard:
     """The inverse of :func:`guard_frame`."""
     header, arrays = frame.header, frame.arrays
     return Guard(
-        kept=ServedModel(header["kept"], arrays["shared"], arrays.get("head"), arrays.get("prior")),
+        kept=ServedModel(
+            name=header["kept"],
+            shared=arrays["shared"],
+            head=arrays.get("head"),
+            prior=arrays.get("prior"),
+            own_head=arrays.get("own_head"),
+        ),
         fingerprint=header["fingerprint"],
         known=arrays["known"],
         keys=arrays["keys"],

@@ -10,14 +10,22 @@ from plantfed_agent.comparing import Judge, compared
 from plantfed_agent.guard import FreshRows, ServedModel
 from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import Kernel
+from plantfed_agent.kernels.dense import DenseKernel
 from plantfed_agent.loading import SampleLoader
-from plantfed_agent.local_round import RoundStart, run_round
+from plantfed_agent.local_round import RoundResult, RoundStart, run_round
+from plantfed_agent.own_head import (
+    FIRST_ROUNDS,
+    OwnHead,
+    can_have_own_head,
+    next_own_head,
+    round_with_own_head,
+    used_parameters,
+)
 from plantfed_agent.row_order import HEAD_PHASE, SHARED_PHASE, RowBatches, RowOrder, row_order
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_agent.whole_model import whole_model
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats
 
@@ -104,17 +112,9 @@ def carry_out(
     prior = class_prior(task.definition, sets.train.y) if has_prior else None
     earlier, fresh = _looked_at(task, sets, kernels, prior, report_score=report_score)
     kernel = kernels.of(task.definition, prior)
-    begun = _loss(kernel, task.definition, start, sets.train)
-    result = run_round(
-        kernel,
-        task.definition.parameter_specification(),
-        task.definition.algorithm,
-        start,
-        sets.train,
-        _rows(task, HEAD_PHASE, len(sets.train), row_order),
-        _rows(task, SHARED_PHASE, len(sets.train), row_order),
-        head_only=task.head_only,
-    )
+    own_head, asked = _own_head(kernel, task, sets.train)
+    begun = _loss(kernel, task.definition, start, own_head, sets.train)
+    result, own_head = _trained(kernel, task, start, own_head, sets.train, row_order)
     return TrainingOutcome(
         shared=result.shared,
         head=result.head,
@@ -126,6 +126,8 @@ def carry_out(
         start_loss=begun,
         prior=prior,
         fresh=fresh,
+        own_head=own_head,
+        asked_for_own_head=asked,
     )
 
 
@@ -140,13 +142,47 @@ def _rows(task: TrainingTask, phase: int, n_rows: int, row_order: RowOrder) -> R
     return row_order(seed, task.agent, task.seq, phase, n_rows, algorithm.epochs, algorithm.batch)
 
 
+def _trained(
+    kernel: Kernel,
+    task: TrainingTask,
+    start: RoundStart,
+    own_head: Floats | None,
+    train: Samples,
+    row_order: RowOrder,
+) -> tuple[RoundResult, Floats | None]:
+    """The round's result, and the last layer of its own after it."""
+    definition = task.definition
+    phases = [_rows(task, phase, len(train), row_order) for phase in (HEAD_PHASE, SHARED_PHASE)]
+    if own_head is not None:
+        return round_with_own_head(kernel, definition, start, own_head, train, *phases)
+    specification, algorithm = definition.parameter_specification(), definition.algorithm
+    result = run_round(
+        kernel, specification, algorithm, start, train, *phases, head_only=task.head_only
+    )
+    return result, None
+
+
+def _own_head(kernel: Kernel, task: TrainingTask, train: Samples) -> OwnHead:
+    if not isinstance(kernel, DenseKernel) or not can_have_own_head(task.definition):
+        return OwnHead()
+    if task.own_head is None and task.rounds < FIRST_ROUNDS:
+        return OwnHead()
+    models = [model for model in (task.base, task.served) if model is not None]
+    before = OwnHead(task.own_head, task.asked_for_own_head)
+    return next_own_head(kernel, task.definition, models, before, train)
+
+
 def _loss(
-    kernel: Kernel, definition: FederationDefinition, start: RoundStart, train: Samples
+    kernel: Kernel,
+    definition: FederationDefinition,
+    start: RoundStart,
+    own_head: Floats | None,
+    train: Samples,
 ) -> float | None:
     """Only where it decides how much is sent, or when: it costs a look at all rows."""
     if definition.compression.kind == "dense" and not definition.schedule.pace:
         return None
-    parameters = whole_model(definition.parameter_specification(), start.base, start.head)
+    parameters = used_parameters(definition, start.base, start.head, own_head)
     found = kernel.mean_loss(parameters, train.x, train.y)
     return found if isfinite(found) else None
 
@@ -162,7 +198,7 @@ def _looked_at(
     """The score of the model this machine uses, and what its guard has to know."""
     judge, guard = Judge(task.definition, kernels), task.guard
     shared = task.base if task.served is None else task.served
-    newest = ServedModel("", shared, task.head, task.prior)
+    newest = ServedModel("", shared, task.head, task.prior, task.own_head)
     fresh = compared(guard, newest, sets, judge)
     if sets.test is None or not report_score:
         return None, fresh

@@ -61,6 +61,9 @@ def task_of(
         served=None if newest is None or newest is state.model else lattice.to_floats(newest),
         prior=state.prior if terms.definition.algorithm.has_prior else None,
         guard=state.guard,
+        rounds=state.rounds,
+        own_head=state.own_head,
+        asked_for_own_head=state.asked_for_own_head,
     )
 
 
@@ -154,6 +157,8 @@ def _what_every_round_leaves(
         "head": outcome.head,
         "prior": outcome.prior,
         "guard": guard,
+        "own_head": outcome.own_head,
+        "asked_for_own_head": outcome.asked_for_own_head,
         "rounds": state.rounds + 1,
         "rounds_on_these_rows": state.rounds_on_these_rows + 1 if same_rows else 1,
         "data_fingerprint": outcome.data_fingerprint,

@@ -20,6 +20,7 @@ from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.local_update import after_head_round, after_round, model_wanted, task_of
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
+from plantfed_agent.serving_model import model_in_units_of
 from plantfed_agent.state import same_structure
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
@@ -252,7 +253,12 @@ class Rounds:
             return
         # an average is in the units of its own epoch, and of its own mode
         self._desk.change(
-            definition=encoded, memory=None, average=None, need=None, rounds_on_these_rows=0
+            model=model_in_units_of(definition, self._desk.state),
+            definition=encoded,
+            memory=None,
+            average=None,
+            need=None,
+            rounds_on_these_rows=0,
         )
         self._usual_bytes = self._downloads.last_step_bytes = None
 
@@ -303,6 +309,7 @@ class Rounds:
             return
         self._desk.pace.round_finished(now)
         self._desk.change(failure="")
+        self._note_own_head(had_one=self._desk.state.own_head is not None, outcome=outcome)
         if job.head_only:
             self._desk.take_round(after_head_round(self._desk.state, terms, outcome))
             return
@@ -320,6 +327,16 @@ class Rounds:
             self._say_failed(f"a round is dropped: {error}; lower the learning rate")
         else:
             self._desk.take_round(after)
+
+    def _note_own_head(self, outcome: TrainingOutcome, *, had_one: bool) -> None:
+        if (outcome.own_head is not None) == had_one:
+            return
+        self._desk.note(
+            "this machine uses the common last layer again"
+            if had_one
+            else "this machine keeps a last layer of its own from now on: on its rows the common "
+            "one is wrong more than twice as often as one fitted to them"
+        )
 
     def _kept_factor(self, usual_bytes: int) -> float:
         self._usual_bytes = usual_bytes

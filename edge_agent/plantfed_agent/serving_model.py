@@ -7,7 +7,7 @@ and uses the average of the releases.  Where its guard has tripped it uses what 
 from plantfed_agent.guard import ServedModel
 from plantfed_agent.state import AgentState
 from plantfed_shared.definition import Algorithm, FederationDefinition
-from plantfed_shared.lattice import Integers
+from plantfed_shared.lattice import Integers, SaturationError
 
 
 def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
@@ -20,6 +20,30 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
     if algorithm.mode == "auto" and state.average is not None:
         return state.average
     return state.model
+
+
+def model_in_units_of(definition: FederationDefinition, state: AgentState) -> Integers | None:
+    """The model in the units of a new definition; in the old ones it would be used as another.
+
+    Args:
+        definition: of an epoch whose first model has yet to come.
+        state: with the model of an epoch before, and its definition.
+
+    Returns:
+        int64 (shared,); None for none, also where a value is too large for the new units.
+    """
+    if state.model is None or not state.definition:
+        return None
+    before, after = (
+        FederationDefinition.from_bytes(state.definition).lattice(),
+        definition.lattice(),
+    )
+    if (before.bits, before.relaxation) == (after.bits, after.relaxation):
+        return state.model
+    try:
+        return after.from_floats(before.to_floats(state.model))
+    except SaturationError:
+        return None
 
 
 def newest_model(state: AgentState, definition: FederationDefinition) -> ServedModel:
@@ -37,6 +61,7 @@ def newest_model(state: AgentState, definition: FederationDefinition) -> ServedM
         shared=definition.lattice().to_floats(integers),
         head=state.head,
         prior=state.prior if definition.algorithm.has_prior else None,
+        own_head=state.own_head,
     )
 
 

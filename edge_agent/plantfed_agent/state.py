@@ -35,6 +35,9 @@ class AgentState:
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
         guard: which model is used, and why; None before the first round.
+        own_head: float32 (last layer,), in place of the common last layer, see
+            :mod:`plantfed_agent.own_head`; None where this machine uses that.
+        asked_for_own_head: rounds in succession whose rows have asked for one, where there is none.
         trained_on: the model the last finished round started from.
         outstanding: the UPDATE ``applied_seq + 1``, immutable until its verdict.
         rounds: finished since ever.
@@ -60,6 +63,8 @@ class AgentState:
     average: Integers | None = None
     prior: Floats | None = None
     guard: Guard | None = None
+    own_head: Floats | None = None
+    asked_for_own_head: int = 0
     trained_on: ModelName | None = None
     outstanding: bytes | None = None
     rounds: int = 0

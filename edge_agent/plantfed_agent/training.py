@@ -28,6 +28,9 @@ class TrainingTask:
             done; None where they are ``base``.
         prior: float32 (classes,), of the same model; None for none.
         guard: as it stands before the round; None before the first.
+        rounds: this machine has finished.
+        own_head: float32 (last layer,), see :mod:`plantfed_agent.own_head`; None for none.
+        asked_for_own_head: rounds in succession whose rows have asked for one, where there is none.
     """
 
     agent: str
@@ -40,6 +43,9 @@ class TrainingTask:
     served: Floats | None = None
     prior: Floats | None = None
     guard: Guard | None = None
+    rounds: int = 0
+    own_head: Floats | None = None
+    asked_for_own_head: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,9 @@ class TrainingOutcome:
         seconds: how long the round took, loading rows included.
         prior: float32 (classes,), what the machine adds to its logits; None in other modes.
         fresh: what its guard has to know; None where there is nothing to tell.
+        own_head: float32 (last layer,), what this machine uses in place of the common last layer
+            from now on; None for that.
+        asked_for_own_head: see :class:`TrainingTask`; this round among them.
     """
 
     shared: Floats
@@ -72,6 +81,8 @@ class TrainingOutcome:
     start_loss: float | None = None
     prior: Floats | None = None
     fresh: FreshRows | None = None
+    own_head: Floats | None = None
+    asked_for_own_head: int = 0
 
 
 class Trainer(Protocol):

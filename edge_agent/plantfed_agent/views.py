@@ -48,6 +48,8 @@ class AgentStatus(BaseModel):
         failure: why the last round came to nothing; None where it did not.
         guard: how its guard stands, as "off: 12 of 50 new rows"; see :mod:`plantfed_agent.guard`.
         guard_check: what the guard has decided last; None before the first time.
+        own_head: whether it keeps a last layer of its own in mode auto, since its labels or targets
+            mean something else than the others'.
         bytes_up: MQTT bytes sent since ever.
         bytes_down: received.
         messages_up: sent.
@@ -79,6 +81,7 @@ class AgentStatus(BaseModel):
     failure: str | None
     guard: str
     guard_check: str | None
+    own_head: bool
     bytes_up: int
     bytes_down: int
     messages_up: int
@@ -125,6 +128,7 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         failure=state.failure or None,
         guard=standing(state.guard),
         guard_check=state.guard and state.guard.check and in_words(state.guard.check),
+        own_head=state.own_head is not None,
         bytes_up=counters.get("bytes_up", 0),
         bytes_down=counters.get("bytes_down", 0),
         messages_up=counters.get("messages_up", 0),
@@ -162,7 +166,7 @@ def _today(
 
 
 def served_model(settings: AgentSettings) -> PersonalModel:
-    """The model this machine uses: shared parameters, its own head and its class prior.
+    """The model this machine uses: shared parameters, its own heads and its class prior.
 
     Raises:
         StorageError: it has not received a model yet, or the state cannot be read.

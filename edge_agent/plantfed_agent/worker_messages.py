@@ -61,12 +61,16 @@ def task_frame(task: TrainingTask) -> Frame:
         arrays["served"] = task.served
     if task.prior is not None:
         arrays["prior"] = task.prior
+    if task.own_head is not None:
+        arrays["own_head"] = task.own_head
     definition = task.definition.to_bytes().decode()
     header = {
         "agent": task.agent,
         "seq": task.seq,
         "definition": definition,
         "head_only": task.head_only,
+        "rounds": task.rounds,
+        "asked_for_own_head": task.asked_for_own_head,
     }
     return _with(Frame(header, arrays), "guard", guard_frame, task.guard)
 
@@ -84,6 +88,9 @@ def task_in(frame: Frame) -> TrainingTask:
         served=frame.arrays.get("served"),
         prior=frame.arrays.get("prior"),
         guard=_within(frame, "guard", guard_in),
+        rounds=frame.header["rounds"],
+        asked_for_own_head=frame.header["asked_for_own_head"],
+        own_head=frame.arrays.get("own_head"),
     )
 
 
@@ -101,10 +108,13 @@ def outcome_frame(outcome: TrainingOutcome) -> Frame:
         "data_fingerprint": outcome.data_fingerprint,
         "seconds": outcome.seconds,
         "start_loss": outcome.start_loss,
+        "asked_for_own_head": outcome.asked_for_own_head,
     }
     arrays = {"shared": outcome.shared, "head": outcome.head}
     if outcome.prior is not None:
         arrays["prior"] = outcome.prior
+    if outcome.own_head is not None:
+        arrays["own_head"] = outcome.own_head
     return _with(Frame(header, arrays), "fresh", fresh_frame, outcome.fresh)
 
 
@@ -134,6 +144,7 @@ def outcome_in(frame: Frame) -> TrainingOutcome:
         shared=frame.arrays["shared"],
         head=frame.arrays["head"],
         prior=frame.arrays.get("prior"),
+        own_head=frame.arrays.get("own_head"),
         fresh=_within(frame, "fresh", fresh_in),
         **values,
     )

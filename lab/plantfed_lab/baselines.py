@@ -1,6 +1,6 @@
-"""What a federation is measured against: every plant alone, and one global model for all.
+"""What a federation is measured against: every plant alone, one global model, and the other mode.
 
-Both do the product's own local round in mode "fedavg", on all parameters, personal or not.
+The first two do the product's own local round in mode "fedavg", on all parameters, personal or not.
 """
 
 import multiprocessing
@@ -16,15 +16,13 @@ from plantfed_agent.local_round import RoundStart, run_round
 from plantfed_agent.row_order import HEAD_PHASE, RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
+from plantfed_lab.drawn import PARTICIPATION, kernels_of
+from plantfed_lab.other_mode import OTHER_MODE, accuracies_in
 from plantfed_lab.tennessee_eastman import Plant
-from plantfed_shared.artefact import Artefact
 from plantfed_shared.definition import CompiledModel, FederationDefinition
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.parameters import Floats, flatten, unflatten
 from plantfed_shared.tether import end_with_parent
-
-PARTICIPATION = 0.3
-"""Part of the plants that takes part in a round of FedAvg."""
 
 Selection = Callable[[int, int], Sequence[int]]
 """(round, number of plants) -> the plants of that round, in the order in which they are summed."""
@@ -37,10 +35,12 @@ class BaselineAccuracies:
     Attributes:
         local: every plant alone.
         of_global: one model for all.
+        of_other_mode: see :data:`plantfed_lab.other_mode.OTHER_MODE`.
     """
 
     local: Mapping[str, float]
     of_global: Mapping[str, float]
+    of_other_mode: Mapping[str, float]
 
 
 def local_accuracy(
@@ -60,7 +60,7 @@ def local_accuracy(
         artefact: of a compiled model.
     """
     whole = _as_fedavg(definition)
-    kernels = _kernels(artefact)
+    kernels = kernels_of(artefact)
     vector = _initial(whole, kernels)
     for seq in range(1, rounds + 1):
         vector = _train(vector, plant, whole, kernels, seq, order)
@@ -87,7 +87,7 @@ def global_accuracies(
     """
     select = selection or _drawn(definition.schedule.seed)
     whole = _as_fedavg(definition)
-    kernels = _kernels(artefact)
+    kernels = kernels_of(artefact)
     vector = _initial(whole, kernels)
     participants = max(int(PARTICIPATION * len(plants)), 1)
     seqs = [0] * len(plants)
@@ -107,7 +107,7 @@ def baseline_accuracies(
     rounds: Mapping[str, int],
     artefact: bytes | None = None,
 ) -> BaselineAccuracies:
-    """Both baselines with as many rounds as the agents of a federation did, in two processes.
+    """All baselines with as many rounds as the agents of a federation did, in two processes.
 
     Args:
         plants: their rows.
@@ -115,7 +115,7 @@ def baseline_accuracies(
         rounds: by plant, done by its agent.
         artefact: of a compiled model; one without batch-norm statistics.
     """
-    # fork would copy our threads' locks; the two loops are of equal length
+    # fork would copy our threads' locks
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(2, mp_context=context, initializer=_begin_worker) as pool:
@@ -123,6 +123,14 @@ def baseline_accuracies(
             updates = sum(rounds.values())
             of_global = pool.submit(
                 global_accuracies, plants, definition, updates, artefact=artefact
+            )
+            of_other_mode = pool.submit(
+                accuracies_in,
+                OTHER_MODE[definition.algorithm.mode],
+                plants,
+                definition,
+                updates,
+                artefact,
             )
             local: dict[str, Future[float]] = {
                 plant.id: pool.submit(
@@ -133,6 +141,7 @@ def baseline_accuracies(
             return BaselineAccuracies(
                 {plant_id: future.result() for plant_id, future in local.items()},
                 of_global.result(),
+                of_other_mode.result(),
             )
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -194,13 +203,6 @@ def _as_fedavg(definition: FederationDefinition) -> FederationDefinition:
     algorithm = {**definition.algorithm.model_dump(), "mode": "fedavg"}
     changes = {"algorithm": algorithm, "personal": ()}
     return FederationDefinition.model_validate({**definition.model_dump(), **changes})
-
-
-def _kernels(artefact: bytes | None) -> Kernels:
-    if artefact is None:
-        return Kernels()
-    found = Artefact.from_bytes(artefact)
-    return Kernels(lambda _: found)
 
 
 def _initial(whole: FederationDefinition, kernels: Kernels) -> Floats:

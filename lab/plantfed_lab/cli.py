@@ -83,6 +83,13 @@ def commands() -> None:
 @click.option("--sync", is_flag=True, help="Rounds with drawn participants: agents wait.")
 @click.option("--thin", is_flag=True, help="Short messages, as for thin links.")
 @click.option(
+    "--mode",
+    type=click.Choice(["auto", "fedapm"]),
+    default="auto",
+    show_default=True,
+    help="One setting for all machines, or personal heads; the other one is simulated beside it.",
+)
+@click.option(
     "--model",
     "network",
     type=click.Choice(["mlp", "cnn1d"]),
@@ -110,6 +117,7 @@ def demo(
     seed: int,
     sync: bool,
     thin: bool,
+    mode: Literal["auto", "fedapm"],
     network: Literal["mlp", "cnn1d"],
     broker: str | None,
     out: Path,
@@ -137,6 +145,7 @@ def demo(
         seed=seed,
         schedule="sync" if sync else "async",
         thin=thin,
+        mode=mode,
         network=network,
         broker=broker,
         out=out,

@@ -31,6 +31,7 @@ from plantfed_lab.tennessee_eastman import (
     CNN1D,
     Plant,
     federation_definition,
+    in_mode,
     plants,
     thinned,
 )
@@ -58,6 +59,7 @@ class DemoOptions:
         seed: of split, start and draws.
         schedule: "async": nobody waits; "sync": rounds with drawn participants.
         thin: short messages, for thin links.
+        mode: "auto" or "fedapm", see docs/modes.md.
         network: "mlp", or "cnn1d", a compiled network over windows.
         broker: URL of a running one, or None.
         out: folder.
@@ -69,6 +71,7 @@ class DemoOptions:
     seed: int
     schedule: Literal["async", "sync"]
     thin: bool
+    mode: Literal["auto", "fedapm"]
     network: Network
     broker: str | None
     out: Path
@@ -94,7 +97,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         fill_folder(folder, members, dense, options.broker, artefact)
         definition = load_definition(folder.coordinator / "federation.toml")
         kind, seconds = _federate(folder, options, [p.id for p in members], console)
-        click.echo("computing what local training and one global model reach with as many rounds")
+        click.echo("computing what others reach: each alone, one global model, the other mode")
         run = RunFacts(
             folder=folder,
             started=started,
@@ -120,7 +123,7 @@ def _definition(options: DemoOptions, federation: str) -> FederationDefinition:
         max_releases=options.releases,
         seed=options.seed,
     )
-    definition = federation_definition(options.seed, schedule, federation)
+    definition = in_mode(options.mode, federation_definition(options.seed, schedule, federation))
     return thinned(definition) if options.thin else definition
 
 

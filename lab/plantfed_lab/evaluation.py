@@ -20,6 +20,7 @@ from plantfed_coordinator.views import read_overview, read_releases
 from plantfed_lab.baselines import BaselineAccuracies, baseline_accuracies
 from plantfed_lab.demo_folder import DemoFolder
 from plantfed_lab.effort import agent_packages
+from plantfed_lab.other_mode import OTHER_MODE
 from plantfed_lab.results import (
     Accuracy,
     AgentResult,
@@ -103,6 +104,7 @@ def evaluate(
         thin=run.thin,
         network=run.network,
         algorithm=definition.algorithm.model_dump(mode="json"),
+        other_mode=OTHER_MODE[definition.algorithm.mode],
         compression=definition.compression.model_dump(mode="json"),
         broker=BrokerResult(kind=run.broker_kind, url=run.broker_url),
         releases=overview.releases,
@@ -197,6 +199,7 @@ def _agent_result(
         accuracy=Accuracy(
             local=baselines.local[plant.id],
             of_global=baselines.of_global[plant.id],
+            of_other_mode=baselines.of_other_mode[plant.id],
             personal=personal,
         ),
         site=_site(plant, settings, model.definition),

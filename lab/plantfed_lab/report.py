@@ -44,7 +44,7 @@ def render_report(result: DemoResult) -> str:
         r=result,
         headline=headline(result),
         too_short=too_short(result),
-        ways=_ways(agents),
+        ways=_ways(result),
         gained=gained,
         lost=lost,
         points={a.id: _points(a) for a in agents},
@@ -67,9 +67,17 @@ def render_report(result: DemoResult) -> str:
     )
 
 
-def _ways(agents: tuple[AgentResult, ...]) -> list[Way]:
+PERSONAL_PART = {
+    "auto": "one model, and each machine's own classes: what each machine uses",
+    "fedapm": "a shared body and a head of its own: what each machine uses",
+}
+
+
+def _ways(result: DemoResult) -> list[Way]:
+    agents, other = result.agents, result.other_mode
     described = (
-        ("personal", "Personal", "a shared body and a head of its own: what each machine uses"),
+        ("personal", "Personal", PERSONAL_PART[result.algorithm["mode"]]),
+        ("of_other_mode", f"Mode {other}", "simulated, same rows and number of updates"),
         ("local", "Alone", "same start, same number of own rounds, nothing exchanged"),
         ("of_global", "One global model", "FedAvg, same rows and number of updates"),
     )
@@ -78,7 +86,7 @@ def _ways(agents: tuple[AgentResult, ...]) -> list[Way]:
         accuracy = {a.id: float(getattr(a.accuracy, key)) for a in agents}
         worst_id = min(accuracy, key=accuracy.__getitem__)
         mean = sum(accuracy.values()) / len(accuracy)
-        colour = key.removeprefix("of_")
+        colour = key.removeprefix("of_").replace("_", "-")
         ways.append(Way(colour, name, meaning, mean, accuracy[worst_id], worst_id))
     return ways
 

@@ -20,11 +20,14 @@ class Accuracy(Part):
     Attributes:
         local: trained alone, same start and number of own rounds.
         of_global: FedAvg over the same rows with the same number of updates; "global" in JSON.
+        of_other_mode: what it would serve in the other mode, simulated with the same number of
+            updates in rounds; see ``DemoResult.other_mode``.
         personal: what the agent serves at the end.
     """
 
     local: float
     of_global: float = Field(alias="global")
+    of_other_mode: float
     personal: float
 
 
@@ -155,6 +158,7 @@ class DemoResult(Part):
         thin: whether messages were made short, for thin links.
         network: "mlp": samples are rows; "cnn1d": they are windows of rows.
         algorithm: settings of the optimisation.
+        other_mode: that the run is shown beside: "fedapm" for "auto", and the other way round.
         compression: settings of the messages.
         broker: that carried it.
         releases: made.
@@ -180,6 +184,7 @@ class DemoResult(Part):
     thin: bool
     network: Network
     algorithm: dict[str, Any]
+    other_mode: str
     compression: dict[str, Any]
     broker: BrokerResult
     releases: int
@@ -211,5 +216,6 @@ def mean_accuracy(agents: Sequence[AgentResult]) -> Accuracy:
     return Accuracy(
         local=sum(a.accuracy.local for a in agents) / n,
         of_global=sum(a.accuracy.of_global for a in agents) / n,
+        of_other_mode=sum(a.accuracy.of_other_mode for a in agents) / n,
         personal=sum(a.accuracy.personal for a in agents) / n,
     )

@@ -9,12 +9,13 @@ from plantfed_shared.wording import counted
 
 
 def summary(result: DemoResult) -> RenderableType:
-    """Mean and worst accuracy of the three ways to train, what that says, and what it cost."""
+    """Mean and worst accuracy of the ways to train, what that says, and what it cost."""
     table = Table(title=None, show_edge=False, pad_edge=False)
     for name in ("accuracy", "mean", "worst machine"):
         table.add_column(name, justify="left" if name == "accuracy" else "right")
     ways = {
         "personal (PlantFed)": [a.accuracy.personal for a in result.agents],
+        f"{result.other_mode} (simulated)": [a.accuracy.of_other_mode for a in result.agents],
         "local (alone)": [a.accuracy.local for a in result.agents],
         "global (FedAvg)": [a.accuracy.of_global for a in result.agents],
     }

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from plantfed_lab.process_variables import CLASSES, VARIABLES
 from plantfed_shared.definition import (
+    PERSONAL_OF_MODE,
     Algorithm,
     DenseModel,
     FederationDefinition,
     Input,
     Loss,
+    Mode,
     Schedule,
 )
 from plantfed_shared.parameters import Floats
@@ -157,6 +159,14 @@ def federation_definition(
         ),
         schedule=schedule or Schedule(),
     )
+
+
+def in_mode(mode: Mode, definition: FederationDefinition) -> FederationDefinition:
+    """The same federation in another mode; in "auto" nothing is personal but the class prior."""
+    document = definition.model_dump()
+    document["algorithm"]["mode"] = mode
+    document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])
+    return FederationDefinition.model_validate(document)
 
 
 def thinned(definition: FederationDefinition) -> FederationDefinition:

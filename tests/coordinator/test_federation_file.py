@@ -1,6 +1,7 @@
 """Federation files whose [model] names an artefact, and what is refused of them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from plantfed_shared.model_manifest import LossOfModel
 from plantfed_shared.parameters import flatten
 from plantfed_shared.section import MAX_ARTEFACT_BYTES
 
+EXAMPLE = Path(__file__).parents[2] / "coordinator" / "federation.example.toml"
+
 
 def test_the_definition_holds_digest_size_and_shapes_of_the_artefact(tmp_path):
     made = federation(tmp_path)
@@ -32,6 +35,17 @@ def test_the_definition_holds_digest_size_and_shapes_of_the_artefact(tmp_path):
     encoded = made.definition.to_bytes()
     assert FederationDefinition.from_bytes(encoded) == made.definition
     assert b"model.pfm" not in encoded
+
+
+def test_a_file_without_a_mode_is_auto_unless_it_has_a_head(tmp_path):
+    path = tmp_path / "federation.toml"
+    text = EXAMPLE.read_text(encoding="utf-8").replace('mode = "auto"', "")
+    for personal, expected in (("", "auto"), ('personal = ["layer2.*"]', "fedapm")):
+        path.write_text(f"{personal}\n{text}", encoding="utf-8")
+        assert load_federation(path).definition.algorithm.mode == expected
+    compiled_file = write_federation(tmp_path, "mlp", None)
+    definition = load_federation(compiled_file).definition
+    assert definition.algorithm.mode == ("fedapm" if definition.personal else "auto")
 
 
 def test_auto_needs_outputs_with_a_bias_where_there_are_classes(tmp_path):

@@ -22,6 +22,8 @@ def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: P
     result = json.loads((demo.out / "result.json").read_text())
     assert json.loads((tmp_path / "copy.json").read_text()) == result
     assert result["releases"] == 12
+    assert (result["algorithm"]["mode"], result["other_mode"]) == ("auto", "fedapm")
+    assert result["model"]["personal_parameters"] == 0
     assert result["broker"]["kind"] in ("mosquitto", "nats")
     assert result["updates"] == sum(a["updates"] for a in result["agents"])
     assert sum(result["staleness_counts"]) == result["updates"]
@@ -31,7 +33,7 @@ def test_four_agents_reach_the_last_release_and_a_report(demo: Demo, tmp_path: P
         assert agent["bytes_down"] > 0
         assert all(0 < value <= 1 for value in agent["accuracy"].values())
     assert result["model"]["checksum"] in (demo.out / "report.html").read_text()
-    assert "personal" in output
+    assert "fedapm (simulated)" in output
     demo.assert_nothing_is_left()
 
 
@@ -60,7 +62,7 @@ def test_short_messages_for_thin_links(demo: Demo, schedule: tuple[str, ...]) ->
 
 
 def test_a_compiled_cnn_on_windows(demo: Demo) -> None:
-    arguments = ("--agents", "2", "--releases", "12", "--model", "cnn1d")
+    arguments = ("--agents", "2", "--releases", "12", "--model", "cnn1d", "--mode", "fedapm")
     with demo.start(*arguments) as process:
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output

@@ -19,7 +19,12 @@ from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 
 EPOCH = Epoch(3, 2**64 - 1)
 GUARD = Guard(
-    kept=ServedModel("release 7", np.float32([0.1, -0.2]), None, np.float32([0.0, -1.5])),
+    kept=ServedModel(
+        "release 7",
+        np.float32([0.1, -0.2]),
+        prior=np.float32([0.0, -1.5]),
+        own_head=np.float32([0.5]),
+    ),
     fingerprint="ab",
     known=np.array([1, 2**32 - 1], dtype=np.uint32),
     keys=np.array([7], dtype=np.uint32),
@@ -42,6 +47,8 @@ WHOLE = AgentState(
     average=np.array([1, 1, -2], dtype=np.int64),
     prior=np.array([0.0, -1.5], dtype=np.float32),
     guard=GUARD,
+    own_head=np.array([0.25, 3.0], dtype=np.float32),
+    asked_for_own_head=1,
     trained_on=ModelName(Epoch(2, 1), 7, 0),
     outstanding=b"\x00\xff",
     rounds=20,

@@ -52,6 +52,17 @@ def guard_on(sets: SampleSets, kept: ServedModel) -> Guard:
     return after_comparison(None, kept, found)
 
 
+def test_a_last_layer_of_its_own_counts_with_the_model_that_has_it() -> None:
+    """Alike but for that layer, which always answers 1: errors are those of its answer."""
+    weight, bias = initial_parameters(DEFINITION)[-2:]
+    always = np.concatenate([np.zeros(weight.size), 100 * np.eye(len(bias))[1]]).astype(np.float32)
+    rows, common = part(0, 60), served("release 1", always=0)
+    own = replace(common, own_head=always)
+    expected = (rows.y != 1).astype(float) - (rows.y != 0)
+    assert judge().excess(own, common, rows).tolist() == expected.tolist()
+    assert judge().excess(common, own, rows).tolist() == (-expected).tolist()
+
+
 # ------------------------------------------------------------------ which rows are new
 
 

@@ -16,14 +16,19 @@ from plantfed_agent.views import read_status, served_model, served_models
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.parameters import flatten
+from plantfed_shared.parameters import Floats, flatten
 from plantfed_shared.terms import terms_of
 
 AUTO = of_mode("auto")
 PRIOR, EARLIER_PRIOR = np.float32([0, -2, -5]), np.float32([-4, 0, 0])
 
 
-def settings(folder: Path, definition: FederationDefinition, guard: Guard | None) -> AgentSettings:
+def settings(
+    folder: Path,
+    definition: FederationDefinition,
+    guard: Guard | None,
+    own_head: Floats | None = None,
+) -> AgentSettings:
     (folder / "agent.toml").write_text(
         '[agent]\nid = "press-07"\nfederation = "toy"\n'
         '[broker]\nurl = "mqtt://broker.plant"\n[data]\ntrain = ["*.csv"]\n'
@@ -36,6 +41,7 @@ def settings(folder: Path, definition: FederationDefinition, guard: Guard | None
         model_name=ModelName(Epoch(1, 2), 9, 0),
         average=terms.initial_model + 64,
         prior=PRIOR,
+        own_head=own_head,
         guard=guard,
     )
     with closing(AgentStore(found.agent.state_dir)) as store:
@@ -79,6 +85,24 @@ def test_otherwise_the_newest_is_used_with_its_prior(tmp_path: Path) -> None:
     difference = np.subtract(last_bias(own.parameters), last_bias(bare.parameters))
     assert difference.tolist() == pytest.approx(PRIOR.tolist())
     assert read_status(agent).guard == "off: 0 of 50 new rows"
+
+
+def test_a_last_layer_of_its_own_is_used_with_the_prior_and_with_what_a_guard_has_kept(
+    tmp_path: Path,
+) -> None:
+    own_head = np.arange(9, dtype=np.float32)
+    agent = settings(tmp_path, AUTO, None, own_head)
+    own, bare = served_models(agent)
+    assert bare is not None
+    assert flatten(bare.parameters[-2:]).tolist() == own_head.tolist()
+    assert last_bias(own.parameters) == (own_head[-3:] + PRIOR).tolist()
+    assert own.parameters[0].any()
+    assert read_status(agent).own_head
+    earlier = kept(AUTO)
+    for its_own, expected in ((None, [0.25 - 4, 0.25, 0.25]), (own_head + 1, [7 - 4, 8, 9])):
+        guard = replace(earlier, kept=replace(earlier.kept, own_head=its_own))
+        used = served_model(settings(tmp_path, AUTO, guard, own_head))
+        assert last_bias(used.parameters) == pytest.approx(expected)
 
 
 def test_other_modes_have_no_other_prior(tmp_path: Path) -> None:

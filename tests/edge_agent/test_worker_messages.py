@@ -31,11 +31,12 @@ def test_a_task_comes_back_equal():
 
 
 def test_a_task_brings_the_prior_and_the_guard():
-    kept = ServedModel("release 3", np.float32([1, 2]), np.float32([3]))
+    kept = ServedModel("release 3", np.float32([1, 2]), np.float32([3]), own_head=np.float32([4]))
     guard = Guard(kept, "abc", np.uint32([7, 9]), tripped_on=np.uint32([4]))
     task = replace(first_task(classifier()), prior=np.float32([0, -1]), guard=guard)
     same = task_in(task_frame(task))
     assert same.prior.tolist() == [0, -1]
+    assert same.guard.kept.own_head.tolist() == [4]
     assert guard_frames.to_bytes(same.guard) == guard_frames.to_bytes(guard)
 
 

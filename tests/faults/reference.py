@@ -89,6 +89,8 @@ class Reference:
                     self._z.pop(agent, None)
                     self.duals.pop(agent, None)
                     self._fresh.discard(agent)
+                    if not self._z:
+                        self._primal = self.model
                 case Applied():
                     self._apply(record)
                 case Released(k, announced):

@@ -33,6 +33,7 @@ def made_up_result(
         thin=thin,
         network="mlp",
         algorithm={"mode": "fedapm", "max_norm": None},
+        other_mode="auto",
         compression={"kind": "low-rank" if thin else "dense"},
         broker=BrokerResult(kind="mosquitto", url="mqtt://127.0.0.1:1883"),
         releases=12,
@@ -68,7 +69,7 @@ def made_up_agent(number: int, gain: float, updates: int = 0) -> AgentResult:
         bytes_down=2000 * number,
         messages_up=number,
         messages_down=2 * number,
-        accuracy=Accuracy(local=0.5, of_global=0.3, personal=0.5 + gain),
+        accuracy=Accuracy(local=0.5, of_global=0.3, of_other_mode=0.45, personal=0.5 + gain),
         site=Site(
             settings_lines=15 + 60 * (number % 2),
             settings_files=("agent.toml", "password"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from plantfed_agent.row_order import RowOrder
 from plantfed_lab.baselines import baseline_accuracies, global_accuracies, local_accuracy
+from plantfed_lab.other_mode import OTHER_MODE, accuracies_in
 from plantfed_lab.tennessee_eastman import Plant, federation_definition, plants
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tep_seed0.npz"
@@ -83,7 +84,16 @@ def test_both_in_two_processes_are_the_same_as_in_this_one() -> None:
     found = baseline_accuracies(members, definition, rounds)
 
     assert found.local == {p.id: local_accuracy(p, definition, rounds[p.id]) for p in members}
+    mode, updates = OTHER_MODE[definition.algorithm.mode], sum(rounds.values())
+    assert found.of_other_mode == accuracies_in(mode, members, definition, updates)
     assert found.of_global == global_accuracies(members, definition, sum(rounds.values()))
+
+
+def test_the_other_mode_learns() -> None:
+    members = plants(seed=0, n_plants=4)
+    for mode in ("auto", "fedapm"):
+        found = accuracies_in(mode, members, federation_definition(), 40)
+        assert np.mean(list(found.values())) > 0.5, mode
 
 
 def few_rows(plant: Plant) -> Plant:

@@ -13,6 +13,7 @@ from plantfed_agent.events import (
     RoundDone,
 )
 from plantfed_agent.pace import Pace
+from plantfed_agent.serving_model import newest_model
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.messages import (
     Code,
@@ -20,6 +21,7 @@ from plantfed_shared.messages import (
     Verdict,
     Welcome,
 )
+from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 from plantfed_shared.wire import encode, envelope_digest
 
@@ -108,14 +110,27 @@ def test_edited_settings_clear_the_memory_and_wake_an_agent_at_rest() -> None:
     check_all(world)
 
 
-def test_an_average_in_other_units_is_not_used() -> None:
+def test_an_average_in_other_units_is_not_used_and_the_model_is_in_the_new_ones() -> None:
     world = World(of_mode("auto", schedule={"arrivals": 1}), 2)
     agent = world.agents["m00"]
     assert world.run(600, until=lambda: agent.disk.average is not None)
-    edited = of_mode("auto", schedule={"arrivals": 1}, lattice_bits=8).to_bytes()
+    new = of_mode("auto", schedule={"arrivals": 1}, lattice_bits=8)
+    edited = new.to_bytes()
     world.coordinator.edit(edited)
-    assert world.run(60, until=lambda: agent.disk.definition == edited)
+    before: list[np.ndarray] = []
+
+    def has_edited() -> bool:
+        old = agent.disk
+        if old.definition != edited and old.model is not None:
+            before[:] = [terms_of(old.definition).lattice.to_floats(old.model)]
+        return old.definition == edited
+
+    assert world.run(60, until=has_edited)
     assert agent.disk.average is None
+    assert agent.disk.model_name is not None
+    assert agent.disk.model_name.epoch.counter == 1
+    used = newest_model(agent.disk, new).shared
+    assert np.abs(used - before[0]).max() <= 2**-9
     assert world.run(600, until=lambda: agent.disk.average is not None)
     check_all(world)
 

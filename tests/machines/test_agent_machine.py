@@ -228,6 +228,16 @@ def test_numbers_that_do_not_fit_the_lattice_are_dropped_with_the_round(value: f
     assert machine.state.head is None
 
 
+def test_an_own_head_is_kept_with_its_round_and_named_once() -> None:
+    machine, task, world = machine_in_training()
+    head = np.zeros(9, dtype=np.float32)
+    outcome = TrainingOutcome(task.task.base, head, 0.1, None, 5, "rows", 0.1, own_head=head + 1)
+    actions = machine.handle(RoundDone(task.ticket, outcome), world.now)
+    assert any("last layer of its own" in str(a) for a in actions)
+    assert machine.state.own_head is outcome.own_head
+    assert any(isinstance(a, Persist) and "own_head" in a.changed for a in actions)
+
+
 def test_a_federation_with_another_structure_is_refused() -> None:
     _machine, _, world = machine_in_training()
     other = small_definition(classes=("a", "b", "d")).to_bytes()

@@ -234,6 +234,22 @@ def test_a_value_that_two_means_could_carry_out_of_the_lattice_is_refused() -> N
         consensus.next_contribution(old, nothing, np.array([LARGEST]), 1)
 
 
+def test_after_the_last_has_left_the_model_stays_until_another_arrives() -> None:
+    state = state_with(2)
+    for name in ("a", "b"):
+        state.apply(update(state, name, 5, 1, 0))
+    release(state)
+    left = state.model
+    for name in ("a", "b"):
+        state.apply(Left(name, barred=False))
+    for name in ("c", "d"):
+        state.apply(Joined(name, 1))
+    state.apply(update(state, "c", 6, 1, state.k))
+    state.apply(Left("c", barred=False))
+    release(state)
+    assert (state.model == left).all()
+
+
 def test_an_average_is_given_out_now_and_then_and_with_the_last_release() -> None:
     schedule = {"arrivals": 2, "max_releases": 25}
     definition = of_mode("auto", schedule=schedule)
@@ -250,6 +266,25 @@ def test_an_average_is_given_out_now_and_then_and_with_the_last_release() -> Non
     assert given_out == {20, 25}
     assert state.average_of(0) is None
     assert state.average_of(state.k) == 25
+
+
+def test_an_average_far_from_its_model_is_coarse_and_the_last_is_not() -> None:
+    """It is sent as its difference from the model."""
+    schedule = {"arrivals": 1, "max_releases": 41}
+    bits = {"lattice_bits": 12, "release_bits": 10, "coarsest_release_bits": 6}
+    definition = of_mode("auto", schedule=schedule).model_copy(update=bits)
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
+    for name in NAMES:
+        state.apply(Joined(name, 1))
+    for number in range(41):
+        state.apply(update(state, NAMES[number % len(NAMES)], number, 1, state.k))
+        release(state)
+        if state.k in {40, 41}:
+            assert isinstance(state.consensus, FreshMean)
+            step = {40: 2**6, 41: 2**2}[state.k]
+            average = state.averages[state.k]
+            assert np.gcd.reduce(average) == step
+            assert np.abs(average - state.consensus.served()).max() <= step // 2
 
 
 def test_an_average_travels_with_a_model() -> None:

@@ -5,7 +5,7 @@ from tests.machines.streams import WATCHED, Stream
 
 def test_it_trips_keeps_the_better_model_and_recovers() -> None:
     """The other machines are told wrong answers for 300 s, and with them the model of all."""
-    stream = Stream("auto", wrong=(400, 700))
+    stream = Stream("fedavg", wrong=(400, 700))
     accuracy: dict[float, tuple[float, float]] = {}
     tripped: list[float] = []
     for now in stream.run(950):
@@ -39,3 +39,23 @@ def test_noise_does_not_trip_it() -> None:
     assert len(confirmed) > 4
     assert stream.log_lines() == []
     assert stream.accuracy(used=True) > 0.9
+
+
+def test_in_mode_auto_a_last_layer_of_its_own_takes_over_and_ends_with_the_cause() -> None:
+    """The guard keeps the better model until it has come, and again until it has gone."""
+    stream = Stream("auto", wrong=(400, 700))
+    tripped: list[float] = []
+    own: list[float] = []
+    for now in stream.run(1000):
+        if stream.guard.tripped:
+            tripped.append(now)
+            assert stream.accuracy(used=True) > 0.95
+        if stream.world.agents[WATCHED].disk.own_head is not None and now > 400:
+            own.append(now)
+    assert 400 < tripped[0] < 900
+    assert 400 < own[0] < 700 < own[-1] < 900
+    assert stream.accuracy(used=True) > 0.95
+    assert not stream.guard.tripped
+    first, *_, last = stream.log_lines()
+    assert first.startswith("the guard has tripped")
+    assert last.startswith("the guard has recovered")

@@ -19,8 +19,8 @@ PURE = {
         agreement budget class_prior column_mapping desk downloads events factoring fetching frames
         guard guard_frames known_rows kernels kernels.dense kernels.descent kernels.losses
         kernels.offset kernels.port lanes lengths link_meter local_round local_update machine
-        membership need outlet pace rounds row_order samples scores selection serving_model shelf
-        state table token_bucket training whole_model
+        membership need outlet own_head pace rounds row_order samples scores selection serving_model
+        shelf state table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
         admission allowance audit_chain consensus contents contribution desk effects events

@@ -52,6 +52,11 @@ class DenseKernel:
         """See :meth:`Kernel.outputs`."""
         return self._forward(parameters, x)[-1]
 
+    def features_and_outputs(self, parameters: Parameters, x: Floats) -> tuple[Floats, Floats]:
+        """What enters the last layer, float32 (rows, its inputs), and what leaves it."""
+        *_, features, outputs = self._forward(parameters, x)
+        return features, outputs
+
     def mean_loss(self, parameters: Parameters, x: Floats, y: Truth) -> float:
         """See :meth:`Kernel.mean_loss`."""
         return self.loss_and_gradient(parameters, x, y, ())[0]
