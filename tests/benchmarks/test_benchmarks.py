@@ -253,8 +253,9 @@ def test_a_thin_demo_is_run_with_the_same_plants_as_the_dense_one(monkeypatch, d
 def demo_result() -> DemoResult:
     site = {"settings_lines": 1, "settings_files": [], "train_rows": 1, "test_rows": 1}
     agent = {**dict.fromkeys(COUNTS.split(), 1), "site": {**site, "classes": []}}
+    others = {"local": 0.5, "global": 0.4, "of_other_mode": 0.45}
     agents = [
-        {**agent, "id": name, "accuracy": {"local": 0.5, "global": 0.4, "personal": personal}}
+        {**agent, "id": name, "accuracy": {**others, "personal": personal}}
         for name, personal in (("a", 0.6), ("b", 0.8))
     ]
     found = {
@@ -265,10 +266,11 @@ def demo_result() -> DemoResult:
         "versions": {},
         "thin": False,
         "algorithm": {},
+        "other_mode": "fedapm",
         "compression": {},
         "broker": {"kind": "mosquitto", "url": "x"},
         "model": {"checksum": "x", "k": 1, "shared_parameters": 200, "personal_parameters": 1},
-        "accuracy": {"local": 0.5, "global": 0.4, "personal": 0.7},
+        "accuracy": {**others, "personal": 0.7},
         "bytes": {"up": 8000, "down": 16000},
         "messages": {"up": 20, "down": 20},
         "staleness_counts": [],

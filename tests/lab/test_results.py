@@ -12,11 +12,11 @@ def test_the_json_has_what_others_rely_on() -> None:
     assert document["releases"] == 12
     assert document["seconds"] == 34.0
     assert document["model"]["checksum"] == "bb3ed96738ff7d6b"
-    assert set(document["accuracy"]) == {"local", "global", "personal"}
+    assert set(document["accuracy"]) == {"local", "global", "of_other_mode", "personal"}
     assert set(document["bytes"]) == {"up", "down"}
     for agent in document["agents"]:
         assert {"id", "updates", "staleness", "bytes_up", "bytes_down"} <= set(agent)
-        assert set(agent["accuracy"]) == {"local", "global", "personal"}
+        assert set(agent["accuracy"]) == {"local", "global", "of_other_mode", "personal"}
 
 
 def test_the_json_is_read_back_as_it_was() -> None:
