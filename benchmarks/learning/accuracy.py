@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from benchmarks.learning.central import central_accuracies
 from benchmarks.learning.federation import Federation
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, TASKS, is_here
+from benchmarks.learning.tasks import TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_shared.definition import Algorithm, Mode, Schedule
 from plantfed_shared.wording import counted
@@ -110,12 +110,7 @@ def carry_out(job: Job) -> Outcome:
 def run(*, quick: bool, data: Path | None) -> Report:
     """The table of all modes and data sets."""
     report = Report("accuracy")
-    names = []
-    for name in TASKS:
-        if is_here(name, data):
-            names.append(name)
-        else:
-            report.skipped.append(f"{name}: {FILES[name]} is not in a folder given by --data")
+    names = those_here(TASKS, data, report.skipped)
     rounds = 5 if quick else ROUNDS
     jobs = [job for name in names for job in _jobs(name, data, 1 if quick else SEEDS[name], rounds)]
     outcomes = run_all("accuracy", carry_out, jobs)

@@ -15,7 +15,7 @@ from benchmarks.learning.accuracy import LONGEST_S, ROUNDS
 from benchmarks.learning.federation import Federation, Measurement
 from benchmarks.learning.one_setting import CHECK, PENALTY
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, TASKS, is_here
+from benchmarks.learning.tasks import TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_lab.tennessee_eastman import THIN, THIN_RELEASES
 from plantfed_shared.definition import FederationDefinition, Mode, Schedule
@@ -81,12 +81,7 @@ def carry_out(job: Job) -> tuple[Measurement, ...]:
 def run(*, quick: bool, data: Path | None) -> Report:
     """Both modes on all data sets, on the seeds of the check of ``one-setting``."""
     report = Report("auto-bytes")
-    names = [name for name in TASKS if is_here(name, data)]
-    report.skipped += [
-        f"{name}: {FILES[name]} is not in a folder given by --data"
-        for name in TASKS
-        if name not in names
-    ]
+    names = those_here(TASKS, data, report.skipped)
     rounds, n_seeds = (3, 1) if quick else (ROUNDS, 5)
     jobs = [
         Job(name, data, seed, mode, messages, rounds)

@@ -15,7 +15,7 @@ from benchmarks.learning.accuracy import LONGEST_S, POINT, ROUNDS
 from benchmarks.learning.federation import Computer, Federation
 from benchmarks.learning.one_setting import CHECK, FRESH, PENALTY
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, TASKS, is_here
+from benchmarks.learning.tasks import TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_shared.definition import Schedule
 
@@ -115,12 +115,7 @@ def _one_returns(federation: Federation, names: list[str], job: Job, after: int)
 def run(*, quick: bool, data: Path | None) -> Report:
     """All stories on all data sets, on the seeds that nothing was tuned on."""
     report = Report("nobody-waits")
-    names = [name for name in TASKS if is_here(name, data)]
-    report.skipped += [
-        f"{name}: {FILES[name]} is not in a folder given by --data"
-        for name in TASKS
-        if name not in names
-    ]
+    names = those_here(TASKS, data, report.skipped)
     rounds, n_seeds = (3, 1) if quick else (ROUNDS, 10)
     jobs = [
         Job(name, data, seed, story, rounds)

@@ -16,7 +16,7 @@ from benchmarks.learning.accuracy import LONGEST_S, POINT, ROUNDS
 from benchmarks.learning.central import central_accuracies
 from benchmarks.learning.federation import Federation
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, OF_OTHER_MEANING, TASKS, is_here
+from benchmarks.learning.tasks import OF_OTHER_MEANING, TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_shared.definition import Algorithm, Schedule
 
@@ -141,12 +141,7 @@ def carry_out(job: Job) -> Outcome:
 def run(*, quick: bool, data: Path | None) -> Report:
     """Tune on some seeds, check on others."""
     report = Report("one-setting")
-    names = [name for name in TASKS if is_here(name, data)]
-    report.skipped += [
-        f"{name}: {FILES[name]} is not in a folder given by --data"
-        for name in TASKS
-        if name not in names
-    ]
+    names = those_here(TASKS, data, report.skipped)
     rounds, factors, most = (3, 1, 1) if quick else (ROUNDS, 3, 5)
 
     def jobs(

@@ -11,7 +11,7 @@ from benchmarks.learning.accuracy import POINT, ROUNDS
 from benchmarks.learning.one_setting import AUTO, KNOBS, WITH_PRIOR, Job, Outcome, carry_out, grid
 from benchmarks.learning.one_setting import level as level_of
 from benchmarks.learning.pool import run_all
-from benchmarks.learning.tasks import FILES, OF_OTHER_MEANING, is_here
+from benchmarks.learning.tasks import OF_OTHER_MEANING, those_here
 from benchmarks.report import Goal, Report
 
 TUNING, CHECK = range(3), range(10, 13)
@@ -22,12 +22,7 @@ LARGER_ERROR = 1.02
 def run(*, quick: bool, data: Path | None) -> Report:
     """Tune the others on some seeds, check all on others."""
     report = Report("other-meaning")
-    names = [name for name in OF_OTHER_MEANING if is_here(name, data)]
-    report.skipped += [
-        f"{name}: {FILES[name]} is not in a folder given by --data"
-        for name in OF_OTHER_MEANING
-        if name not in names
-    ]
+    names = those_here(OF_OTHER_MEANING, data, report.skipped)
     rounds, tried, n_seeds = (3, 1, 1) if quick else (ROUNDS, 3, len(TUNING))
     others = {c: values[:tried] for c, (_, values) in KNOBS.items() if c not in (AUTO, WITH_PRIOR)}
     tuning = [

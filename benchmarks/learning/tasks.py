@@ -5,7 +5,7 @@ their random draws are those of an independent implementation of the same algori
 accuracies can be compared with its.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,17 @@ FILES = {
 def is_here(name: str, data: Path | None) -> bool:
     """Whether a task's data can be read."""
     return name not in FILES or (data is not None and (data / FILES[name]).is_file())
+
+
+def those_here(tasks: Iterable[str], data: Path | None, skipped: list[str]) -> list[str]:
+    """Names of the tasks whose data can be read; of the others it is said why they are skipped."""
+    found = []
+    for name in tasks:
+        if is_here(name, data):
+            found.append(name)
+        else:
+            skipped.append(f"{name}: {FILES[name]} is not in a folder given by --data")
+    return found
 
 
 def _file(data: Path | None, name: str) -> Path:
