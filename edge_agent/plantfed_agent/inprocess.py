@@ -151,14 +151,14 @@ def _trained(
     row_order: RowOrder,
 ) -> tuple[RoundResult, Floats | None]:
     """The round's result, and the last layer of its own after it."""
-    definition = task.definition
+    definition, head_only = task.definition, task.head_only
     phases = [_rows(task, phase, len(train), row_order) for phase in (HEAD_PHASE, SHARED_PHASE)]
     if own_head is not None:
-        return round_with_own_head(kernel, definition, start, own_head, train, *phases)
+        return round_with_own_head(
+            kernel, definition, start, own_head, train, *phases, head_only=head_only
+        )
     specification, algorithm = definition.parameter_specification(), definition.algorithm
-    result = run_round(
-        kernel, specification, algorithm, start, train, *phases, head_only=task.head_only
-    )
+    result = run_round(kernel, specification, algorithm, start, train, *phases, head_only=head_only)
     return result, None
 
 

@@ -164,6 +164,8 @@ def round_with_own_head(
     samples: Samples,
     head_rows: RowBatches,
     shared_rows: RowBatches,
+    *,
+    head_only: bool = False,
 ) -> tuple[RoundResult, Floats]:
     """A round of a machine that has one.
 
@@ -178,6 +180,7 @@ def round_with_own_head(
         samples: see :func:`plantfed_agent.local_round.run_round`.
         head_rows: see there.
         shared_rows: see there.
+        head_only: take the steps of the own last layer alone, since nothing can be sent.
 
     Returns:
         The result, and the new last layer of its own.
@@ -186,7 +189,14 @@ def round_with_own_head(
     body = RoundStart(start.base[:n_body], start.dual[:n_body], own_head)
     specification = specification_with_own_head(definition)
     result = run_round(
-        kernel, specification, definition.algorithm, body, samples, head_rows, shared_rows
+        kernel,
+        specification,
+        definition.algorithm,
+        body,
+        samples,
+        head_rows,
+        shared_rows,
+        head_only=head_only,
     )
     common = start.base[n_body:] - start.dual[n_body:]
     shared = np.concatenate([result.shared, common])

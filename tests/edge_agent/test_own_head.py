@@ -25,7 +25,7 @@ from plantfed_shared import wire
 from plantfed_shared.codec import decode_integers
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.parameters import flatten
+from plantfed_shared.parameters import Floats, flatten
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
@@ -171,6 +171,21 @@ def test_a_step_moves_body_and_own_layer_by_their_gradients() -> None:
     decayed = gradient[-N_OWN:] + algorithm.weight_decay * OWN
     assert outcome.own_head is not None
     assert np.allclose(outcome.own_head, OWN - algorithm.learning_rate * decayed, atol=1e-6)
+
+
+def test_where_nothing_can_be_sent_the_own_layer_is_trained_on_the_body_that_stays() -> None:
+    task = task_of("a", state_with(own_head=OWN), TERMS, head_only=True)
+    outcome = carry_out(task, lambda _: SETS, report_score=False)
+    body = slice(0, task.base.size - N_OWN)
+    assert np.array_equal(outcome.shared[body], task.base[body])
+    assert outcome.own_head is not None
+
+    def loss(own_head: Floats) -> float:
+        kernel = kernel_for(AUTO, class_prior(AUTO, SETS.train.y))
+        used = used_parameters(AUTO, task.base, NOTHING, own_head)
+        return kernel.mean_loss(used, X, SETS.train.y)
+
+    assert loss(outcome.own_head) < loss(OWN)
 
 
 def test_of_the_common_layer_it_takes_back_its_dual_and_then_says_nothing() -> None:
