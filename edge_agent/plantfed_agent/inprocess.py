@@ -16,7 +16,6 @@ from plantfed_agent.local_round import RoundResult, RoundStart, run_round
 from plantfed_agent.own_head import (
     FIRST_ROUNDS,
     OwnHead,
-    can_have_own_head,
     next_own_head,
     round_with_own_head,
     used_parameters,
@@ -26,6 +25,7 @@ from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats
 

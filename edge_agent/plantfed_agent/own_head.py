@@ -105,11 +105,6 @@ def next_own_head(
     return OwnHead(initial_own_head(definition))
 
 
-def can_have_own_head(definition: FederationDefinition) -> bool:
-    """Mode ``auto``, and a network whose last layer is known."""
-    return definition.algorithm.mode == "auto" and definition.model.kind == "dense"
-
-
 def specification_with_own_head(definition: FederationDefinition) -> ParameterSpecification:
     """Weight and bias of the last layer are personal."""
     every = definition.parameter_specification().parameters
@@ -224,7 +219,7 @@ def used_parameters(
         own_head: see :func:`with_own_head`.
     """
     parameters = whole_model(definition.parameter_specification(), shared, head)
-    return with_own_head(parameters, own_head if can_have_own_head(definition) else None)
+    return with_own_head(parameters, own_head)
 
 
 def _fitted_to_the_others(features: Floats, answers: Errors, fold: Folds) -> Errors:
