@@ -92,8 +92,9 @@ def check(config: Path, as_json: bool) -> None:
     settings = load_coordinator_settings(config)
     findings.say("settings", f"{config} is in order")
     definition = load_federation(settings.coordinator.federation_file).definition
-    size = definition.lattice().size
-    findings.say("federation", f"{definition.federation}, {counted(size, 'shared number')}")
+    size, mode = definition.lattice().size, definition.algorithm.mode
+    named = f"{definition.federation}, mode {mode}, {counted(size, 'shared number')}"
+    findings.say("federation", named)
     state_dir = settings.coordinator.state_dir
     refuse_lost_journal(state_dir)
     old = read_definition(state_dir)

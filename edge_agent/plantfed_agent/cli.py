@@ -131,7 +131,7 @@ def status(config: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .onnx file.")
 @json_option
 def export(config: Path, out: Path, as_json: bool) -> None:
-    """Write the machine's own model: the shared parameters together with its head."""
+    """Write the machine's own model: what this machine uses to predict."""
     from plantfed_agent.views import served_model
 
     model = served_model(load_agent_settings(config))
@@ -144,7 +144,7 @@ def export(config: Path, out: Path, as_json: bool) -> None:
     else:
         raise click.BadParameter(f"{out.name!r} must end in .npz or .onnx", param_hint="--out")
     findings = Findings(as_json=as_json)
-    findings.say("model", f"{model.name} with this machine's head")
+    findings.say("model", f"{model.name} as this machine uses it")
     findings.say("file", str(out))
     findings.finish()
 

@@ -16,7 +16,6 @@ from plantfed_agent.local_round import RoundResult, RoundStart, run_round
 from plantfed_agent.own_head import (
     FIRST_ROUNDS,
     OwnHead,
-    can_have_own_head,
     next_own_head,
     round_with_own_head,
     used_parameters,
@@ -26,6 +25,7 @@ from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats
 
@@ -151,14 +151,14 @@ def _trained(
     row_order: RowOrder,
 ) -> tuple[RoundResult, Floats | None]:
     """The round's result, and the last layer of its own after it."""
-    definition = task.definition
+    definition, head_only = task.definition, task.head_only
     phases = [_rows(task, phase, len(train), row_order) for phase in (HEAD_PHASE, SHARED_PHASE)]
     if own_head is not None:
-        return round_with_own_head(kernel, definition, start, own_head, train, *phases)
+        return round_with_own_head(
+            kernel, definition, start, own_head, train, *phases, head_only=head_only
+        )
     specification, algorithm = definition.parameter_specification(), definition.algorithm
-    result = run_round(
-        kernel, specification, algorithm, start, train, *phases, head_only=task.head_only
-    )
+    result = run_round(kernel, specification, algorithm, start, train, *phases, head_only=head_only)
     return result, None
 
 

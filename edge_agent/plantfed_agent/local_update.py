@@ -13,6 +13,7 @@ from plantfed_agent.selection import Changes, memory_after, selected, wanted_cha
 from plantfed_agent.serving_model import newest_integers, newest_model
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.training import TrainingOutcome, TrainingTask
+from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_factors, encode_integers
 from plantfed_shared.definition import Compression
@@ -62,7 +63,7 @@ def task_of(
         prior=state.prior if terms.definition.algorithm.has_prior else None,
         guard=state.guard,
         rounds=state.rounds,
-        own_head=state.own_head,
+        own_head=state.own_head if can_have_own_head(terms.definition) else None,
         asked_for_own_head=state.asked_for_own_head,
     )
 

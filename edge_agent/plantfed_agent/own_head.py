@@ -105,11 +105,6 @@ def next_own_head(
     return OwnHead(initial_own_head(definition))
 
 
-def can_have_own_head(definition: FederationDefinition) -> bool:
-    """Mode ``auto``, and a network whose last layer is known."""
-    return definition.algorithm.mode == "auto" and definition.model.kind == "dense"
-
-
 def specification_with_own_head(definition: FederationDefinition) -> ParameterSpecification:
     """Weight and bias of the last layer are personal."""
     every = definition.parameter_specification().parameters
@@ -164,6 +159,8 @@ def round_with_own_head(
     samples: Samples,
     head_rows: RowBatches,
     shared_rows: RowBatches,
+    *,
+    head_only: bool = False,
 ) -> tuple[RoundResult, Floats]:
     """A round of a machine that has one.
 
@@ -178,6 +175,7 @@ def round_with_own_head(
         samples: see :func:`plantfed_agent.local_round.run_round`.
         head_rows: see there.
         shared_rows: see there.
+        head_only: take the steps of the own last layer alone, since nothing can be sent.
 
     Returns:
         The result, and the new last layer of its own.
@@ -186,7 +184,14 @@ def round_with_own_head(
     body = RoundStart(start.base[:n_body], start.dual[:n_body], own_head)
     specification = specification_with_own_head(definition)
     result = run_round(
-        kernel, specification, definition.algorithm, body, samples, head_rows, shared_rows
+        kernel,
+        specification,
+        definition.algorithm,
+        body,
+        samples,
+        head_rows,
+        shared_rows,
+        head_only=head_only,
     )
     common = start.base[n_body:] - start.dual[n_body:]
     shared = np.concatenate([result.shared, common])
@@ -214,7 +219,7 @@ def used_parameters(
         own_head: see :func:`with_own_head`.
     """
     parameters = whole_model(definition.parameter_specification(), shared, head)
-    return with_own_head(parameters, own_head if can_have_own_head(definition) else None)
+    return with_own_head(parameters, own_head)
 
 
 def _fitted_to_the_others(features: Floats, answers: Errors, fold: Folds) -> Errors:

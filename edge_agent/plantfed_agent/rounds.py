@@ -309,9 +309,10 @@ class Rounds:
             return
         self._desk.pace.round_finished(now)
         self._desk.change(failure="")
-        self._note_own_head(had_one=self._desk.state.own_head is not None, outcome=outcome)
+        had_one = self._desk.state.own_head is not None
         if job.head_only:
             self._desk.take_round(after_head_round(self._desk.state, terms, outcome))
+            self._note_own_head(had_one=had_one)
             return
         try:
             after = after_round(
@@ -327,15 +328,16 @@ class Rounds:
             self._say_failed(f"a round is dropped: {error}; lower the learning rate")
         else:
             self._desk.take_round(after)
+            self._note_own_head(had_one=had_one)
 
-    def _note_own_head(self, outcome: TrainingOutcome, *, had_one: bool) -> None:
-        if (outcome.own_head is not None) == had_one:
+    def _note_own_head(self, *, had_one: bool) -> None:
+        if (self._desk.state.own_head is not None) == had_one:
             return
         self._desk.note(
             "this machine uses the common last layer again"
             if had_one
             else "this machine keeps a last layer of its own from now on: on its rows the common "
-            "one is wrong more than twice as often as one fitted to them"
+            "one has more than twice the error of one fitted to them"
         )
 
     def _kept_factor(self, usual_bytes: int) -> float:

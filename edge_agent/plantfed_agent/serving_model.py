@@ -6,6 +6,7 @@ and uses the average of the releases.  Where its guard has tripped it uses what 
 
 from plantfed_agent.guard import ServedModel
 from plantfed_agent.state import AgentState
+from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
 from plantfed_shared.lattice import Integers, SaturationError
 
@@ -61,7 +62,7 @@ def newest_model(state: AgentState, definition: FederationDefinition) -> ServedM
         shared=definition.lattice().to_floats(integers),
         head=state.head,
         prior=state.prior if definition.algorithm.has_prior else None,
-        own_head=state.own_head,
+        own_head=state.own_head if can_have_own_head(definition) else None,
     )
 
 

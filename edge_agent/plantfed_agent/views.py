@@ -203,7 +203,7 @@ def served_models(
             f"--prior uniform: there is no class prior in mode {definition.algorithm.mode}"
             f"{'' if definition.classes else ' without classes'}",
             where=definition.federation,
-            hint="Leave it out: the machine's own head is all there is",
+            hint="Leave it out: without it predict says the same",
         )
     judge = Judge(definition, Kernels.of_cache(ModelCache(settings.agent.state_dir)))
     name = f"{definition.federation} {used.name}"

@@ -1,5 +1,6 @@
 """Shared parameters and head of one machine, put together."""
 
+from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.parameters import Floats, Parameters, ParameterSpecification, unflatten
 
 
@@ -18,3 +19,11 @@ def whole_model(specification: ParameterSpecification, shared: Floats, head: Flo
     own = unflatten(head, (*personal, *specification.statistics))
     parameters = specification.merge(unflatten(shared, specification.shared), own[: len(personal)])
     return [*parameters, *own[len(personal) :]]
+
+
+def can_have_own_head(definition: FederationDefinition) -> bool:
+    """Whether machines may keep a last layer of their own, see :mod:`plantfed_agent.own_head`.
+
+    In mode ``auto``, and in a network whose last layer is known.
+    """
+    return definition.algorithm.mode == "auto" and definition.model.kind == "dense"

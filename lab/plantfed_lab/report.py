@@ -44,6 +44,7 @@ def render_report(result: DemoResult) -> str:
         r=result,
         headline=headline(result),
         too_short=too_short(result),
+        stayed=STAYED[result.algorithm["mode"]],
         ways=_ways(result),
         gained=gained,
         lost=lost,
@@ -67,6 +68,7 @@ def render_report(result: DemoResult) -> str:
     )
 
 
+STAYED = {"auto": "no machine's own class prior", "fedapm": "no personal head"}
 PERSONAL_PART = {
     "auto": "one model, and each machine's own classes: what each machine uses",
     "fedapm": "a shared body and a head of its own: what each machine uses",

@@ -205,7 +205,10 @@ class FederationDefinition(Settings):
     def _shares_what_its_mode_shares(self) -> None:
         mode, specification = self.algorithm.mode, self.parameter_specification()
         if mode in ("fedavg", "fedprox", "auto") and specification.personal:
-            raise ValueError(f"{mode} has one model for all: personal must be empty")
+            raise ValueError(
+                f"{mode} has one model for all: personal must be empty; "
+                'for heads of their own choose mode = "fedapm"'
+            )
         if mode == "local":
             if specification.shared:
                 raise ValueError('local shares nothing: personal = ["*"]')

@@ -28,7 +28,7 @@ def test_exports_and_predictions_are_the_machines_own_model(tmp_path: Path) -> N
         for out in (npz, onnx):
             done = run("agent", "export", "--config", agent.config, "--out", out)
             assert done.code == 0, done.err
-            assert "with this machine's head" in done.out
+            assert "as this machine uses it" in done.out
         x, labels = rows(300, seed=99)
         fresh = tmp_path / "fresh.csv"
         write_csv(fresh, (x, labels))

@@ -5,7 +5,10 @@ import pytest
 from tests.federation_world import of_mode, small_definition
 
 from plantfed_agent.class_prior import class_prior
+from plantfed_agent.comparing import Judge
+from plantfed_agent.guard import ServedModel
 from plantfed_agent.inprocess import carry_out
+from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.local_update import after_round, task_of
 from plantfed_agent.own_head import (
@@ -18,6 +21,7 @@ from plantfed_agent.own_head import (
     with_own_head,
 )
 from plantfed_agent.samples import Samples, SampleSets
+from plantfed_agent.serving_model import newest_model
 from plantfed_agent.state import AgentState
 from plantfed_agent.training import TrainingOutcome
 from plantfed_agent.worker_messages import outcome_frame, outcome_in, task_frame, task_in
@@ -25,7 +29,7 @@ from plantfed_shared import wire
 from plantfed_shared.codec import decode_integers
 from plantfed_shared.initial import initial_parameters
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.parameters import flatten
+from plantfed_shared.parameters import Floats, flatten
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
@@ -173,6 +177,21 @@ def test_a_step_moves_body_and_own_layer_by_their_gradients() -> None:
     assert np.allclose(outcome.own_head, OWN - algorithm.learning_rate * decayed, atol=1e-6)
 
 
+def test_where_nothing_can_be_sent_the_own_layer_is_trained_on_the_body_that_stays() -> None:
+    task = task_of("a", state_with(own_head=OWN), TERMS, head_only=True)
+    outcome = carry_out(task, lambda _: SETS, report_score=False)
+    body = slice(0, task.base.size - N_OWN)
+    assert np.array_equal(outcome.shared[body], task.base[body])
+    assert outcome.own_head is not None
+
+    def loss(own_head: Floats) -> float:
+        kernel = kernel_for(AUTO, class_prior(AUTO, SETS.train.y))
+        used = used_parameters(AUTO, task.base, NOTHING, own_head)
+        return kernel.mean_loss(used, X, SETS.train.y)
+
+    assert loss(outcome.own_head) < loss(OWN)
+
+
 def test_of_the_common_layer_it_takes_back_its_dual_and_then_says_nothing() -> None:
     """Exactly zero on the lattice, whatever its own rows and layer are."""
     state = state_with(model_name=ModelName(Epoch(1, 1), 4, 0))
@@ -204,9 +223,18 @@ def test_it_is_what_the_machine_uses_and_is_scored_by() -> None:
 
 def test_other_modes_have_none() -> None:
     terms = terms_of(small_definition().to_bytes())
-    state = AgentState(model=terms.initial_model, rounds=99, own_head=OWN)
+    name = ModelName(Epoch(1, 1), 4, 0)
+    state = AgentState(model=terms.initial_model, model_name=name, rounds=99, own_head=OWN)
     task = task_of("a", state, terms)
     assert carry_out(task, lambda _: SETS, report_score=False).own_head is None
-    head = np.zeros(N_OWN, dtype=np.float32)
-    used = used_parameters(terms.definition, task.base, head, OWN)
-    assert not used[-1].any()
+    assert task.own_head is None
+    assert newest_model(state, terms.definition).own_head is None
+
+
+def test_a_kept_model_has_its_own_layer_also_after_the_mode_was_edited() -> None:
+    document = AUTO.model_dump()
+    document["algorithm"]["mode"] = "fedapm"
+    definition = type(AUTO).model_validate(document)
+    kept = ServedModel("kept", TERMS.lattice.to_floats(MODEL), own_head=OWN)
+    used = Judge(definition, Kernels()).parameters(kept)
+    assert np.array_equal(flatten(used[-2:]), OWN)

@@ -75,10 +75,29 @@ def test_a_thin_run_is_called_so_and_can_be_repeated() -> None:
     for thin in (True, False):
         result = made_up_result(thin=thin)
         text = " ".join(Page(render_report(result)).text.split())
-        assert ("--releases 12 --seed 4 --thin" in text) == thin
+        assert ("--seed 4 --mode fedapm --model mlp --thin" in text) == thin
         assert ("Messages were made short" in text) == thin
         assert ("short messages (--thin)" in printed(result)) == thin
         assert f"kind {result.compression['kind']}" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "other", "stayed"),
+    [("auto", "fedapm", "no machine's own class prior"), ("fedapm", "auto", "no personal head")],
+)
+def test_a_run_says_its_mode_and_network_and_what_the_other_mode_reaches(
+    mode: str, other: str, stayed: str
+) -> None:
+    changes = {"algorithm": {"mode": mode}, "other_mode": other, "network": "cnn1d"}
+    result = made_up_result().model_copy(update=changes)
+    html = render_report(result)
+    text = " ".join(Page(html).text.split())
+    assert f"--releases 12 --seed 4 --mode {mode} --model cnn1d" in text
+    assert f"No row of sensor data and {stayed} left a machine." in text
+    # once in the table of ways, mean and worst, and once for each machine
+    cells = [cell.strip() for cell in re.findall(r"<td[^>]*>([^<]*)", html)]
+    assert cells.count("45.0 %") == 2 + len(result.agents)
+    assert f"mode {other}" in text
 
 
 def test_rare_late_updates_share_a_bar() -> None:

@@ -222,10 +222,12 @@ def test_numbers_that_do_not_fit_the_lattice_are_dropped_with_the_round(value: f
     machine, task, world = machine_in_training()
     shared = np.full_like(task.task.base, value)
     head = np.zeros(9, dtype=np.float32)
-    outcome = TrainingOutcome(shared, head, 0.1, None, 5, "rows", 0.1)
-    machine.handle(RoundDone(task.ticket, outcome), world.now)
+    outcome = TrainingOutcome(shared, head, 0.1, None, 5, "rows", 0.1, own_head=head)
+    actions = machine.handle(RoundDone(task.ticket, outcome), world.now)
     assert machine.state.outstanding is None
     assert machine.state.head is None
+    assert machine.state.own_head is None
+    assert not any("last layer of its own" in str(a) for a in actions)
 
 
 def test_an_own_head_is_kept_with_its_round_and_named_once() -> None:

@@ -291,6 +291,7 @@ def test_fedapm_and_auto_have_duals():
     [
         ({"algorithm": {"mode": "fedavg"}}, "fedavg has one model for all: personal must be empty"),
         ({"algorithm": {"mode": "fedprox"}}, "fedprox has one model"),
+        ({"algorithm": {"mode": "auto"}}, 'for heads of their own choose mode = "fedapm"'),
         ({"algorithm": {"mode": "local"}}, "local shares nothing"),
         ({"personal": ["*"]}, "nothing is left to share"),
         ({"algorithm": {"mode": "fedbuff"}, "schedule": {"kind": "sync"}}, "fedbuff has no rounds"),
