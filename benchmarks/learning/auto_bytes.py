@@ -6,6 +6,7 @@ it bears.  Releases are rounded alike.  FedAvg may come to rest where it knows l
 also counted until each first has 99 % of the accuracy that FedAvg ends with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -93,24 +94,22 @@ def run(*, quick: bool, data: Path | None) -> Report:
     found = dict(zip(jobs, run_all("auto-bytes", carry_out, jobs), strict=True))
     rows: list[tuple[Cell, ...]] = []
     for messages in MESSAGES:
+        of_all = []
         for name in names:
             pairs = [
                 (course, found[_of_fedavg(job)])
                 for job, course in found.items()
                 if (job.task, job.messages, job.mode) == (name, messages, AUTO)
             ]
-            up, down = (mean(_at_end(*pair, what) for pair in pairs) for what in BYTES)
-            until = [_until_enough(*pair) for pair in pairs]
-            ended = [mean(course[-1].mean for course in each) for each in zip(*pairs, strict=True)]
-            reached = [factor for factor in until if factor is not None]
-            soon: Cell = mean(reached) if len(reached) == len(until) else "not reached"
-            rows.append((messages, name, up, down, soon, *ended))
+            of_all += pairs
+            up, down = (mean(_at_end([pair], what) for pair in pairs) for what in BYTES)
+            rows.append((messages, name, up, down, *_reached(pairs)))
             if not quick:
-                where = f"{name}, {messages}: bytes of all machines by FedAvg's"
-                report.goals += [
-                    Goal(f"{where}, up", up, UP, "times"),
-                    Goal(f"{where}, down", down, DOWN, "times"),
-                ]
+                report.goals += _goals(f"{name}, {messages}", up, down)
+        up, down = (_at_end(of_all, what) for what in BYTES)
+        rows.append((messages, TOGETHER, up, down, "", "", ""))
+        if not quick:
+            report.goals += _goals(f"{TOGETHER}, {messages}", up, down)
     columns = ["messages", "set", "up", "down", "down until 99 %", "auto ends at", "fedavg ends at"]
     report.grids.append(Grid("bytes of auto by those of fedavg, same rounds", columns, rows))
     if quick:
@@ -119,15 +118,35 @@ def run(*, quick: bool, data: Path | None) -> Report:
 
 
 BYTES = ("bytes_up", "bytes_down")
+TOGETHER = "all sets together"
 Course = tuple[Measurement, ...]
+Pair = tuple[Course, Course]
+"""Of auto and of FedAvg."""
 
 
 def _of_fedavg(job: Job) -> Job:
     return Job(job.task, job.data, job.seed, FEDAVG, job.messages, job.rounds)
 
 
-def _at_end(auto: Course, fedavg: Course, what: str) -> float:
-    return float(getattr(auto[-1], what) / getattr(fedavg[-1], what))
+def _at_end(pairs: Sequence[Pair], what: str) -> float:
+    """Sum over runs by sum over runs."""
+    auto, fedavg = (
+        sum(getattr(course[-1], what) for course in c) for c in zip(*pairs, strict=True)
+    )
+    return float(auto / fedavg)
+
+
+def _reached(pairs: Sequence[Pair]) -> tuple[Cell, ...]:
+    """Bytes down until there is enough, and where both end."""
+    until = [_until_enough(*pair) for pair in pairs]
+    reached = [factor for factor in until if factor is not None]
+    soon: Cell = mean(reached) if len(reached) == len(until) else "not reached"
+    return soon, *(mean(course[-1].mean for course in each) for each in zip(*pairs, strict=True))
+
+
+def _goals(what: str, up: float, down: float) -> list[Goal]:
+    where = f"{what}: bytes of all machines by FedAvg's"
+    return [Goal(f"{where}, up", up, UP, "times"), Goal(f"{where}, down", down, DOWN, "times")]
 
 
 def _until_enough(auto: Course, fedavg: Course) -> float | None:
