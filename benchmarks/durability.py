@@ -25,7 +25,7 @@ from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.codec import Coding, encode_integers
 from plantfed_shared.definition import FederationDefinition
-from plantfed_shared.lattice import Integers, checksum
+from plantfed_shared.lattice import Integers, checksum, upper_half
 from plantfed_shared.messages import Epoch, Hello, ModelName, Update
 from plantfed_shared.store import reading
 from plantfed_shared.topics import Kind, Topics
@@ -197,7 +197,7 @@ class Senders:
             seq=seq,
             weight=1,
             definition=self._terms.digest[:8],
-            dual_checksum=checksum(self._duals[agent]),
+            dual_check=upper_half(checksum(self._duals[agent])),
             score=0.5,
             want=0,
             others=0,

@@ -1,9 +1,9 @@
 """What mode ``auto`` sends and fetches against FedAvg, both with the codec of thin links.
 
 Rounds are synchronous, so both have as many updates and releases.  ``whole`` sends changes whole,
-entropy coded; ``thin`` sends what ``plantfed demo --thin`` sends, FedAvg with the memory of 1 that
-it bears.  Releases are rounded alike.  FedAvg may come to rest where it knows less: so bytes are
-also counted until each first has 99 % of the accuracy that FedAvg ends with.
+entropy coded; ``thin`` sends what ``plantfed demo --thin`` sends, with its algorithm, FedAvg with
+the memory of 1 that it bears.  Releases are rounded alike.  FedAvg may come to rest where it knows
+less: so bytes are also counted until each first has 99 % of the accuracy that FedAvg ends with.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,7 @@ def carry_out(job: Job) -> tuple[Measurement, ...]:
     if job.mode == AUTO:
         document["algorithm"]["penalty"] = PENALTY
     if job.messages == "thin":
-        memory = THIN["algorithm"]["memory"] if job.mode == AUTO else 1.0
-        document["algorithm"]["memory"] = memory
+        document["algorithm"] |= THIN["algorithm"] if job.mode == AUTO else {"memory": 1.0}
     definition = FederationDefinition.model_validate(document)
     federation = Federation(task, definition, seed=job.seed, as_reference=True)
     course: list[Measurement] = []

@@ -18,8 +18,9 @@ from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.row_order import RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
+from plantfed_agent.serving_model import newest_integers
+from plantfed_agent.state import with_model
 from plantfed_agent.training import TrainingOutcome, TrainingTask
-from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.agent_host import AgentHost
@@ -167,12 +168,14 @@ class Federation:
         """The newest release, float32 (shared,)."""
         return self.state.terms.lattice.to_floats(self.state.model)
 
-    def used(self) -> NDArray[np.float32]:
-        """What machines would use of it, float32 (shared,)."""
-        consensus = self.state.consensus
-        if isinstance(consensus, FreshMean):
-            return self.state.terms.lattice.to_floats(consensus.served())
-        return self.shared()
+    def _used_by(self, agent: AgentHost) -> NDArray[np.float32]:
+        """What a machine would use if it had just fetched the newest release."""
+        state, disk = self.state, agent.disk
+        turnovers = state.turnovers.get(state.k, 0)
+        after = with_model(disk, state.name(state.k), state.model, turnovers)
+        integers = newest_integers(after, self.definition.algorithm)
+        assert integers is not None
+        return state.terms.lattice.to_floats(integers)
 
     def measure(self, *, use_prior: bool = True, newest: bool = False) -> Measurement:
         """Test every machine's head on what it would use.
@@ -181,9 +184,13 @@ class Federation:
             use_prior: where machines train with a prior, also test with it.
             newest: test the newest release, not the average.
         """
-        shared = self.shared() if newest else self.used()
         accuracy = [
-            self._score(agent, shared, self._test(agent.name), use_prior=use_prior)
+            self._score(
+                agent,
+                self.shared() if newest else self._used_by(agent),
+                self._test(agent.name),
+                use_prior=use_prior,
+            )
             for agent in self._agents
         ]
         uses = [link.use for link in self._links.values()]
@@ -207,13 +214,14 @@ class Federation:
         """
         if not self.definition.classes:
             return float("nan")
-        shared, found = self.used(), []
+        found = []
         tests = [self._test(name) for name in self.task.machines]
         x, y = np.concatenate([t.x for t in tests]), np.concatenate([t.y for t in tests])
         for agent in self._agents:
             unseen = ~np.isin(y, self.task.machines[agent.name].train.y)
             if unseen.any():
                 rows = Samples(x[unseen], y[unseen])
+                shared = self._used_by(agent)
                 found.append(self._score(agent, shared, rows, use_prior=use_prior))
         return float(np.mean(found)) if found else float("nan")
 
@@ -223,8 +231,9 @@ class Federation:
         Args:
             use_prior: see :meth:`measure`.
         """
-        shared = self.used()
-        return {a.name: self._parameters(a, shared, use_prior=use_prior) for a in self._agents}
+        return {
+            a.name: self._parameters(a, self._used_by(a), use_prior=use_prior) for a in self._agents
+        }
 
     def own_heads(self) -> frozenset[str]:
         """Machines that keep a last layer of their own in mode auto."""

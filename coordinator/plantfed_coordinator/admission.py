@@ -11,6 +11,7 @@ from plantfed_shared.errors import PeerError
 from plantfed_shared.lattice import (
     Integers,
     SaturationError,
+    upper_half,
 )
 from plantfed_shared.messages import Code, Epoch, Hello, ModelName, Update
 
@@ -204,7 +205,7 @@ def _judge_content(state: FederationState, agent: str, update: Update, change: b
         return Judgement(Code.REJECTED, str(error))  # of one whose training diverges
     if algorithm.max_norm is not None and _norm(state, decoded) > algorithm.max_norm:
         return Judgement(Code.REJECTED, f"the change is longer than {algorithm.max_norm:g}")
-    if after.dual_checksum != update.dual_checksum:
+    if upper_half(after.dual_checksum) != update.dual_check:
         reason = "the dual after it would not be the agent's"
         return Judgement(Code.REJECTED, reason, is_offence=True)
     return Judgement(Code.APPLIED, is_new=True)

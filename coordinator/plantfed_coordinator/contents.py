@@ -97,11 +97,8 @@ class Contents:
         base = None if step.base_k is None else (step.base_k, state.versions[step.base_k])
         if base is not None and not _is_shorter(model, base[1], coding):
             base = None
-        given = state.average_of(step.k)
-        # who has a release has the average that belongs to it, also where the model is sent whole
-        is_known = step.base_k is not None and state.average_of(step.base_k) == given
-        average = None if given is None or is_known else state.averages[given]
-        encoded = encode_model(state.name(step.k), model, lattice, coding, base, average)
+        turnovers = state.turnovers.get(step.k, 0)
+        encoded = encode_model(state.name(step.k), model, lattice, coding, base, turnovers)
         return Blob.of(encoded, ModelStep(step.k, None if base is None else base[0]))
 
     def _encoded_dual(self, state: FederationState, agent: str) -> Blob:

@@ -12,14 +12,17 @@ members it holds back those who have just learnt something.  The buffer is what 
 release, at most one p_i of each member, its newest; it empties at each release, and where it is
 empty P / P_N stays what it was.  An arrival staler than :attr:`fresh_within` changes its dual only.
 
-What machines *use* is smoother than what they train on: the average of the releases, moved at each
-by the part of the members it was made of.
+What machines *use* is smoother than what they train on.  The last release is the average of all,
+moved at each by the part of the members it was made of.  Before that each averages those it fetches
+(``plantfed_agent.own_average``), and is told with each when it was made: after how many turnovers,
+in which as many have arrived as there are members.
 
 All of it is int64 and exact, so neither the order of arrivals between two releases nor a restart
 makes a difference, not to the last bit.
 """
 
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 
 import numpy as np
 
@@ -40,7 +43,8 @@ AVERAGE_BITS = 16
 SHARE_BITS = 14
 """Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
 FRESH_TURNOVERS = 2
-AVERAGE_EVERY_TURNOVERS = 10
+RELEASE_STEPS = Fraction(10)
+"""Made of few arrivals a model goes to and fro anyway; what machines use is an average."""
 
 
 class FreshMean:
@@ -60,10 +64,12 @@ class FreshMean:
         primal: round(P / P_N) of the last release that had a fresh arrival, int64 (n,).
         average: of the releases, int64 (n,), lattice units with 16 fraction bits more.
         averaged: releases in it.
+        turnovers: in this epoch, with 14 fraction bits.
     """
 
     counts_members = True
     fewest_arrivals = 1
+    release_steps = RELEASE_STEPS
     exact: Integers | None = None
 
     def __init__(self, current: Integers, schedule: Schedule) -> None:
@@ -76,6 +82,7 @@ class FreshMean:
         self.primal: Integers = current
         self.average: Integers = current << AVERAGE_BITS
         self.averaged = 0
+        self.turnovers = 0
         self._schedule = schedule
 
     @property
@@ -95,11 +102,6 @@ class FreshMean:
     def fresh_within(self) -> int:
         """Releases behind, up to which an arrival counts with its model and not its dual alone."""
         return FRESH_TURNOVERS * self.turnover
-
-    @property
-    def average_every(self) -> int:
-        """Releases from one average that is given to machines to the next."""
-        return AVERAGE_EVERY_TURNOVERS * self.turnover
 
     def counted(self, arrived: Collection[str]) -> int:
         """How many of those that have arrived are in the buffer."""
@@ -195,6 +197,7 @@ class FreshMean:
         self.averaged += 1
         one = 1 << SHARE_BITS
         of_members = -(-one * self.buffer_weight // self.weight)
+        self.turnovers += of_members
         return min(one, max(of_members, one // self.averaged))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plantfed_coordinator.consensus import AllMembersMean, consensus_of
 from plantfed_coordinator.contribution import Contribution
@@ -20,12 +21,12 @@ from plantfed_shared.messages import Epoch
 from plantfed_shared.terms import Terms, terms_of
 
 HEAD = "state"
-DEFINITION, TOTAL, UNROUNDED, EXACT = "definition", "total", "unrounded", "exact"
+DEFINITION, TOTAL, EXACT = "definition", "total", "exact"
 BUFFER, PRIMAL, AVERAGE = "buffer", "primal", "average"
 """Of mode auto."""
-ALWAYS_NEW = (TOTAL, UNROUNDED, EXACT, BUFFER, PRIMAL, AVERAGE)
+ALWAYS_NEW = (TOTAL, EXACT, BUFFER, PRIMAL, AVERAGE)
 """Parts that any record may have changed."""
-_VERSION, _MEMBER, _GIVEN = "version ", "member ", "average "
+_VERSION, _REMAINDER, _MEMBER = "version ", "remainder ", "member "
 
 SnapshotRows = list[tuple[str, str, bytes | None]]
 """(name, JSON, bytes)."""
@@ -66,8 +67,9 @@ def head_of(state: FederationState) -> dict[str, Any]:
         "round": opened and [opened.k, opened.attempt, list(opened.drawn), sorted(opened.answered)],
         "exact": state.consensus.exact is not None,
         "fresh": _fresh_fields(state),
-        "averages": sorted(state.averages),
         "versions": sorted(state.versions),
+        "turnovers": sorted(state.turnovers.items()),
+        "remainders": sorted(state.remainders),
         "members": {agent: _member_fields(member) for agent, member in state.members.items()},
     }
 
@@ -77,27 +79,26 @@ def parts_of(state: FederationState) -> Iterator[Part]:
     encoded = state.terms.encoded
     yield Part(DEFINITION, len(encoded), lambda: encoded)
     yield _wide(TOTAL, state.consensus.total)
-    yield _wide(UNROUNDED, state.unrounded)
     if state.consensus.exact is not None:
         yield _wide(EXACT, state.consensus.exact)
     if isinstance(state.consensus, FreshMean):
         yield _wide(BUFFER, state.consensus.buffer)
         yield _wide(PRIMAL, state.consensus.primal)
         yield _wide(AVERAGE, state.consensus.average)
-    for k, average in sorted(state.averages.items()):
-        yield _wide(f"{_GIVEN}{k}", average)
     for k, model in sorted(state.versions.items()):
         yield _wide(f"{_VERSION}{k}", model)
+    for k, remainder in sorted(state.remainders.items()):
+        yield _narrow(f"{_REMAINDER}{k}", remainder)
     for agent, member in state.members.items():
         yield _member_part(agent, member.contribution)
 
 
 def names_in(head: dict[str, Any]) -> set[str]:
     """The names of the parts that belong to a head."""
-    names = {DEFINITION, TOTAL, UNROUNDED} | ({EXACT} if head["exact"] else set())
+    names = {DEFINITION, TOTAL} | ({EXACT} if head["exact"] else set())
     names |= {BUFFER, PRIMAL, AVERAGE} if head.get("fresh") else set()
     names |= {f"{_VERSION}{k}" for k in head["versions"]}
-    names |= {f"{_GIVEN}{k}" for k in head.get("averages", ())}
+    names |= {f"{_REMAINDER}{k}" for k in head["remainders"]}
     return names | {member_part(agent) for agent in head["members"]}
 
 
@@ -139,15 +140,15 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
     terms: Terms | None = None
     vectors: dict[str, Integers] = {}
     versions: dict[int, Integers] = {}
-    averages: dict[int, Integers] = {}
+    remainders: dict[int, NDArray[np.int32]] = {}
     members: dict[str, Member] = {}
     for name, blob in parts:
         if name == DEFINITION:
             terms = terms_of(blob)
         elif name.startswith(_VERSION):
             versions[int(name.removeprefix(_VERSION))] = _integers(blob)
-        elif name.startswith(_GIVEN):
-            averages[int(name.removeprefix(_GIVEN))] = _integers(blob)
+        elif name.startswith(_REMAINDER):
+            remainders[int(name.removeprefix(_REMAINDER))] = _narrow_integers(blob)
         elif name.startswith(_MEMBER):
             agent = name.removeprefix(_MEMBER)
             members[agent] = _member(dict(head["members"][agent]), blob)
@@ -166,8 +167,8 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
         k=head["k"],
         versions={k: versions[k] for k in head["versions"]},
         consensus=consensus,
-        unrounded=vectors[UNROUNDED],
-        averages={k: averages[k] for k in head.get("averages", ())},
+        remainders={k: remainders[k] for k in head["remainders"]},
+        turnovers=dict(head["turnovers"]),
         members={agent: members[agent] for agent in head["members"]},
         retired=dict(head["retired"]),
         barred=set(head["barred"]),
@@ -192,13 +193,14 @@ def _fresh_fields(state: FederationState) -> list[Any] | None:
     consensus = state.consensus
     if not isinstance(consensus, FreshMean):
         return None
-    return [sorted(consensus.fresh), consensus.buffer_weight, consensus.averaged]
+    fresh = sorted(consensus.fresh)
+    return [fresh, consensus.buffer_weight, consensus.averaged, consensus.turnovers]
 
 
 def _restore_fresh(
     consensus: FreshMean, vectors: dict[str, Integers], head: dict[str, Any]
 ) -> None:
-    fresh, consensus.buffer_weight, consensus.averaged = head["fresh"]
+    fresh, consensus.buffer_weight, consensus.averaged, consensus.turnovers = head["fresh"]
     consensus.fresh, consensus.members = frozenset(fresh), len(head["members"])
     consensus.buffer, consensus.primal = vectors[BUFFER], vectors[PRIMAL]
     consensus.average = vectors[AVERAGE]
@@ -227,7 +229,7 @@ def _member_part(agent: str, contribution: Contribution) -> Part:
 
 
 def _member(fields: dict[str, Any], blob: bytes) -> Member:
-    z, dual = np.frombuffer(blob, dtype="<i4").astype(np.int64).reshape(2, -1)
+    z, dual = _narrow_integers(blob).astype(np.int64).reshape(2, -1)
     return Member(contribution=Contribution(fields.pop("weight"), z, dual), **fields)
 
 
@@ -244,3 +246,11 @@ def _wide(name: str, integers: Integers) -> Part:
 
 def _integers(blob: bytes) -> Integers:
     return np.frombuffer(blob, dtype="<i8").astype(np.int64)
+
+
+def _narrow(name: str, integers: NDArray[np.int32]) -> Part:
+    return Part(name, integers.nbytes, lambda: integers.astype("<i4").tobytes())
+
+
+def _narrow_integers(blob: bytes) -> NDArray[np.int32]:
+    return np.frombuffer(blob, dtype="<i4").astype(np.int32)

@@ -7,14 +7,14 @@ same state, bit for bit.  It trusts its records: they are checked before they ar
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from operator import is_
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plantfed_coordinator.consensus import Consensus, consensus_of
 from plantfed_coordinator.contribution import Contribution
-from plantfed_coordinator.fresh_mean import FreshMean
+from plantfed_coordinator.fresh_mean import SHARE_BITS, FreshMean
 from plantfed_coordinator.records import (
     Admitted,
     Applied,
@@ -27,20 +27,12 @@ from plantfed_coordinator.records import (
     RoundOpened,
     Served,
 )
-from plantfed_shared.codec import decode_integers
+from plantfed_coordinator.rescaling import Rescaling
+from plantfed_shared.codec import LARGEST_TURNOVERS, TURNOVER, decode_integers
 from plantfed_shared.errors import StorageError
-from plantfed_shared.lattice import (
-    MAX_MAGNITUDE,
-    Integers,
-    SaturationError,
-    check_magnitude,
-    checksum,
-)
+from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.terms import Terms, terms_of
-
-STEPS_OF_AVERAGE = 4
-"""Mean distances of average and model which a step of the average may have: it is sent as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +106,10 @@ class FederationState:
         retired: last incarnation of agents that are no members any more.
         barred: agents that may not join.
         consensus: the sums.
-        unrounded: the newest release before it was rounded, lattice units.
-        averages: in mode auto, the average of the releases as it was given out with a release,
-            by the number of that, lattice units: the newest, and those that belong to a kept one.
+        remainders: what was taken away from a kept version when it was made one that may be
+            released, int32 (n,), lattice units; of those that had something taken away.
+        turnovers: of kept versions in mode auto, in 1/256: how often all members had arrived when
+            they were released.  Those that are to be used as they are have none.
         arrived: members with an update since the last release.
         changed: something happened since the last release that it would show.
         round: the open synchronous round.
@@ -129,8 +122,8 @@ class FederationState:
     k: int
     versions: dict[int, Integers]
     consensus: Consensus
-    unrounded: Integers
-    averages: dict[int, Integers] = field(default_factory=dict)
+    remainders: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    turnovers: dict[int, int] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     retired: dict[str, int] = field(default_factory=dict)
     barred: set[str] = field(default_factory=set)
@@ -159,12 +152,21 @@ class FederationState:
             model = terms.initial_model
         algorithm, schedule = terms.definition.algorithm, terms.definition.schedule
         consensus = consensus_of(algorithm, schedule, model)
-        return cls(terms, record.epoch, record.k, {record.k: model}, consensus, model)
+        return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
 
     @property
     def model(self) -> Integers:
         """U_k, lattice units."""
         return self.versions[self.k]
+
+    @property
+    def unrounded(self) -> Integers:
+        """U_k before it was made one that may be released, lattice units."""
+        return self._unrounded(self.k)
+
+    def _unrounded(self, k: int) -> Integers:
+        model, remainder = self.versions[k], self.remainders.get(k)
+        return model if remainder is None else model + remainder
 
     def name(self, k: int) -> ModelName:
         """The name of a kept version."""
@@ -180,14 +182,13 @@ class FederationState:
         limit = self.terms.definition.schedule.max_releases
         return limit is not None and self.releases >= limit
 
-    def average_of(self, k: int) -> int | None:
-        """The release that gave out the average which belongs to a kept release, if any."""
-        return max((given for given in self.averages if given <= k), default=None)
-
     def contribution_after(
         self, agent: str, base_k: int, change: Integers, weight: int
     ) -> Contribution:
         """What an update would make of a member's contribution.
+
+        Its change is one of what was released, and added to what that was before it was rounded:
+        what rounding takes away waits, and is never lost.
 
         Raises:
             SaturationError: a result is not below 2^30 in magnitude.
@@ -198,7 +199,8 @@ class FederationState:
         known = self._judged
         if known is None or known.weight != weight or not all(map(is_, known.inputs, inputs)):
             relaxed = self.terms.lattice.relaxed(change)
-            after = self.consensus.next_contribution(old, base, relaxed, weight)
+            exact = self._unrounded(base_k)
+            after = self.consensus.next_contribution(old, exact, relaxed, weight)
             known = self._judged = _Judged(inputs, weight, after)
         return known.after
 
@@ -213,27 +215,22 @@ class FederationState:
     def _next_release(self) -> _NextRelease:
         if self._next is None:
             consensus = copy(self.consensus)
-            unrounded = consensus.release(self.model)
-            model = self._released(unrounded, self._n_arrived())
+            unrounded = consensus.release(self.unrounded)
+            model = self._released(consensus, unrounded)
             self._next = _NextRelease(consensus, unrounded, model, checksum(model))
         return self._next
 
-    def _n_arrived(self) -> int:
-        """Of how many a release would be made; the consensus begins anew when it is made."""
-        return self.consensus.counted(self.arrived) or max(1, len(self.members))
-
-    def _released(self, unrounded: Integers, arrived: int) -> Integers:
-        """As coarse as can't keep the model from coming to rest.
-
-        What is rounded away moves those who have arrived, by a quarter of a step on average, and
-        the mean of all members by their part of it.  A step of 2.4 times the move that all of them
-        together would make is out of what such moves can keep up.
-        """
-        limit = self.terms.definition.schedule.max_releases
-        if limit is not None and self.releases + 1 >= limit:
-            return self.terms.lattice.released(unrounded)  # it stays
-        steps = max(2, 12 * len(self.members) // (5 * arrived))
-        return self.terms.lattice.released(unrounded, self.unrounded, steps)
+    def _released(self, consensus: Consensus, unrounded: Integers) -> Integers:
+        """As coarse as its consensus bears; the last one as fine as it may be."""
+        lattice, limit = self.terms.lattice, self.terms.definition.schedule.max_releases
+        if limit is None or self.releases + 1 < limit:
+            arrived = self.consensus.counted(self.arrived) or max(1, len(self.members))
+            steps = int(consensus.release_steps * len(self.members) / arrived)
+            return lattice.released(unrounded, self.unrounded, max(2, steps))
+        if isinstance(consensus, FreshMean):
+            # nobody will train on it: it is what machines use
+            return lattice.released(consensus.served())
+        return lattice.released(unrounded)
 
     def apply(self, record: Record) -> None:
         """Take in the next record of the journal."""
@@ -241,7 +238,7 @@ class FederationState:
             case EpochStarted():
                 self._start_epoch(record)
             case Joined(agent, incarnation):
-                contribution = Contribution.neutral(self.model)
+                contribution = Contribution.neutral(self.unrounded)
                 self._pin(agent, Member(incarnation, contribution, pinned=self.k))
                 self.consensus.join(self.members[agent].contribution)
                 self.retired.pop(agent, None)
@@ -320,60 +317,48 @@ class FederationState:
                 f"release {record.k} replays to another model than was announced",
                 hint="The journal is damaged; restore a backup",
             )
-        before, self.k = self.k, record.k
-        self.consensus, self.unrounded, self.versions[self.k] = (
-            made.consensus,
-            made.unrounded,
-            made.model,
-        )
+        before, self.k, self.consensus = self.k, record.k, made.consensus
+        self._keep(made.model, made.unrounded)
         self.releases += 1
         self.arrived.clear()
         self.changed = False
         self.round = None
-        self._give_out_average()
+        if isinstance(self.consensus, FreshMean) and not self.final:
+            passed = self.consensus.turnovers * TURNOVER >> SHARE_BITS
+            self.turnovers[self.k] = 1 + passed % LARGEST_TURNOVERS
         self._forget_if_unused(before)
 
-    def _give_out_average(self) -> None:
-        """Now and then: it is sent beside the model, to whoever comes from one before it."""
-        if not isinstance(self.consensus, FreshMean):
-            return
-        newest = max(self.averages, default=0)
-        if self.k - newest < self.consensus.average_every and not self.final:
-            return
-        served = self.consensus.served()
-        model = None if self.final else self.unrounded
-        self.averages[self.k] = self.terms.lattice.released(served, model, STEPS_OF_AVERAGE)
-        wanted = {self.average_of(k) for k in self.versions}
-        self.averages = {k: average for k, average in self.averages.items() if k in wanted}
+    def _keep(self, model: Integers, unrounded: Integers) -> None:
+        """As the newest version."""
+        self.versions[self.k] = model
+        if unrounded is not model and (unrounded != model).any():
+            self.remainders[self.k] = (unrounded - model).astype(np.int32)
 
     def _start_epoch(self, record: EpochStarted) -> None:
         terms = terms_of(record.definition)
-        scale = _unit_ratio(self.terms, terms)
-        dual_scale = scale * _penalty_ratio(self.terms, terms)
+        rescaling = Rescaling.between(self.terms, terms)
         z_has_dual = not isinstance(self.consensus, FreshMean)
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         # what was applied and not yet released is in it: it would be lost where arrivals are
         # forgotten, and its agents were told that it counts
-        model = _scaled(copy(self.consensus).release(self.model), scale)
+        model = rescaling.model(copy(self.consensus).release(self.unrounded))
         members: dict[str, Member] = {}
         consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
         for agent, member in self.members.items():
             # z and w of one mode mean nothing in another: everybody agrees with the model again
             contribution = Contribution.neutral(model)
             if same_mode:
-                contribution = _rescaled(
-                    member.contribution, scale, dual_scale, z_has_dual=z_has_dual
-                )
+                contribution = rescaling.contribution(member.contribution, z_has_dual=z_has_dual)
             if terms.definition.algorithm.weighting == "equal":
                 contribution = replace(contribution, weight=1)
             consensus.join(contribution)
             members[agent] = replace(member, contribution=contribution, pinned=None, held=None)
         if isinstance(consensus, FreshMean):
             consensus.begin_at(model)
-        self.terms, self.epoch, self.k, self.averages = terms, record.epoch, record.k, {}
-        self.versions = {record.k: terms.lattice.released(model)}
-        self._names = {}
-        self.members, self.consensus, self.unrounded = members, consensus, model
+        self.terms, self.epoch, self.k = terms, record.epoch, record.k
+        self.versions, self.remainders, self.turnovers, self._names = {}, {}, {}, {}
+        self._keep(terms.lattice.released(model), model)
+        self.members, self.consensus = members, consensus
         self.arrived, self.changed, self.round = set(), False, None
         self._count_pins()
 
@@ -396,46 +381,11 @@ class FederationState:
     def _forget_if_unused(self, k: int) -> None:
         if k != self.k and self._pins[k] <= 0:
             self.versions.pop(k, None)
+            self.remainders.pop(k, None)
+            self.turnovers.pop(k, None)
             self._names.pop(k, None)
             del self._pins[k]
 
 
 def _kept_for(member: Member) -> tuple[int, ...]:
     return tuple(k for k in (member.pinned, member.held) if k is not None)
-
-
-def _unit_ratio(before: Terms, after: Terms) -> Fraction:
-    # from the definitions: where nothing is shared, the lattice has no tensor to ask
-    old, new = before.definition, after.definition
-    bits = new.lattice_bits - old.lattice_bits
-    return Fraction(2) ** (bits + new.relaxation.shift - old.relaxation.shift)
-
-
-def _penalty_ratio(before: Terms, after: Terms) -> Fraction:
-    # the unscaled dual pi = rho * w is what the problem determines, so w follows rho
-    old, new = before.definition.algorithm.penalty, after.definition.algorithm.penalty
-    return Fraction(old) / Fraction(new)
-
-
-def _rescaled(
-    old: Contribution, scale: Fraction, dual_scale: Fraction, *, z_has_dual: bool
-) -> Contribution:
-    dual = _scaled(old.dual, dual_scale)
-    if not z_has_dual:
-        return Contribution(old.weight, _scaled(old.z, scale), dual)
-    z = check_magnitude(_scaled(old.z - old.dual, scale) + dual)
-    return Contribution(old.weight, z, dual)
-
-
-def _scaled(integers: Integers, ratio: Fraction) -> Integers:
-    """Exact rational scaling, half to even, on Python integers: rare, so it may be slow.
-
-    Raises:
-        SaturationError: a result is not below 2^30 in magnitude.
-    """
-    if ratio == 1:
-        return integers
-    scaled = [round(int(x) * ratio) for x in integers]
-    if max(map(abs, scaled), default=0) >= MAX_MAGNITUDE:
-        raise SaturationError("a value is too large for the lattice")
-    return np.array(scaled, dtype=np.int64)

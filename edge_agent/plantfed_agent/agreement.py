@@ -5,7 +5,7 @@ from enum import StrEnum
 from plantfed_agent.state import AgentState, with_changes
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_integers
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import checksum, upper_half
 from plantfed_shared.messages import Epoch, ModelName, State, Update, Welcome
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
@@ -55,7 +55,8 @@ def agreement(state: AgentState, message: State) -> Agreement:
         return Agreement.AGREES
     if state.outstanding is not None and message.last_seq == state.applied_seq + 1:
         same = message.last_digest == wire.envelope_digest(state.outstanding)
-        if same and message.dual_checksum == _update(state.outstanding)[0].dual_checksum:
+        made = _update(state.outstanding)[0].dual_check
+        if same and upper_half(message.dual_checksum) == made:
             return Agreement.APPLIED
     return Agreement.DISAGREES
 
@@ -76,7 +77,7 @@ def dual_after_outstanding(state: AgentState) -> AgentState:
     if terms.definition.algorithm.has_duals:
         update, tail = _update(state.outstanding)
         dual = state.dual_after(terms.lattice, decode_integers(tail, terms.lattice))
-        if checksum(dual) != update.dual_checksum:
+        if upper_half(checksum(dual)) != update.dual_check:
             raise ValueError("the dual on disk is not the one the outstanding update was made with")
     return with_changes(state, dual=dual, applied_seq=state.applied_seq + 1, outstanding=None)
 

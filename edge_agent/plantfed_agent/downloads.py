@@ -31,12 +31,12 @@ class FetchedModel(NamedTuple):
     Attributes:
         name: of it.
         integers: int64 (shared,), lattice units.
-        average: of the releases, which came with it; None where none did.
+        turnovers: when it was released, see :class:`plantfed_shared.codec.DecodedStep`.
     """
 
     name: ModelName
     integers: Integers
-    average: Integers | None
+    turnovers: int
 
 
 class FetchedDefinition(NamedTuple):
@@ -360,8 +360,7 @@ class Downloads:
             base = state.model if here.k == found.step.base_k else None
         if base is not None:
             self.last_step_bytes = len(whole)
-        model = found.model(base)
-        return FetchedModel(found.name, model, found.averaged(model))
+        return FetchedModel(found.name, found.model(base), found.turnovers)
 
     def _dual_in(self, encoded: bytes, wanted: int) -> Integers:
         dual = decode_integers(encoded, self._desk.lattice())

@@ -17,7 +17,7 @@ from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared import wire
 from plantfed_shared.codec import encode_factors, encode_integers
 from plantfed_shared.definition import Compression
-from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
+from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum, upper_half
 from plantfed_shared.low_rank import whole
 from plantfed_shared.messages import Update, Want
 from plantfed_shared.terms import Terms
@@ -122,7 +122,7 @@ def after_round(
         seq=state.applied_seq + 1,
         weight=outcome.n_samples if algorithm.weighting == "rows" else 1,
         definition=terms.digest[:8],
-        dual_checksum=0 if dual is None else checksum(dual),
+        dual_check=0 if dual is None else upper_half(checksum(dual)),
         score=outcome.score if report_score else None,
         want=want,
         others=others_wanted(need, pace, others) if want else 0,

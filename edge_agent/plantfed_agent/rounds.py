@@ -21,7 +21,7 @@ from plantfed_agent.local_update import after_head_round, after_round, model_wan
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
 from plantfed_agent.serving_model import model_in_units_of
-from plantfed_agent.state import same_structure
+from plantfed_agent.state import same_structure, with_model
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import (
@@ -257,6 +257,7 @@ class Rounds:
             definition=encoded,
             memory=None,
             average=None,
+            averaged_at=0,
             need=None,
             rounds_on_these_rows=0,
         )
@@ -266,9 +267,7 @@ class Rounds:
         if self._job is not None:
             return  # its update will name the model that it trains on
         name = fetched.name
-        self._desk.change(model_name=name, model=fetched.integers)
-        if fetched.average is not None:
-            self._desk.change(average=fetched.average)
+        self._desk.state = with_model(self._desk.state, name, fetched.integers, fetched.turnovers)
         self._desk.pace.next_refresh_at = now + REFRESH_S
         offer = self._desk.offer
         if offer is not None and name.epoch == offer.name.epoch and name.k > offer.name.k:

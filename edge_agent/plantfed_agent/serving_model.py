@@ -1,10 +1,12 @@
 """Which model a machine uses; which it trains on is another question.
 
 In most modes both have the release that it fetched last.  In mode ``auto`` a machine trains on that
-and uses the average of the releases.  Where its guard has tripped it uses what that has kept.
+and uses the average of those that it has fetched.  Where its guard has tripped it uses what that
+has kept.
 """
 
 from plantfed_agent.guard import ServedModel
+from plantfed_agent.own_average import usable
 from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
@@ -19,7 +21,7 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
         algorithm: of the federation.
     """
     if algorithm.mode == "auto" and state.average is not None:
-        return state.average
+        return usable(state.average)
     return state.model
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from plantfed_agent.guard import Guard
 from plantfed_agent.need import Need
+from plantfed_agent.own_average import average_with
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
 from plantfed_shared.messages import Epoch, ModelName
@@ -30,8 +31,9 @@ class AgentState:
         need: how much of its change this machine sends; None before the first round.
         model_name: of ``model``.
         model: the shared parameters fetched last, lattice units.
-        average: of the releases in mode auto, lattice units: what this machine uses; None before
-            the first, and in other modes.
+        average: of the releases in mode auto, see :mod:`plantfed_agent.own_average`; None where
+            ``model`` is used.
+        averaged_at: turnovers of the last release in it.
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
         guard: which model is used, and why; None before the first round.
@@ -61,6 +63,7 @@ class AgentState:
     model_name: ModelName | None = None
     model: Integers | None = None
     average: Integers | None = None
+    averaged_at: int = 0
     prior: Floats | None = None
     guard: Guard | None = None
     own_head: Floats | None = None
@@ -96,6 +99,21 @@ def with_changes(state: AgentState, **changes: Any) -> AgentState:
     A machine does this several times per message; ``dataclasses.replace`` takes far longer.
     """
     return AgentState(**{**dict(zip(FIELD_NAMES, _values(state), strict=True)), **changes})
+
+
+def with_model(state: AgentState, name: ModelName, model: Integers, turnovers: int) -> AgentState:
+    """The state with a release that was fetched, and the average with it.
+
+    Args:
+        state: before.
+        name: of the release.
+        model: int64 (shared,), lattice units.
+        turnovers: when it was made, see :class:`plantfed_shared.codec.DecodedStep`.
+    """
+    here = state.model_name
+    known = None if here is None or here.epoch != name.epoch else state.average
+    average = average_with(known, 0 if known is None else state.averaged_at, model, turnovers)
+    return with_changes(state, model_name=name, model=model, average=average, averaged_at=turnovers)
 
 
 def changed_fields(before: AgentState, after: AgentState) -> frozenset[str]:

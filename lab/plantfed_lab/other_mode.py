@@ -17,7 +17,6 @@ from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.scores import score
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.federation_file import Federation, personal_in_mode, with_definition
-from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import EpochStarted
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.drawn import PARTICIPATION, kernels_of
@@ -27,7 +26,6 @@ from plantfed_lab.simulation.engine import Simulation
 from plantfed_lab.tennessee_eastman import Plant
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition, Mode, Schedule
-from plantfed_shared.lattice import Integers
 from plantfed_shared.messages import Epoch
 from plantfed_shared.topics import Topics
 from plantfed_shared.transfer import Blob
@@ -61,7 +59,7 @@ def accuracies_in(
     wanted = _in_mode(mode, definition, len(plants), rounds)
     federation = with_definition(Federation(definition, blob), wanted, f"mode {mode}")
     state, agents = _federated(federation, plants, kernels)
-    shared = state.terms.lattice.to_floats(_served(state))
+    shared = state.terms.lattice.to_floats(state.model)
     judge, found = Judge(wanted, kernels), {}
     for plant, agent in zip(plants, agents, strict=True):
         disk = agent.disk
@@ -98,11 +96,6 @@ def _federated(
     if not simulation.run(seconds, ended) or coordinator.machine is None:
         raise RuntimeError(f"mode {definition.algorithm.mode} did not come to its last release")
     return coordinator.machine.state, agents
-
-
-def _served(state: FederationState) -> Integers:
-    consensus = state.consensus
-    return consensus.served() if isinstance(consensus, FreshMean) else state.model
 
 
 def _trainer(plant: Plant, kernels: Kernels) -> Callable[[TrainingTask], TrainingOutcome]:

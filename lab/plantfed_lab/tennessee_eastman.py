@@ -28,12 +28,12 @@ CLIP = 8.0
 FAULT_ONSET = 160
 """Test runs are normal until this row."""
 THIN: dict[str, dict[str, Any]] = {
-    "algorithm": {"memory": 0.5},
+    "algorithm": {"memory": 0.25, "penalty": 0.3},
     "schedule": {"pace": 0.6},
     "compression": {"kind": "low-rank", "bits": 3, "keep": 0.12, "keep_at_most": 0.12},
 }
 """Settings that make messages short, by section; the rest of a change waits in the memory."""
-THIN_RELEASES = {"release_bits": 9, "coarsest_release_bits": 7}
+THIN_RELEASES = {"release_bits": 6, "coarsest_release_bits": 4}
 """What makes the difference of two of its models short."""
 CNN1D = DATA / "cnn1d.pfm"
 """Compiled 1-D CNN over a window of all variables; made by ``lab/make_cnn1d.py``."""

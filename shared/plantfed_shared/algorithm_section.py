@@ -1,5 +1,6 @@
 """The sections of a definition that may be edited: algorithm, compression, schedule."""
 
+from fractions import Fraction
 from math import inf
 from typing import Annotated, Literal, Self
 
@@ -73,10 +74,13 @@ class Algorithm(Settings):
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
-        if self.has_duals and self.relaxation > 2 * (1 - self.memory):
+        # where few machines make a model, what each of them adds counts more
+        largest, in_words = (Fraction(4, 3), "4/3") if self.mode == "auto" else (Fraction(2), "2")
+        if self.has_duals and self.relaxation > largest * (1 - Fraction(self.memory)):
             gain = self.relaxation / (1 - self.memory) if self.memory < 1 else inf
             raise ValueError(
-                f"relaxation / (1 - memory) is {gain:g}; above 2 it diverges, lower one of them"
+                f"relaxation / (1 - memory) is {gain:g}; above {in_words} {self.mode} diverges, "
+                "lower one of them"
             )
         return self
 

@@ -8,8 +8,7 @@ A model's content names the model (epoch counter 4, epoch bits 8, k 4, checksum 
 endian) and the release it is the difference from (4 bytes, one more than its k, 0 for a whole
 model), and then has the integers: equal steps from model to model have equal content.
 
-In mode ``auto`` the average of the releases may follow, as the difference from the model.  Then a
-byte 2 and the length of the model's integers (4 bytes) stand before them.
+In mode ``auto`` a byte 2 and the release's turnovers (4 bytes) stand before the integers.
 """
 
 import struct
@@ -28,8 +27,12 @@ from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum
 from plantfed_shared.messages import Epoch, ModelName, ModelStep
 
 _STEP = struct.Struct("<IQIQI")
-_WITH_AVERAGE = struct.Struct("<BI")
-_ENTROPY, _AVERAGED, FACTORS, _PLAIN = 0, 2, 3, 4
+_TURNOVERS = struct.Struct("<BI")
+_ENTROPY, _HAS_TURNOVERS, FACTORS, _PLAIN = 0, 2, 3, 4
+
+TURNOVER = 256
+"""What a release's turnovers are counted in: a turnover is this."""
+LARGEST_TURNOVERS = 2**32 - 1
 
 
 class Coding(StrEnum):
@@ -107,8 +110,8 @@ def forget_decoded() -> None:
 
 
 def largest_model_bytes(lattice: Lattice) -> int:
-    """No content of a model that a peer may send is longer, with an average behind it or not."""
-    return _STEP.size + _WITH_AVERAGE.size + 2 * largest_encoding_bytes(lattice)
+    """No content of a model that a peer may send is longer."""
+    return _STEP.size + _TURNOVERS.size + largest_encoding_bytes(lattice)
 
 
 def largest_encoding_bytes(lattice: Lattice) -> int:
@@ -124,29 +127,14 @@ class DecodedStep:
         name: of the model.
         step: from which to which release.
         integers: the difference, or the whole model; int64 (size,).
-        average: of the releases, as the difference from the model; None where it doesn't come.
+        turnovers: how often all members had arrived when the model was released, since its epoch
+            began, in 1/256; 0 where the model is to be used as it is.
     """
 
     name: ModelName
     step: ModelStep
     integers: Integers
-    average: Integers | None = None
-
-    def averaged(self, model: Integers) -> Integers | None:
-        """The average that comes with it, int64 (size,).
-
-        Args:
-            model: from :meth:`model`.
-
-        Raises:
-            PeerError: a value is too large for the lattice.
-        """
-        if self.average is None:
-            return None
-        try:
-            return check_magnitude(model + self.average)
-        except ValueError as error:
-            raise PeerError(str(error)) from None
+    turnovers: int = 0
 
     def model(self, base: Integers | None) -> Integers:
         """The model's integers, int64 (size,).
@@ -177,7 +165,7 @@ def encode_model(
     lattice: Lattice,
     coding: str,
     base: tuple[int, Integers] | None = None,
-    average: Integers | None = None,
+    turnovers: int = 0,
 ) -> bytes:
     """The content of a release, as the difference from another one where that is given.
 
@@ -187,15 +175,13 @@ def encode_model(
         lattice: of the shared vector.
         coding: see :class:`Coding`.
         base: number and integers of the other release, of the same epoch.
-        average: of the releases, int64 (size,), to be sent with it.
+        turnovers: see :class:`DecodedStep`.
     """
     base_k, integers = (0, model) if base is None else (base[0] + 1, model - base[1])
     head = _STEP.pack(*name.epoch, name.k, name.checksum, base_k)
-    encoded = encode_integers(integers, lattice, coding)
-    if average is None:
-        return head + encoded
-    beside = encode_integers(average - model, lattice, coding)
-    return head + _WITH_AVERAGE.pack(_AVERAGED, len(encoded)) + encoded + beside
+    if turnovers:
+        head += _TURNOVERS.pack(_HAS_TURNOVERS, turnovers)
+    return head + encode_integers(integers, lattice, coding)
 
 
 def decode_model(encoded: bytes, lattice: Lattice) -> DecodedStep:
@@ -208,10 +194,9 @@ def decode_model(encoded: bytes, lattice: Lattice) -> DecodedStep:
         raise PeerError(f"{len(encoded)} bytes are no model")
     counter, bits, k, model_checksum, base = _STEP.unpack_from(encoded)
     name = ModelName(Epoch(counter, bits), k, model_checksum)
-    tail, average = memoryview(encoded)[_STEP.size :], None
-    if len(tail) >= _WITH_AVERAGE.size and tail[0] == _AVERAGED:
-        _, length = _WITH_AVERAGE.unpack_from(tail)
-        both = tail[_WITH_AVERAGE.size :]
-        tail, average = both[:length], decode_integers(both[length:], lattice)
+    tail, turnovers = memoryview(encoded)[_STEP.size :], 0
+    if len(tail) >= _TURNOVERS.size and tail[0] == _HAS_TURNOVERS:
+        _, turnovers = _TURNOVERS.unpack_from(tail)
+        tail = tail[_TURNOVERS.size :]
     step = ModelStep(k, base - 1 if base else None)
-    return DecodedStep(name, step, decode_integers(tail, lattice), average)
+    return DecodedStep(name, step, decode_integers(tail, lattice), turnovers)

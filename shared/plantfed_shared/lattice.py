@@ -238,6 +238,14 @@ def checksum(integers: Integers) -> int:
     return sum(_checksum_of_block(unsigned[n : n + BLOCK], n) for n in blocks) % 2**64
 
 
+def upper_half(of_checksum: int) -> int:
+    """32 bits of it for where a message must be short.
+
+    The lower half knows nothing of the upper bits of values, and little of multiples of 2^n.
+    """
+    return of_checksum >> 32
+
+
 def _checksum_of_block(block: NDArray[np.uint64], begin: int) -> int:
     return int(np.add.reduce(block * _odd_numbers(begin, block.size), dtype=np.uint64))
 

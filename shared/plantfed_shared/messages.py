@@ -180,7 +180,7 @@ class Update(Message):
         seq: one more than the last applied update.
         weight: n_i.
         definition: first 8 bytes of the definition's digest.
-        dual_checksum: c(w_i) after this update.
+        dual_check: upper half of c(w_i) after this update.
         score: of the model served before this round, on the machine's own test rows.
         want: as a WANT with this window, ``have`` being the base, once it is applied; 0 is none.
         others: of that WANT.
@@ -191,7 +191,7 @@ class Update(Message):
     seq: Annotated[int, Field(ge=1, lt=2**32)]
     weight: Annotated[int, Field(ge=1, lt=2**32)]
     definition: Annotated[bytes, Field(min_length=8, max_length=8)]
-    dual_checksum: U64
+    dual_check: U32
     score: Score | None
     want: U32
     others: U8

@@ -14,7 +14,9 @@ from plantfed_shared.codec import Coding, encode_integers
 from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch
 
-FIRST = EpochStarted(Epoch(1, 2**64 - 1), 0, small_definition().to_bytes(), "created")
+DEFINITION = small_definition(release_bits=12)
+"""What a release loses by being rounded is kept, too."""
+FIRST = EpochStarted(Epoch(1, 2**64 - 1), 0, DEFINITION.to_bytes(), "created")
 
 
 @contextmanager

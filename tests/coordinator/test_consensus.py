@@ -8,15 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantfed_coordinator.consensus import (
-    ONE,
-    BufferedChanges,
-    Consensus,
-    StalenessMixing,
-    consensus_of,
-    discount,
-)
+from plantfed_coordinator.consensus import Consensus, consensus_of
 from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.discounted import ONE, BufferedChanges, StalenessMixing, discount
 from plantfed_shared.definition import Algorithm, Schedule
 from plantfed_shared.lattice import SaturationError
 

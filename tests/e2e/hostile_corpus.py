@@ -21,7 +21,7 @@ from plantfed_shared import entropy_codec, wire
 from plantfed_shared.bit_streams import BitWriter
 from plantfed_shared.codec import FACTORS, Coding, encode_integers
 from plantfed_shared.digest import content_digest
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import checksum, upper_half
 from plantfed_shared.low_rank import SHIFT_BITS, most_terms
 from plantfed_shared.messages import Chunk, Content, ModelName, Offer, Update
 from plantfed_shared.topics import Kind
@@ -146,7 +146,7 @@ class Insider:
             "seq": member.last_seq + 1,
             "weight": 1,
             "definition": state.terms.digest[:8],
-            "dual_checksum": checksum(member.contribution.dual + change) + 1,
+            "dual_check": upper_half(checksum(member.contribution.dual + change)) ^ 1,
             "score": None,
             "want": 0,
             "others": 0,

@@ -6,15 +6,14 @@ from collections.abc import Collection
 import numpy as np
 from tests.e2e.plant import Plant
 
+from plantfed_agent.agreement import dual_after_outstanding
 from plantfed_coordinator.journal import FILE_NAME
 from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined, Released
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
-from plantfed_shared.messages import Update
 from plantfed_shared.store import reading
-from plantfed_shared.topics import Kind
-from plantfed_shared.wire import decode, envelope_digest
+from plantfed_shared.wire import envelope_digest
 
 
 def lost_updates(plant: Plant) -> dict[str, int]:
@@ -74,9 +73,8 @@ def assert_agents_agree(plant: Plant) -> None:
         if member.last_seq == applied + 1:
             assert state.outstanding is not None
             assert envelope_digest(state.outstanding) == member.last_digest
-            update = decode(state.outstanding, Kind.UPDATE).message
-            assert isinstance(update, Update)
-            applied, dual = update.seq, update.dual_checksum
+            after = dual_after_outstanding(state)
+            applied, dual = after.applied_seq, after.dual_checksum
         assert (applied, dual) == (member.last_seq, checksum(member.contribution.dual))
 
 

@@ -46,7 +46,7 @@ def test_a_wrong_key_in_broker_toml(plant: Plant, command: str) -> None:
 def test_a_value_that_cannot_be(plant: Plant) -> None:
     plant.define(algorithm={"relaxation": 1.5, "memory": 0.5})
     outcome = run_coordinator(plant, "check")
-    assert_one_line(outcome, SETTINGS, "federation.toml", "above 2 it diverges")
+    assert_one_line(outcome, SETTINGS, "federation.toml", "above 2 fedapm diverges")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from plantfed_agent.class_prior import class_prior, with_prior
 from plantfed_agent.inprocess import carry_out
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.local_update import task_of
+from plantfed_agent.own_average import FRACTION_BITS
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
@@ -69,8 +70,8 @@ def test_other_modes_have_none() -> None:
 
 def test_the_average_is_used_and_scored_and_the_newest_trained_on() -> None:
     average = TERMS.initial_model + 1000
-    state = state_with(average=average)
-    assert newest_integers(state, AUTO.algorithm) is average
+    state = state_with(average=average << FRACTION_BITS)
+    assert np.array_equal(newest_integers(state, AUTO.algorithm), average)
     assert newest_integers(state, small_definition().algorithm) is state.model
     assert newest_integers(state_with(), AUTO.algorithm) is TERMS.initial_model
     task = task_of("a", state, TERMS)

@@ -10,6 +10,7 @@ from tests.federation_world import of_mode, small_definition
 
 from plantfed_agent.agent_store import AgentStore
 from plantfed_agent.guard import Check, Guard, ServedModel
+from plantfed_agent.own_average import FRACTION_BITS
 from plantfed_agent.settings import AgentSettings, load_agent_settings
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_agent.views import read_status, served_model, served_models
@@ -39,7 +40,7 @@ def settings(
         definition=definition.to_bytes(),
         model=terms.initial_model,
         model_name=ModelName(Epoch(1, 2), 9, 0),
-        average=terms.initial_model + 64,
+        average=(terms.initial_model + 64) << FRACTION_BITS,
         prior=PRIOR,
         own_head=own_head,
         guard=guard,

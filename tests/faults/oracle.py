@@ -146,7 +146,7 @@ class Oracle:
         reference = Reference(self._world.plan.definition, self.made)
         reference.take(self._world.coordinator.journal)
         state = self._world.state()
-        _demand(np.array_equal(reference.model, state.model), "the model is not the reference's")
+        _demand(np.array_equal(reference.newest, state.model), "the model is not the reference's")
         for name, member in state.members.items():
             same = np.array_equal(reference.duals[name], member.contribution.dual)
             _demand(same, f"the dual of {name} is not the sum of what it has sent")

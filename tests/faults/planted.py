@@ -197,7 +197,7 @@ def wrong_base_at_the_agent() -> Iterator[object]:
             return None
         base = self._desk.state.model if found.step.base_k is not None else None
         model = found.integers if base is None else base + found.integers
-        return agent_downloads.FetchedModel(found.name, model, found.averaged(model))
+        return agent_downloads.FetchedModel(found.name, model, found.turnovers)
 
     with patch.object(downloads, "_model_in", careless), _any_step():
         yield
@@ -215,7 +215,7 @@ def a_model_goes_back_in_time() -> Iterator[object]:
             return None
         same = known is not None and (known.epoch, known.k) == (here.epoch, found.step.base_k)
         model = found.model(here.model if same else None)
-        return agent_downloads.FetchedModel(found.name, model, found.averaged(model))
+        return agent_downloads.FetchedModel(found.name, model, found.turnovers)
 
     with patch.object(agent_downloads.Downloads, "_model_in", any_model), _any_step():
         yield
@@ -379,4 +379,11 @@ def manifest_is_announced_once() -> Iterator[object]:
         patch.object(releases, "ANNOUNCE_AGAIN_S", 1e9),
         patch.object(releases, "ANNOUNCE_AT_MOST_EVERY_S", 1e9),
     ):
+        yield
+
+
+@planted
+def what_rounding_takes_is_lost() -> Iterator[object]:
+    """A change is added to what was released, which may have been rounded."""
+    with patch.object(FederationState, "_unrounded", lambda self, k: self.versions[k]):
         yield

@@ -26,14 +26,13 @@ from plantfed_shared.messages import Epoch, ModelName, Update
 from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
+AVERAGE_UNIT, SHARE_UNIT = 2**16, 2**14
 MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "auto")
 
 
 def covers(definition: FederationDefinition) -> bool:
-    """Whether the reference knows this mode: means of exact models."""
-    lattice = definition.lattice()
-    exact = not lattice.release_shift and not lattice.coarsest_release_shift
-    return definition.algorithm.mode in MEANS and exact
+    """Whether the reference knows this mode."""
+    return definition.algorithm.mode in MEANS
 
 
 class Reference:
@@ -44,7 +43,7 @@ class Reference:
         made: updates as their agents persisted them, by envelope digest.
 
     Attributes:
-        models: every release by its name.
+        models: every release by its name, rounded as it was released.
         duals: w_i of the members.
     """
 
@@ -58,12 +57,17 @@ class Reference:
         self._fresh: set[str] = set()
         self._relaxation = definition.relaxation
         self._z: dict[str, tuple[int, Integers]] = {}
-        self._arrived: list[tuple[int, Integers]] = []
+        self._arrived: list[tuple[str, tuple[int, Integers]]] = []
         self._epoch: Epoch | None = None
-        self._k = 0
+        self._k = self._releases = self._averaged = 0
 
     @property
     def model(self) -> Integers:
+        """The newest release before it was rounded."""
+        return self._exact[self._k]
+
+    @property
+    def newest(self) -> Integers:
         """The newest release."""
         return self._versions[self._k]
 
@@ -80,8 +84,9 @@ class Reference:
                     self._lattice = terms_of(definition).lattice
                     if not self._z:
                         self._primal = model
-                    self._epoch, self._versions = epoch, {}
-                    self._release(k, model)
+                    self._epoch, self._versions, self._exact = epoch, {}, {}
+                    self._average, self._averaged = [int(x) * AVERAGE_UNIT for x in model], 0
+                    self._release(k, model, self._finest(model))
                 case Joined(agent):
                     self._z[agent] = 1, self.model
                     self.duals[agent] = np.zeros_like(self.model)
@@ -94,8 +99,10 @@ class Reference:
                 case Applied():
                     self._apply(record)
                 case Released(k, announced):
-                    self._release(k, self._next())
-                    assert checksum(self.model) == announced, f"release {k} is another model"
+                    self._releases += 1
+                    released = self._released(self._next())
+                    self._release(k, self._next(), released)
+                    assert checksum(released) == announced, f"release {k} is another model"
 
     def _apply(self, record: Applied) -> None:
         encoded = self._made.get(record.digest)
@@ -108,7 +115,7 @@ class Reference:
         assert update.base == name, "applied to another base than it was made on"
         change = decode_integers(envelope.tail, self._lattice)
         step = change * self._relaxation.numerator
-        moved = self._versions[record.base_k] + step
+        moved = self._exact[record.base_k] + step
         if self._has_duals:
             self.duals[record.agent] = self.duals[record.agent] + step
             if not self._is_auto:
@@ -117,7 +124,7 @@ class Reference:
         if self._k - record.base_k <= 2 * self._turnover():
             self._fresh.add(record.agent)
         self._z[record.agent] = update.weight, moved
-        self._arrived.append(self._z[record.agent])
+        self._arrived.append((record.agent, self._z[record.agent]))
 
     def _turnover(self) -> int:
         """Releases within which about every member arrives once."""
@@ -130,7 +137,8 @@ class Reference:
 
     def _next(self) -> Integers:
         if not self._is_auto:
-            return self._mean_of(list(self._z.values()) if self._has_duals else self._arrived)
+            arrived = [each for _, each in self._arrived]
+            return self._mean_of(list(self._z.values()) if self._has_duals else arrived)
         if not self._z:
             return self.model
         if self._fresh:
@@ -145,8 +153,54 @@ class Reference:
         sums = [sum(n * int(z[i]) for n, z in parts) for i in range(self.model.size)]
         return np.array([round(Fraction(s, weight)) for s in sums], dtype=np.int64)
 
-    def _release(self, k: int, model: Integers) -> None:
-        self._k, self._versions[k], self._arrived = k, model, []
+    def _released(self, model: Integers) -> Integers:
+        limit = self._schedule.max_releases
+        is_last = limit is not None and self._releases >= limit
+        if self._is_auto:
+            self._move_average(model)
+            if is_last:
+                return self._finest([_half_even(x, AVERAGE_UNIT) for x in self._average])
+        if is_last:
+            return self._finest(model)
+        counted = self._fresh if self._is_auto else {agent for agent, _ in self._arrived}
+        arrived = len(counted) or max(1, len(self._z))
+        bears = Fraction(10) if self._is_auto or not self._has_duals else Fraction(12, 5)
+        steps = max(2, int(bears * len(self._z) / arrived))
+        shifts, begin = [], 0
+        finest, coarsest = self._lattice.release_shift, self._lattice.coarsest_release_shift
+        for size in self._lattice.sizes:
+            moves = (model - self.model)[begin : begin + size]
+            step = steps * sum(abs(int(x)) for x in moves) // max(1, size)
+            coarse = max((n for n in range(60) if 2**n <= step), default=0)
+            shifts += [max(finest, min(coarse, coarsest))] * size
+            begin += size
+        return np.array(
+            [_half_even(int(x), 2**n) * 2**n for x, n in zip(model, shifts, strict=True)],
+            dtype=np.int64,
+        )
+
+    def _finest(self, model: Sequence[int] | Integers) -> Integers:
+        unit = 2**self._lattice.release_shift
+        return np.array([_half_even(int(x), unit) * unit for x in model], dtype=np.int64)
+
+    def _move_average(self, model: Integers) -> None:
+        """By the part of the members that have arrived; a plain mean at first."""
+        weight = sum(n for n, _ in self._z.values())
+        fresh = sum(self._z[agent][0] for agent in self._fresh)
+        if not fresh:
+            return
+        self._averaged += 1
+        share = max(-(-SHARE_UNIT * fresh // weight), SHARE_UNIT // self._averaged)
+        for i, x in enumerate(model):
+            step = min(share, SHARE_UNIT) * (int(x) * AVERAGE_UNIT - self._average[i])
+            self._average[i] += _half_even(step, SHARE_UNIT)
+
+    def _release(self, k: int, exact: Integers, released: Integers) -> None:
+        self._k, self._exact[k], self._versions[k], self._arrived = k, exact, released, []
         self._fresh.clear()
         assert self._epoch is not None
-        self.models[ModelName(self._epoch, k, checksum(model))] = model
+        self.models[ModelName(self._epoch, k, checksum(released))] = released
+
+
+def _half_even(x: int, unit: int) -> int:
+    return round(Fraction(x, unit))

@@ -16,7 +16,7 @@ from plantfed_coordinator.records import EpochStarted, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared import wire
 from plantfed_shared.codec import Coding, encode_integers
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import checksum, upper_half
 from plantfed_shared.messages import (
     Bye,
     Chunk,
@@ -99,7 +99,7 @@ class Desk:
             "seq": member.last_seq + 1,
             "weight": 1,
             "definition": self.state.terms.digest[:8],
-            "dual_checksum": checksum(dual),
+            "dual_check": upper_half(checksum(dual)),
             "score": 0.5,
             "want": 0,
             "others": 0,

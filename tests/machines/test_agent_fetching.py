@@ -3,6 +3,7 @@
 import numpy as np
 from tests.federation_world import small_definition
 
+from plantfed_agent.agreement import dual_after_outstanding
 from plantfed_agent.budget import LinkLimits
 from plantfed_agent.events import (
     Action,
@@ -154,7 +155,7 @@ class Line:
             update={
                 "last_seq": update.message.seq,
                 "last_digest": update.digest,
-                "dual_checksum": update.message.dual_checksum,
+                "dual_checksum": dual_after_outstanding(self.machine.state).dual_checksum,
                 "verdict": Verdict(update.digest, Code.APPLIED, ""),
                 "offer": None,
             }

@@ -152,7 +152,7 @@ def test_what_was_applied_and_not_released_is_in_the_new_epoch(mode: str) -> Non
         desk.hello(agent)
     before = desk.state.model
     has_duals = desk.definition.algorithm.has_duals
-    update = desk.update("a", **({} if has_duals else {"dual_checksum": 0}))
+    update = desk.update("a", **({} if has_duals else {"dual_check": 0}))
     assert code_of(desk.answer("a", update)) is Code.APPLIED
     assert desk.state.k == 0
     wanted = desk.state.next_model()

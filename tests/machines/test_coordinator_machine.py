@@ -22,7 +22,7 @@ from plantfed_coordinator.machine import FederationMachine
 from plantfed_coordinator.records import Applied, Left, Released, Served
 from plantfed_shared import wire
 from plantfed_shared.digest import content_digest
-from plantfed_shared.lattice import checksum
+from plantfed_shared.lattice import checksum, upper_half
 from plantfed_shared.messages import (
     Bye,
     Chunk,
@@ -137,7 +137,7 @@ def test_an_older_duplicate_gets_no_verdict() -> None:
     [
         ({"weight": 2}, Code.REJECTED),
         ({"definition": b"anothers"}, Code.REJECTED),
-        ({"dual_checksum": 1}, Code.REJECTED),
+        ({"dual_check": 1}, Code.REJECTED),
         ({"base": ModelName(Epoch(1, 5), 0, 1)}, None),
         ({"base": ModelName(Epoch(0, 5), 0, 1)}, Code.BASE_GONE),
     ],
@@ -214,7 +214,8 @@ def test_the_length_is_measured_in_parameter_units_whatever_the_relaxation() -> 
         length = 2**-16 * desk.size**0.5
         assert 0.00005 < length < 0.0001
         ones = np.ones(desk.size, dtype=np.int64)
-        update = desk.update("a", dual_checksum=checksum(desk.state.terms.lattice.relaxed(ones)))
+        dual = desk.state.terms.lattice.relaxed(ones)
+        update = desk.update("a", dual_check=upper_half(checksum(dual)))
         assert code_of(desk.answer("a", update)) is code
 
 

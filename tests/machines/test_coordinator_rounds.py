@@ -76,7 +76,7 @@ class TestSynchronous:
         assert desk.state.round is not None
         (other, *_) = sorted(set("abcd") - set(desk.state.round.drawn))
         checksum_after = 0 if mode == "fedalt" else None
-        fields = {} if checksum_after is None else {"dual_checksum": checksum_after}
+        fields = {} if checksum_after is None else {"dual_check": checksum_after}
         assert code_of(desk.answer(other, desk.update(other, **fields))) is code
 
     def test_who_does_not_answer_is_invited_again_in_growing_intervals(self) -> None:

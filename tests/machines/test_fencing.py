@@ -12,6 +12,7 @@ from tests.machines.coordinator_desk import TOPICS, Desk
 from tests.machines.invariants import check_all, everybody_agrees, releases
 from tests.newcomers import newcomer
 
+from plantfed_agent.agreement import dual_after_outstanding
 from plantfed_agent.events import MessageArrived, Train
 from plantfed_coordinator.events import MessageArrived as CoordinatorHears
 from plantfed_coordinator.events import Note
@@ -149,7 +150,7 @@ def from_the_past(world: World, agent: Agent, epoch: Epoch, k: int) -> list[tupl
         incarnation=disk.incarnation,
         last_seq=disk.applied_seq + 1,
         last_digest=digest,
-        dual_checksum=update.dual_checksum,
+        dual_checksum=dual_after_outstanding(disk).dual_checksum,
         verdict=Verdict(digest, Code.APPLIED, ""),
         offer=offer,
     )

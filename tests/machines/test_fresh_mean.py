@@ -188,6 +188,7 @@ def test_asking_what_would_be_released_moves_no_average() -> None:
             release(state)
     assert isinstance(asked.consensus, FreshMean)
     assert asked.consensus.averaged == 3
+    assert asked.consensus.turnovers == 3 * -(-(2**14) // 3)
     assert to_rows(asked) == to_rows(never)
 
 
@@ -250,53 +251,34 @@ def test_after_the_last_has_left_the_model_stays_until_another_arrives() -> None
     assert (state.model == left).all()
 
 
-def test_an_average_is_given_out_now_and_then_and_with_the_last_release() -> None:
-    schedule = {"arrivals": 2, "max_releases": 25}
-    definition = of_mode("auto", schedule=schedule)
-    founding = EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created")
-    state = FederationState.begin(founding)
-    for name in NAMES:
-        state.apply(Joined(name, 1))
-    state.apply(Served("d", 0))
-    given_out = set()
-    for number in range(25):
-        state.apply(update(state, "a", number, 1, state.k))
-        release(state)
-        given_out |= set(state.averages)
-    assert given_out == {20, 25}
-    assert state.average_of(0) is None
-    assert state.average_of(state.k) == 25
-
-
-def test_an_average_far_from_its_model_is_coarse_and_the_last_is_not() -> None:
-    """It is sent as its difference from the model."""
-    schedule = {"arrivals": 1, "max_releases": 41}
+def test_the_last_release_is_the_average_and_the_others_say_after_how_many_turnovers() -> None:
     bits = {"lattice_bits": 12, "release_bits": 10, "coarsest_release_bits": 6}
-    definition = of_mode("auto", schedule=schedule).model_copy(update=bits)
+    definition = of_mode("auto", schedule={"arrivals": 1, "max_releases": 9}).model_copy(
+        update=bits
+    )
     state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
     for name in NAMES:
         state.apply(Joined(name, 1))
-    for number in range(41):
+    for number in range(9):
+        assert state.turnovers.get(state.k, 0) == (1 + 64 * number if number else 0)
         state.apply(update(state, NAMES[number % len(NAMES)], number, 1, state.k))
         release(state)
-        if state.k in {40, 41}:
-            assert isinstance(state.consensus, FreshMean)
-            step = {40: 2**6, 41: 2**2}[state.k]
-            average = state.averages[state.k]
-            assert np.gcd.reduce(average) == step
-            assert np.abs(average - state.consensus.served()).max() <= step // 2
+        state = from_rows(to_rows(state))
+    assert state.final
+    assert state.k not in state.turnovers
+    assert isinstance(state.consensus, FreshMean)
+    assert (state.model == state.terms.lattice.released(state.consensus.served())).all()
+    assert (state.unrounded != state.consensus.served()).any()
 
 
-def test_an_average_travels_with_a_model() -> None:
+def test_turnovers_travel_with_a_model() -> None:
     lattice = Lattice(sizes=(3,), bits=(8,))
-    model, average, base = (np.array(v) for v in ([5, -7, 2], [4, -7, 9], [1, 1, 1]))
+    model, base = (np.array(v) for v in ([5, -7, 2], [1, 1, 1]))
     name = ModelName(Epoch(1, 2), 7, checksum(model))
     for coding in Coding:
         for known in (None, (3, base)):
-            encoded = encode_model(name, model, lattice, coding, known, average)
-            step = decode_model(encoded, lattice)
-            found = step.model(None if known is None else base)
-            assert (found == model).all()
-            averaged = step.averaged(found)
-            assert averaged is not None
-            assert (averaged == average).all()
+            for turnovers in (0, 1, 2**32 - 1):
+                encoded = encode_model(name, model, lattice, coding, known, turnovers)
+                step = decode_model(encoded, lattice)
+                assert (step.model(None if known is None else base) == model).all()
+                assert step.turnovers == turnovers

@@ -342,7 +342,7 @@ def test_how_coarse_a_release_is_follows_the_exact_move_also_after_a_restart() -
         moved(state, 500)
         moved(other, 500)
         other = restarted(other)
-        steps = 2 * int(np.abs(state.unrounded - before).mean())
+        steps = 2.4 * np.abs(state.unrounded - before).mean()
         finest = {int(x) & -int(x) for x in state.model if x}
         assert min(finest) <= steps
         assert (other.model == state.model).all()

@@ -19,13 +19,13 @@ PURE = {
         agreement budget class_prior column_mapping desk downloads events factoring fetching frames
         guard guard_frames known_rows kernels kernels.dense kernels.descent kernels.losses
         kernels.offset kernels.port lanes lengths link_meter local_round local_update machine
-        membership need outlet own_head pace rounds row_order samples scores selection serving_model
-        shelf state table token_bucket training whole_model
+        membership need outlet own_average own_head pace rounds row_order samples scores selection
+        serving_model shelf state table token_bucket training whole_model
     """,
     "plantfed_coordinator": """
-        admission allowance audit_chain consensus contents contribution desk effects events
-        fresh_mean freshness groups guard limits live liveness machine membership probation
-        record_rows records releases serving snapshot standing state uploads
+        admission allowance audit_chain consensus contents contribution desk discounted effects
+        events fresh_mean freshness groups guard limits live liveness machine membership probation
+        record_rows records releases rescaling serving snapshot standing state uploads
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

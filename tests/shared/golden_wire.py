@@ -95,7 +95,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
             seq=88,
             weight=480,
             definition=bytes(range(16, 24)),
-            dual_checksum=0x8877665544332211,
+            dual_check=0x88776655,
             score=0.8125,
             want=131072,
             others=179,
@@ -109,7 +109,7 @@ MESSAGES: dict[str, tuple[Message, bytes]] = {
             seq=1,
             weight=1,
             definition=bytes(8),
-            dual_checksum=1,
+            dual_check=1,
             score=None,
             want=0,
             others=0,
@@ -236,18 +236,17 @@ VECTORS: list[tuple[tuple[int, ...], list[int]]] = [
 MODEL, BASE = int64(VECTORS[-2][1]), int64(list(range(80)))
 MODEL_LATTICE = _lattice(*VECTORS[-2][0])
 MODEL_NAME = ModelName(_EPOCH, 1234, checksum(MODEL))
-AVERAGE = MODEL + int64([(7 * i) % 5 - 2 for i in range(80)])
-MODELS: dict[str, tuple[str, int | None, bool]] = {
-    f"{coding}, {what}": (coding, base_k, has_average)
+MODELS: dict[str, tuple[str, int | None, int]] = {
+    f"{coding}, {what}": (coding, base_k, turnovers)
     for coding in Coding
-    for what, base_k, has_average in (
-        ("whole", None, False),
-        ("difference", 1230, False),
-        ("whole with average", None, True),
-        ("difference with average", 1230, True),
+    for what, base_k, turnovers in (
+        ("whole", None, 0),
+        ("difference", 1230, 0),
+        ("whole with turnovers", None, 1),
+        ("difference with turnovers", 1230, 70_000),
     )
 }
-"""(coding, release it is the difference from, whether the average comes with it)."""
+"""(coding, release it is the difference from, turnovers)."""
 
 FACTORS_LATTICE = Lattice((54, 5, 20), (16, 16, 16), rows=(9, 1, 4))
 FACTORS: dict[str, list[PartOfChange]] = {
@@ -307,10 +306,9 @@ def golden() -> dict[str, Any]:
     }
 
 
-def _model(coding: str, base_k: int | None, has_average: bool) -> bytes:
+def _model(coding: str, base_k: int | None, turnovers: int) -> bytes:
     base = None if base_k is None else (base_k, BASE)
-    average = AVERAGE if has_average else None
-    return encode_model(MODEL_NAME, MODEL, MODEL_LATTICE, coding, base, average)
+    return encode_model(MODEL_NAME, MODEL, MODEL_LATTICE, coding, base, turnovers)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         seq=positive_u32,
         weight=positive_u32,
         definition=st.binary(min_size=8, max_size=8),
-        dual_checksum=u64,
+        dual_check=u32,
         score=st.none() | st.floats(-1e30, 1e30),
         want=u32,
     ),

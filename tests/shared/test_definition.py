@@ -338,7 +338,7 @@ def is_accepted(relaxation: float, memory: float) -> bool:
 
 
 def test_a_gain_above_2_is_explained():
-    with pytest.raises(ValidationError, match=r"is 2\.5; above 2 it diverges, lower one of them"):
+    with pytest.raises(ValidationError, match=r"is 2\.5; above 2 fedapm diverges, lower one"):
         Algorithm(relaxation=1.25, memory=0.5)
 
 

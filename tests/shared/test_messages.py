@@ -50,7 +50,7 @@ def test_order_on_the_wire():
         "seq",
         "weight",
         "definition",
-        "dual_checksum",
+        "dual_check",
         "score",
         "want",
         "others",
