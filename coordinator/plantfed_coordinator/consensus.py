@@ -17,14 +17,13 @@ difference, not to the last bit.
 """
 
 from collections.abc import Collection, Mapping
-from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
 from plantfed_coordinator.contribution import Contribution
 from plantfed_coordinator.discounted import BufferedChanges, StalenessMixing
-from plantfed_coordinator.fresh_mean import RELEASE_STEPS, FreshMean
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_shared.definition import Algorithm, Schedule
 from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
@@ -44,14 +43,14 @@ class Consensus(Protocol):
             where the next one starts from it; None where it is made of the sums alone.
         counts_members: all members are in it, so that one that leaves changes the model.
         fewest_arrivals: of fewer the next model would be made without regard to the last one.
-        release_steps: of what the model would move by if all members had arrived, so much may be
-            the step of a release.
+        carries: whether a change is added to what its base was before it was rounded, or to what
+            was released.
     """
 
     total: Integers
     weight: int
     counts_members: bool
-    release_steps: Fraction
+    carries: bool
 
     @property
     def fewest_arrivals(self) -> int:
@@ -119,9 +118,8 @@ class Consensus(Protocol):
 class AllMembersMean:
     """S = sum n_i z_i and N = sum n_i over all members; O(n) per arrival whatever their number.
 
-    What is rounded away from a release moves those who train on it, by a quarter of a step on
-    average, and the mean of all members by the part of them that has arrived.  A step of 2.4 times
-    the move of all together is out of what such moves can keep up: the model comes to rest.
+    Each z is held for long: it goes with what its machine was sent, and with a coarse one for no
+    longer than until it answers again.
 
     Attributes:
         total: S, int64 (n,).
@@ -130,7 +128,7 @@ class AllMembersMean:
 
     counts_members = True
     fewest_arrivals = 1
-    release_steps = Fraction(12, 5)
+    carries = False
     exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
@@ -194,7 +192,7 @@ class ArrivalsMean:
     """
 
     counts_members = False
-    release_steps = RELEASE_STEPS
+    carries = True
     exact: Integers | None = None
 
     def __init__(self, size: int) -> None:

@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 
 from plantfed_coordinator.contribution import Contribution
-from plantfed_coordinator.fresh_mean import RELEASE_STEPS
 from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
@@ -32,7 +31,7 @@ class BufferedChanges:
 
     counts_members = False
     fewest_arrivals = 1
-    release_steps = RELEASE_STEPS
+    carries = True
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
@@ -100,7 +99,7 @@ class StalenessMixing:
 
     counts_members = False
     fewest_arrivals = 1
-    release_steps = RELEASE_STEPS
+    carries = True
     exact: Integers | None = None
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:

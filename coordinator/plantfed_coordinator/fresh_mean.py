@@ -22,7 +22,6 @@ makes a difference, not to the last bit.
 """
 
 from collections.abc import Collection, Mapping
-from fractions import Fraction
 
 import numpy as np
 
@@ -43,8 +42,6 @@ AVERAGE_BITS = 16
 SHARE_BITS = 14
 """Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
 FRESH_TURNOVERS = 2
-RELEASE_STEPS = Fraction(10)
-"""Made of few arrivals a model goes to and fro anyway; what machines use is an average."""
 
 
 class FreshMean:
@@ -69,7 +66,7 @@ class FreshMean:
 
     counts_members = True
     fewest_arrivals = 1
-    release_steps = RELEASE_STEPS
+    carries = True
     exact: Integers | None = None
 
     def __init__(self, current: Integers, schedule: Schedule) -> None:
@@ -165,6 +162,14 @@ class FreshMean:
         self.primal = model
         if self.weight:
             self.primal = model - divide_half_even(self.total, self.weight)
+
+    def begin_average_at(self, average: Integers) -> None:
+        """Where an epoch begins with what machines use.
+
+        Args:
+            average: int64 (n,), lattice units.
+        """
+        self.average = average << AVERAGE_BITS
 
     def served(self) -> Integers:
         """The average as machines can use it, int64 (n,), lattice units."""

@@ -7,6 +7,7 @@ same state, bit for bit.  It trusts its records: they are checked before they ar
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from operator import is_
 
 import numpy as np
@@ -33,6 +34,9 @@ from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.terms import Terms, terms_of
+
+RESTING_STEPS, MOVING_STEPS = Fraction(12, 5), Fraction(10)
+"""Of the move that all members together would make, so much may be the step of a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +191,8 @@ class FederationState:
     ) -> Contribution:
         """What an update would make of a member's contribution.
 
-        Its change is one of what was released, and added to what that was before it was rounded:
-        what rounding takes away waits, and is never lost.
+        Its change is one of what was released.  Where the consensus carries, it is added to what
+        that was before it was rounded: what rounding takes away waits, and is never lost.
 
         Raises:
             SaturationError: a result is not below 2^30 in magnitude.
@@ -199,8 +203,8 @@ class FederationState:
         known = self._judged
         if known is None or known.weight != weight or not all(map(is_, known.inputs, inputs)):
             relaxed = self.terms.lattice.relaxed(change)
-            exact = self._unrounded(base_k)
-            after = self.consensus.next_contribution(old, exact, relaxed, weight)
+            start = self._unrounded(base_k) if self.consensus.carries else base
+            after = self.consensus.next_contribution(old, start, relaxed, weight)
             known = self._judged = _Judged(inputs, weight, after)
         return known.after
 
@@ -221,11 +225,19 @@ class FederationState:
         return self._next
 
     def _released(self, consensus: Consensus, unrounded: Integers) -> Integers:
-        """As coarse as its consensus bears; the last one as fine as it may be."""
+        """As coarse as may be; the last one as fine as it may be.
+
+        What is rounded away moves those who train on it, by a quarter of a step on average.  Where
+        the model is a mean of all, that moves it by their part of it, and a step of 2.4 times the
+        move that all of them together would make is out of what such moves can keep up: it comes to
+        rest.  Made of some of them, it goes to and fro anyway.
+        """
         lattice, limit = self.terms.lattice, self.terms.definition.schedule.max_releases
         if limit is None or self.releases + 1 < limit:
-            arrived = self.consensus.counted(self.arrived) or max(1, len(self.members))
-            steps = int(consensus.release_steps * len(self.members) / arrived)
+            members = len(self.members)
+            arrived = self.consensus.counted(self.arrived) or max(1, members)
+            rests = arrived >= members or not consensus.carries
+            steps = int((RESTING_STEPS if rests else MOVING_STEPS) * members / arrived)
             return lattice.released(unrounded, self.unrounded, max(2, steps))
         if isinstance(consensus, FreshMean):
             # nobody will train on it: it is what machines use
@@ -337,11 +349,12 @@ class FederationState:
     def _start_epoch(self, record: EpochStarted) -> None:
         terms = terms_of(record.definition)
         rescaling = Rescaling.between(self.terms, terms)
-        z_has_dual = not isinstance(self.consensus, FreshMean)
+        before = self.consensus
+        z_has_dual = not isinstance(before, FreshMean)
         same_mode = terms.definition.algorithm.mode == self.terms.definition.algorithm.mode
         # what was applied and not yet released is in it: it would be lost where arrivals are
         # forgotten, and its agents were told that it counts
-        model = rescaling.model(copy(self.consensus).release(self.unrounded))
+        model = rescaling.model(copy(before).release(self.unrounded))
         members: dict[str, Member] = {}
         consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
         for agent, member in self.members.items():
@@ -357,7 +370,12 @@ class FederationState:
             consensus.begin_at(model)
         self.terms, self.epoch, self.k = terms, record.epoch, record.k
         self.versions, self.remainders, self.turnovers, self._names = {}, {}, {}, {}
-        self._keep(terms.lattice.released(model), model)
+        used = model
+        if isinstance(before, FreshMean) and isinstance(consensus, FreshMean) and self.final:
+            # nobody will train on it any more: it stays what machines use
+            used = rescaling.model(before.served())
+            consensus.begin_average_at(used)
+        self._keep(terms.lattice.released(used), model)
         self.members, self.consensus = members, consensus
         self.arrived, self.changed, self.round = set(), False, None
         self._count_pins()

@@ -86,7 +86,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "own_head": _FLOATS,
     "dual": _INTEGERS,
     "model": _INTEGERS,
-    "average": (_array_to_blob("<i8"), _blob_to_array("<i8", "int64")),
+    "earlier": (_array_to_blob("<i8"), _blob_to_array("<i8", "int64")),
 }
 """(to what SQLite holds, from it); 64-bit names are text because SQLite integers are signed."""
 

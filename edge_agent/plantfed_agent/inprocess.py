@@ -167,8 +167,10 @@ def _own_head(kernel: Kernel, task: TrainingTask, train: Samples) -> OwnHead:
         return OwnHead()
     if task.own_head is None and task.rounds < FIRST_ROUNDS:
         return OwnHead()
-    models = [model for model in (task.base, task.served) if model is not None]
     before = OwnHead(task.own_head, task.asked_for_own_head)
+    models = [task.base if task.served is None else task.served]
+    if before.parameters is None:
+        models = [task.base] if task.earlier is None else [task.base, task.earlier]
     return next_own_head(kernel, task.definition, models, before, train)
 
 

@@ -9,6 +9,7 @@ from plantfed_agent.factoring import factored
 from plantfed_agent.guard import after_comparison
 from plantfed_agent.lengths import part_of_keep, shrinks
 from plantfed_agent.need import OTHERS_AT_LEAST, need_after, others_wanted
+from plantfed_agent.own_average import usable
 from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
 from plantfed_agent.serving_model import newest_integers, newest_model
 from plantfed_agent.state import AgentState, with_changes
@@ -59,6 +60,7 @@ def task_of(
         head=state.head,
         definition=terms.definition,
         head_only=head_only,
+        earlier=None if state.earlier is None else lattice.to_floats(usable(state.earlier)),
         served=None if newest is None or newest is state.model else lattice.to_floats(newest),
         prior=state.prior if terms.definition.algorithm.has_prior else None,
         guard=state.guard,

@@ -27,6 +27,7 @@ from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import Pace
 from plantfed_agent.rounds import Rounds, Work
 from plantfed_agent.state import AgentState
+from plantfed_agent.upload import Upload
 from plantfed_shared import wire
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.errors import PeerError
@@ -71,7 +72,10 @@ class AgentMachine:
         self._membership = Membership(self._desk, software)
         downloads = Downloads(self._desk, self._membership, half)
         self._ignored = Throttle(IGNORED_LINE_EVERY_S)
-        self._rounds = Rounds(self._desk, self._membership, downloads, report_score=report_score)
+        self._upload = Upload(self._desk, downloads)
+        self._rounds = Rounds(
+            self._desk, self._membership, downloads, self._upload, report_score=report_score
+        )
 
     @property
     def state(self) -> AgentState:
@@ -176,6 +180,6 @@ class AgentMachine:
             case Chunk() as message:
                 self._rounds.take_chunk(message, envelope.tail, now)
             case Need() as message:
-                self._rounds.serve(message, envelope.digest, now)
+                self._upload.serve(message, envelope.digest, now)
         if not isinstance(envelope.message, Manifest):
             self._membership.heard(envelope.message, now)

@@ -31,12 +31,12 @@ def average_with(
         turnovers: T of the release; 0 where it is to be used as it is.
 
     Returns:
-        None where the release itself is to be used.
+        None where the release itself is to be used and no later one is averaged with it.
     """
-    passed = turnovers - at
-    if not turnovers or passed < 0 or passed > LONGEST:
+    if not turnovers:
         return None
-    if average is None:
+    passed = turnovers - at
+    if average is None or not 0 <= passed <= LONGEST:
         return model << FRACTION_BITS
     step = passed * ((model << FRACTION_BITS) - average)
     return average + divide_half_even(step, TURNOVER + passed)

@@ -8,9 +8,9 @@ to these rows alone.  Rows of a time series are alike, so each class's rows are 
 they came into three parts, and each part is judged by the fit to the other two.
 
 It begins a last layer of its own, which never leaves it, where the own fit has less than .45 of the
-errors of the common layer, and no more of them in any part, both in the newest release and in the
-average, which it would use, and that in two rounds in succession: the newest release moves to and
-fro.  It goes back where the own fit has more than two thirds of the errors of what it would use
+errors of the common layer, and less than .6 of them in each part, both in the newest release and in
+the average of those before it, and that in two rounds in succession: the newest release moves to
+and fro.  It goes back where the own fit has more than two thirds of the errors of what it would use
 then.  The margin is wide because the common layer has seen the rows of all, which tells on new rows
 and not on these.
 """
@@ -43,6 +43,7 @@ RIDGE = 0.1
 FOLDS = 3
 BEGIN_BELOW = 0.45
 """Of the common layer's error rate, or root mean square error."""
+IN_EACH_PART_BELOW = 0.6
 END_ABOVE = 2 / 3
 IN_SUCCESSION = 2
 """Rounds whose rows must have asked for a last layer of their own before it begins."""
@@ -87,13 +88,13 @@ def next_own_head(
     Args:
         kernel: with the machine's prior.
         definition: whose parameters are all shared.
-        models: float32 (shared,) each: the newest release, then the average where there is one; the
-            last of them is what the machine would use without a layer of its own.
+        models: float32 (shared,) each, all of which must ask for it: the newest release and the
+            average of those before it, or, where the machine has one, what it would use without.
         before: after the round before.
         train: rows of the machine.
     """
     specification, has_one = definition.parameter_specification(), before.parameters is not None
-    for model in models[-1:] if has_one else models:
+    for model in models:
         parameters = whole_model(specification, model, np.zeros(0, np.float32))
         common = Common(*kernel.features_and_outputs(parameters, train.x))
         if not wants_own_head(common, train.y, len(definition.classes), has_one=has_one):
@@ -130,8 +131,9 @@ def wants_own_head(common: Common, y: Truth, n_classes: int, *, has_one: bool) -
     better = own.mean() < part * shared.mean()
     if has_one:
         return bool(better)
+    in_each = IN_EACH_PART_BELOW ** (1 if n_classes else 2)
     everywhere = all(
-        own[rows].sum() <= shared[rows].sum()
+        own[rows].sum() <= in_each * shared[rows].sum()
         for rows in (fold == number for number in range(FOLDS))
     )
     return bool(better and everywhere)

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 from plantfed_agent.desk import Desk
 from plantfed_agent.downloads import Downloads, FetchedDefinition, FetchedModel
-from plantfed_agent.events import Publish, Stop, Train
+from plantfed_agent.events import Stop, Train
 from plantfed_agent.lengths import model_bytes, next_update_bytes
-from plantfed_agent.local_update import after_head_round, after_round, model_wanted, task_of
+from plantfed_agent.local_update import after_head_round, after_round, task_of
 from plantfed_agent.membership import Link, Membership
-from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S, THINNEST_LINK_BYTES_PER_S
+from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S
 from plantfed_agent.serving_model import model_in_units_of
 from plantfed_agent.state import same_structure, with_model
 from plantfed_agent.training import TrainingOutcome
+from plantfed_agent.upload import Upload
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import (
     ConfigError,
@@ -33,11 +34,8 @@ from plantfed_shared.errors import (
     PlantfedError,
 )
 from plantfed_shared.lattice import SaturationError
-from plantfed_shared.messages import Chunk, Code, Group, ModelName, Need, Offer, Start
-from plantfed_shared.patience import Answered
+from plantfed_shared.messages import Chunk, Code, Group, ModelName, Start
 from plantfed_shared.terms import Terms
-from plantfed_shared.topics import COORDINATOR, Kind
-from plantfed_shared.transfer import Blob, chunks
 
 
 class Work(StrEnum):
@@ -57,28 +55,34 @@ class _Job(NamedTuple):
 
 
 class Rounds:
-    """The agent's side of START, NEED, CHUNK and UPDATE, and its training.
+    """The agent's side of START and CHUNK, and its training.
 
     Args:
         desk: of the agent.
         membership: how it stands with the coordinator.
         downloads: of the agent.
+        upload: of its outstanding update.
         report_score: whether updates carry the score of the machine's own model.
     """
 
     def __init__(
-        self, desk: Desk, membership: Membership, downloads: Downloads, *, report_score: bool
+        self,
+        desk: Desk,
+        membership: Membership,
+        downloads: Downloads,
+        upload: Upload,
+        *,
+        report_score: bool,
     ) -> None:
         self.invitation: Start | None = None
         self._desk = desk
         self._membership = membership
         self._report_score = report_score
         self._downloads = downloads
+        self._upload = upload
         self._job: _Job | None = None
-        self._begun: bytes | None = None
         self._head_trained_on: ModelName | None = None
         self._usual_bytes: int | None = None
-        self._answered = Answered()
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -124,15 +128,12 @@ class Rounds:
 
     def take_timers(self, now: float) -> None:
         """Send again what has not been answered."""
-        pace, outstanding = self._desk.pace, self._desk.state.outstanding
-        if pace.resend.is_due(now) and outstanding is not None:
-            pace.resend.again(now)
-            self._publish(outstanding, now)
+        self._upload.take_timers(now)
         self._downloads.take_timers(now)
 
     def connected(self, now: float) -> None:
         """What was asked for on the connection before will not come any more."""
-        self._answered.forget()
+        self._upload.connected()
         self._downloads.connected(now)
 
     def content_may_be_gone(self, now: float) -> None:
@@ -166,10 +167,10 @@ class Rounds:
             return
         state, offer = self._desk.state, self._desk.offer
         if state.outstanding is not None:
-            if not self._desk.link.may_send(self._still_to_send(state.outstanding)):
+            if not self._desk.link.may_send(self._upload.still_to_send(state.outstanding)):
                 self._desk.pace.resend.stop()
             elif self._desk.pace.resend.due is None:
-                self._send_outstanding(state.outstanding, now)
+                self._upload.begin(state.outstanding, now)
         elif offer is not None and state.model_name == offer.name and self._may_train(now):
             self._train()
 
@@ -256,8 +257,9 @@ class Rounds:
             model=model_in_units_of(definition, self._desk.state),
             definition=encoded,
             memory=None,
-            average=None,
-            averaged_at=0,
+            turnovers=0,
+            earlier=None,
+            earlier_turnovers=0,
             need=None,
             rounds_on_these_rows=0,
         )
@@ -387,48 +389,6 @@ class Rounds:
             self._desk.note("the files with the rows have changed")
             self._rows_unusable = False
             self._desk.change(data_fingerprint=fingerprint, need=None, rounds_on_these_rows=0)
-
-    # ------------------------------------------------------------------ the outstanding update
-
-    def _send_outstanding(self, outstanding: bytes, now: float) -> None:
-        bytes_per_s = self._desk.link.limits.bytes_per_s or THINNEST_LINK_BYTES_PER_S
-        crossing_s = len(outstanding) / min(bytes_per_s, THINNEST_LINK_BYTES_PER_S)
-        self._desk.pace.resend.start(now, at_least_s=2 * crossing_s)
-        self._publish(outstanding, now)
-
-    def _still_to_send(self, outstanding: bytes) -> int:
-        """An update that has been offered goes on as long as there is any budget."""
-        whole = len(outstanding) <= self._desk.max_payload_bytes
-        return len(outstanding) if whole or self._begun is not outstanding else 1
-
-    def _publish(self, outstanding: bytes, now: float) -> None:
-        self._begun = outstanding
-        wanted = model_wanted(outstanding)
-        if wanted is not None:
-            until = self._desk.release_after_s if wanted.others else 0.0
-            self._downloads.stand(wanted.window, now + until)
-        if len(outstanding) <= self._desk.max_payload_bytes:
-            self._desk.ask(
-                Publish(self._desk.topics.up(self._desk.agent, Kind.UPDATE), outstanding)
-            )
-        else:
-            self._desk.send(Offer(content=Blob.of(outstanding).content))
-
-    def serve(self, need: Need, digest: int, now: float) -> None:
-        """The coordinator asks for pieces of the update it was offered."""
-        if self._desk.state.outstanding is None:
-            return
-        if self._answered.is_copy(COORDINATOR, digest, now):
-            return
-        blob = Blob.of(self._desk.state.outstanding)
-        if blob.content.digest == need.digest:
-            asked_bytes = 0
-            payload_bytes = self._desk.link.payload_that_fits(self._desk.max_payload_bytes)
-            for chunk, piece in chunks(blob, need.ranges, payload_bytes):
-                asked_bytes += len(piece)
-                if not self._desk.link.may_go_on(asked_bytes):
-                    return
-                self._desk.send(chunk, piece)
 
 
 def _is_before(one: Start, other: Start) -> bool:

@@ -6,7 +6,7 @@ has kept.
 """
 
 from plantfed_agent.guard import ServedModel
-from plantfed_agent.own_average import usable
+from plantfed_agent.own_average import average_with, usable
 from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
@@ -20,9 +20,10 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
         state: of the agent.
         algorithm: of the federation.
     """
-    if algorithm.mode == "auto" and state.average is not None:
-        return usable(state.average)
-    return state.model
+    if algorithm.mode != "auto" or state.model is None or state.earlier is None:
+        return state.model
+    average = average_with(state.earlier, state.earlier_turnovers, state.model, state.turnovers)
+    return state.model if average is None else usable(average)
 
 
 def model_in_units_of(definition: FederationDefinition, state: AgentState) -> Integers | None:

@@ -31,9 +31,10 @@ class AgentState:
         need: how much of its change this machine sends; None before the first round.
         model_name: of ``model``.
         model: the shared parameters fetched last, lattice units.
-        average: of the releases in mode auto, see :mod:`plantfed_agent.own_average`; None where
-            ``model`` is used.
-        averaged_at: turnovers of the last release in it.
+        turnovers: when ``model`` was made, see :class:`plantfed_shared.codec.DecodedStep`.
+        earlier: average of the releases fetched before ``model`` in mode auto, see
+            :mod:`plantfed_agent.own_average`; None where there are none.
+        earlier_turnovers: of the last release in it.
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
         guard: which model is used, and why; None before the first round.
@@ -62,8 +63,9 @@ class AgentState:
     need: Need | None = None
     model_name: ModelName | None = None
     model: Integers | None = None
-    average: Integers | None = None
-    averaged_at: int = 0
+    turnovers: int = 0
+    earlier: Integers | None = None
+    earlier_turnovers: int = 0
     prior: Floats | None = None
     guard: Guard | None = None
     own_head: Floats | None = None
@@ -102,7 +104,7 @@ def with_changes(state: AgentState, **changes: Any) -> AgentState:
 
 
 def with_model(state: AgentState, name: ModelName, model: Integers, turnovers: int) -> AgentState:
-    """The state with a release that was fetched, and the average with it.
+    """The state with a release that was fetched; the one before goes into the average.
 
     Args:
         state: before.
@@ -110,10 +112,17 @@ def with_model(state: AgentState, name: ModelName, model: Integers, turnovers: i
         model: int64 (shared,), lattice units.
         turnovers: when it was made, see :class:`plantfed_shared.codec.DecodedStep`.
     """
-    here = state.model_name
-    known = None if here is None or here.epoch != name.epoch else state.average
-    average = average_with(known, 0 if known is None else state.averaged_at, model, turnovers)
-    return with_changes(state, model_name=name, model=model, average=average, averaged_at=turnovers)
+    here, earlier = state.model_name, None
+    if turnovers and here is not None and here.epoch == name.epoch and state.model is not None:
+        earlier = average_with(state.earlier, state.earlier_turnovers, state.model, state.turnovers)
+    return with_changes(
+        state,
+        model_name=name,
+        model=model,
+        turnovers=turnovers,
+        earlier=earlier,
+        earlier_turnovers=0 if earlier is None else state.turnovers,
+    )
 
 
 def changed_fields(before: AgentState, after: AgentState) -> frozenset[str]:

@@ -24,6 +24,7 @@ class TrainingTask:
         head: float32 (personal,), or None for the initial head.
         definition: of the federation.
         head_only: train the head alone and leave the shared parameters at ``base``.
+        earlier: float32 (shared,), the average of the releases before ``base``, where there is one.
         served: float32 (shared,), of the newest model that this machine may use until the round is
             done; None where they are ``base``.
         prior: float32 (classes,), of the same model; None for none.
@@ -40,6 +41,7 @@ class TrainingTask:
     head: Floats | None
     definition: FederationDefinition
     head_only: bool = False
+    earlier: Floats | None = None
     served: Floats | None = None
     prior: Floats | None = None
     guard: Guard | None = None

@@ -57,6 +57,8 @@ def task_frame(task: TrainingTask) -> Frame:
     arrays = {"base": task.base, "dual": task.dual}
     if task.head is not None:
         arrays["head"] = task.head
+    if task.earlier is not None:
+        arrays["earlier"] = task.earlier
     if task.served is not None:
         arrays["served"] = task.served
     if task.prior is not None:
@@ -85,6 +87,7 @@ def task_in(frame: Frame) -> TrainingTask:
         head=frame.arrays.get("head"),
         definition=_definition(frame.header["definition"]),
         head_only=frame.header["head_only"],
+        earlier=frame.arrays.get("earlier"),
         served=frame.arrays.get("served"),
         prior=frame.arrays.get("prior"),
         guard=_within(frame, "guard", guard_in),

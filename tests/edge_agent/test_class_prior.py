@@ -70,7 +70,8 @@ def test_other_modes_have_none() -> None:
 
 def test_the_average_is_used_and_scored_and_the_newest_trained_on() -> None:
     average = TERMS.initial_model + 1000
-    state = state_with(average=average << FRACTION_BITS)
+    earlier = (TERMS.initial_model + 2000) << FRACTION_BITS
+    state = state_with(earlier=earlier, earlier_turnovers=256, turnovers=512)
     assert np.array_equal(newest_integers(state, AUTO.algorithm), average)
     assert newest_integers(state, small_definition().algorithm) is state.model
     assert newest_integers(state_with(), AUTO.algorithm) is TERMS.initial_model

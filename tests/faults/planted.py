@@ -16,7 +16,7 @@ from plantfed_agent import agreement, fetching, membership, state
 from plantfed_agent import desk as agent_desk
 from plantfed_agent import downloads as agent_downloads
 from plantfed_agent import events as agent_events
-from plantfed_agent import rounds as agent_rounds
+from plantfed_agent import upload as agent_upload
 from plantfed_coordinator import desk as coordinator_desk
 from plantfed_coordinator import effects, machine, releases, snapshot
 from plantfed_coordinator import events as coordinator_events
@@ -274,13 +274,13 @@ def epoch_ignored_by_the_coordinator() -> Iterator[object]:
 @planted
 def published_is_taken_for_applied() -> Iterator[object]:
     """The broker's PUBACK is believed to be the coordinator's word."""
-    publish = agent_rounds.Rounds._publish
+    publish = agent_upload.Upload._publish
 
     def trusting(self: Any, outstanding: bytes, now: float) -> None:
         publish(self, outstanding, now)
         self._desk.state = agreement.dual_after_outstanding(self._desk.state)
 
-    with patch.object(agent_rounds.Rounds, "_publish", trusting):
+    with patch.object(agent_upload.Upload, "_publish", trusting):
         yield
 
 
@@ -305,9 +305,8 @@ def update_is_never_sent_again() -> Iterator[object]:
     def silent(self: Any, now: float) -> None:
         if self._desk.pace.resend.is_due(now):
             self._desk.pace.resend.again(now)
-        self._downloads.take_timers(now)
 
-    with patch.object(agent_rounds.Rounds, "take_timers", silent):
+    with patch.object(agent_upload.Upload, "take_timers", silent):
         yield
 
 

@@ -53,6 +53,7 @@ class Reference:
         self._made = made
         self._has_duals = definition.algorithm.has_duals
         self._is_auto = definition.algorithm.mode == "auto"
+        self._carries = definition.algorithm.mode != "fedapm"
         self._schedule = definition.schedule
         self._fresh: set[str] = set()
         self._relaxation = definition.relaxation
@@ -115,7 +116,7 @@ class Reference:
         assert update.base == name, "applied to another base than it was made on"
         change = decode_integers(envelope.tail, self._lattice)
         step = change * self._relaxation.numerator
-        moved = self._exact[record.base_k] + step
+        moved = (self._exact if self._carries else self._versions)[record.base_k] + step
         if self._has_duals:
             self.duals[record.agent] = self.duals[record.agent] + step
             if not self._is_auto:
@@ -164,7 +165,8 @@ class Reference:
             return self._finest(model)
         counted = self._fresh if self._is_auto else {agent for agent, _ in self._arrived}
         arrived = len(counted) or max(1, len(self._z))
-        bears = Fraction(10) if self._is_auto or not self._has_duals else Fraction(12, 5)
+        is_mean_of_all = arrived >= len(self._z) or not self._carries
+        bears = Fraction(12, 5) if is_mean_of_all else Fraction(10)
         steps = max(2, int(bears * len(self._z) / arrived))
         shifts, begin = [], 0
         finest, coarsest = self._lattice.release_shift, self._lattice.coarsest_release_shift

@@ -113,7 +113,7 @@ def test_edited_settings_clear_the_memory_and_wake_an_agent_at_rest() -> None:
 def test_an_average_in_other_units_is_not_used_and_the_model_is_in_the_new_ones() -> None:
     world = World(of_mode("auto", schedule={"arrivals": 1}), 2)
     agent = world.agents["m00"]
-    assert world.run(600, until=lambda: agent.disk.average is not None)
+    assert world.run(600, until=lambda: agent.disk.earlier is not None)
     new = of_mode("auto", schedule={"arrivals": 1}, lattice_bits=8)
     edited = new.to_bytes()
     world.coordinator.edit(edited)
@@ -126,12 +126,12 @@ def test_an_average_in_other_units_is_not_used_and_the_model_is_in_the_new_ones(
         return old.definition == edited
 
     assert world.run(60, until=has_edited)
-    assert agent.disk.average is None
+    assert agent.disk.earlier is None
     assert agent.disk.model_name is not None
     assert agent.disk.model_name.epoch.counter == 1
     used = newest_model(agent.disk, new).shared
     assert np.abs(used - before[0]).max() <= 2**-9
-    assert world.run(600, until=lambda: agent.disk.average is not None)
+    assert world.run(600, until=lambda: agent.disk.earlier is not None)
     check_all(world)
 
 

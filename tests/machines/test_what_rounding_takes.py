@@ -15,7 +15,7 @@ from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch
 from plantfed_shared.terms import terms_of
 
-MODES: list[Mode] = ["fedapm", "fedalt", "fedavg", "fedbuff", "fedasync", "auto"]
+MODES: list[Mode] = ["fedalt", "fedavg", "fedbuff", "fedasync", "auto"]
 NAMES = ["a", "b", "c"]
 COARSE = {"release_bits": 10, "coarsest_release_bits": 4}
 happenings = st.lists(

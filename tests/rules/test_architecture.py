@@ -20,7 +20,7 @@ PURE = {
         guard guard_frames known_rows kernels kernels.dense kernels.descent kernels.losses
         kernels.offset kernels.port lanes lengths link_meter local_round local_update machine
         membership need outlet own_average own_head pace rounds row_order samples scores selection
-        serving_model shelf state table token_bucket training whole_model
+        serving_model shelf state table token_bucket training upload whole_model
     """,
     "plantfed_coordinator": """
         admission allowance audit_chain consensus contents contribution desk discounted effects
