@@ -73,7 +73,7 @@ def carry_out(job: Job) -> tuple[Measurement, ...]:
     federation.on_release = lambda: course.append(federation.measure())
     if not federation.run(LONGEST_S, lambda: federation.state.final):
         raise RuntimeError(f"{job} stopped after {federation.updates} updates")
-    # the last model and the last average have yet to reach the machines
+    # the last model has yet to reach the machines
     federation.run(60.0)
     return (*course, federation.measure())
 

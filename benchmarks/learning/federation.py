@@ -53,7 +53,7 @@ class Computer:
 class Measurement:
     """How good all machines are at one time: newest release, each with its own head.
 
-    In mode auto it is the average of the releases as of now, with each machine's prior.
+    In mode auto it is what each would use if it had just fetched that, with its prior.
 
     Attributes:
         seconds: virtual.

@@ -113,9 +113,9 @@ class SnapshotStore:
         if self._head is not None or self._records < SNAPSHOT_EVERY:
             return False
         vector = state.model.nbytes
-        parts = (
-            len(state.members) + len(state.versions) if self._all_changed else len(self._changed)
-        )
+        parts = len(self._changed)
+        if self._all_changed:
+            parts = len(state.members) + len(state.versions) + len(state.remainders)
         writes = vector * (len(snapshot.ALWAYS_NEW) + parts)
         decodes = self._records * state.model.size
         return writes <= max(SMALL_BYTES, 2 * self._bytes) or decodes >= REPLAYED_AT_MOST

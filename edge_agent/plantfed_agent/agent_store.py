@@ -13,11 +13,13 @@ from plantfed_agent import guard_frames
 from plantfed_agent.events import HalfFetched
 from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.need import Need
-from plantfed_agent.state import FIELD_NAMES, AgentState
+from plantfed_agent.state import FIELD_NAMES, AgentState, with_changes
+from plantfed_shared import wire
 from plantfed_shared.bus.connection_state import ConnectionState
-from plantfed_shared.errors import ConfigError, StorageError
+from plantfed_shared.errors import ConfigError, PeerError, StorageError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 from plantfed_shared.store import Database, Row, reading
+from plantfed_shared.topics import Kind
 
 log = logging.getLogger("plantfed.agent")
 
@@ -132,8 +134,15 @@ class AgentStore:
             )
 
     def load(self) -> AgentState:
-        """The state as it was persisted last; a guard that was damaged begins anew."""
+        """The state as it was persisted last.
+
+        A guard that was damaged begins anew.  An update in the format of another version could not
+        be sent; where the coordinator had it, the agent takes its dual from there.
+        """
         state = _load(self._database)
+        if state.outstanding is not None and not _can_be_sent(state.outstanding):
+            log.warning("the update that waits is of another version of PlantFed: it is dropped")
+            state = with_changes(state, outstanding=None)
         if state.guard is None and _has_guard(self._database):
             log.warning("what the guard has kept is damaged: it begins anew, the newest is used")
         return state
@@ -249,6 +258,14 @@ def _load(database: Database) -> AgentState:
 def _has_guard(database: Database) -> bool:
     found = database.execute("SELECT 1 FROM field WHERE name = 'guard' AND value IS NOT NULL")
     return bool(found)
+
+
+def _can_be_sent(outstanding: bytes) -> bool:
+    try:
+        wire.decode_own(outstanding, Kind.UPDATE)
+    except PeerError:
+        return False
+    return True
 
 
 def _fit(pieces: tuple[Row, ...], size: int) -> bool:

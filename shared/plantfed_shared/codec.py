@@ -127,8 +127,8 @@ class DecodedStep:
         name: of the model.
         step: from which to which release.
         integers: the difference, or the whole model; int64 (size,).
-        turnovers: how often all members had arrived when the model was released, since its epoch
-            began, in 1/256; 0 where the model is to be used as it is.
+        turnovers: how often, by weight, all members had arrived when the model was released, since
+            its epoch began, in 1/256; 0 where the model is to be used as it is.
     """
 
     name: ModelName

@@ -35,7 +35,7 @@ from plantfed_shared.messages import (
 from plantfed_shared.topics import Kind
 
 MAGIC = b"PF"
-VERSION = 2
+VERSION = 3
 MAX_HEADER_BYTES = 4096
 DIGEST_BYTES = 8
 KIND_CODES: dict[Kind, int] = {

@@ -14,10 +14,22 @@ from plantfed_agent.events import HalfFetched
 from plantfed_agent.guard import Check, Guard, ServedModel
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
+from plantfed_shared import wire
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
+from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep, Update
 
 EPOCH = Epoch(3, 2**64 - 1)
+UPDATE = Update(
+    base=ModelName(EPOCH, 1, 2),
+    incarnation=2,
+    seq=18,
+    weight=1,
+    definition=bytes(8),
+    dual_check=0,
+    score=None,
+    want=0,
+    others=0,
+)
 GUARD = Guard(
     kept=ServedModel(
         "release 7",
@@ -52,7 +64,7 @@ WHOLE = AgentState(
     own_head=np.array([0.25, 3.0], dtype=np.float32),
     asked_for_own_head=1,
     trained_on=ModelName(Epoch(2, 1), 7, 0),
-    outstanding=b"\x00\xff",
+    outstanding=wire.encode(UPDATE, b"\x00\xff"),
     rounds=20,
     rounds_on_these_rows=3,
     data_fingerprint="ab",
@@ -165,6 +177,19 @@ def test_a_guard_comes_back_as_it_was() -> None:
         assert mine is not None
         assert mine.dtype == its.dtype
         assert mine.tolist() == its.tolist()
+
+
+def test_an_update_of_another_version_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could not be sent; whether it was applied, the coordinator says."""
+    assert WHOLE.outstanding is not None
+    older = WHOLE.outstanding[:2] + bytes([wire.VERSION - 1]) + WHOLE.outstanding[3:]
+    with closing(AgentStore(tmp_path)) as store:
+        store.persist(replace(WHOLE, outstanding=older), frozenset(FIELD_NAMES), {})
+        loaded = store.load()
+    assert (loaded.outstanding, loaded.applied_seq) == (None, WHOLE.applied_seq)
+    assert "of another version of PlantFed" in caplog.text
 
 
 def test_a_damaged_guard_begins_anew_and_says_so(

@@ -271,6 +271,32 @@ def test_the_last_release_is_the_average_and_the_others_say_after_how_many_turno
     assert (state.unrounded != state.consensus.served()).any()
 
 
+@pytest.mark.parametrize("limit", [9, 4])
+def test_after_the_end_an_edit_leaves_the_average(limit: int) -> None:
+    """Also where it is the edit that ends the federation, or one follows another."""
+    schedule = {"arrivals": 1, "max_releases": 9}
+    state = FederationState.begin(
+        EpochStarted(Epoch(1, 5), 0, of_mode("auto", schedule=schedule).to_bytes(), "created")
+    )
+    for name in NAMES:
+        state.apply(Joined(name, 1))
+    for number in range(limit):
+        state.apply(update(state, NAMES[number % len(NAMES)], number, 1, state.k))
+        release(state)
+    assert isinstance(state.consensus, FreshMean)
+    average, unrounded = state.consensus.served(), state.unrounded
+    edited = of_mode("auto", schedule={**schedule, "max_releases": limit})
+    for counter in (2, 3):
+        state.apply(EpochStarted(Epoch(counter, 6), state.k, edited.to_bytes(), "edited"))
+        assert state.final
+        assert state.model.tolist() == average.tolist()
+        state = from_rows(to_rows(state))
+    assert state.unrounded.tolist() == unrounded.tolist()
+    longer = of_mode("auto", schedule={**schedule, "max_releases": 20})
+    state.apply(EpochStarted(Epoch(4, 6), state.k, longer.to_bytes(), "edited"))
+    assert state.model.tolist() == unrounded.tolist()
+
+
 def test_turnovers_travel_with_a_model() -> None:
     lattice = Lattice(sizes=(3,), bits=(8,))
     model, base = (np.array(v) for v in ([5, -7, 2], [1, 1, 1]))

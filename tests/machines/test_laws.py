@@ -28,7 +28,7 @@ from plantfed_coordinator.records import (
 from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.codec import Coding, encode_integers
-from plantfed_shared.definition import Algorithm, Compression
+from plantfed_shared.definition import Algorithm, Compression, Mode
 from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     Lattice,
@@ -297,6 +297,20 @@ def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: i
     check_all(world)
     state = world.state()
     targets = [PullToTarget(seed, name).target(state.model.size) for name in world.agents]
+    error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
+    assert error < 4 * 2**-12
+
+
+@pytest.mark.parametrize("mode", ["auto", "fedavg"])
+def test_where_all_arrive_coarse_releases_get_fine(mode: Mode) -> None:
+    bits = {"release_bits": 12, "coarsest_release_bits": 4}
+    algorithm = {**small_definition().algorithm.model_dump(), "mode": mode, "penalty": 1.0}
+    schedule = {"arrivals": 3}
+    world = World(of_mode(mode, algorithm=algorithm, schedule=schedule, **bits), 3, seed=4)
+    world.run(600)
+    check_all(world)
+    state = world.state()
+    targets = [PullToTarget(4, name).target(state.model.size) for name in world.agents]
     error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
     assert error < 4 * 2**-12
 

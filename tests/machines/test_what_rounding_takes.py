@@ -44,7 +44,11 @@ def record_of(state: FederationState, what: str, agent: str, value: int) -> Reco
         return Released(state.k + 1, state.next_checksum())
     if what == "edit":
         epoch = Epoch(state.epoch.counter + 1, 5)
-        return EpochStarted(epoch, state.k, state.terms.encoded, "edited")
+        definition = state.terms.definition
+        algorithm = definition.algorithm.model_copy(update={"penalty": 0.1 + value % 3})
+        changes = {"algorithm": algorithm, "lattice_bits": 14 + value % 3}
+        edited = definition.model_copy(update=changes)
+        return EpochStarted(epoch, state.k, edited.to_bytes(), "edited")
     if what == "join" and member is None:
         return Joined(agent, state.retired.get(agent, 0) + 1)
     if what == "leave" and member is not None:

@@ -342,6 +342,15 @@ def test_a_gain_above_2_is_explained():
         Algorithm(relaxation=1.25, memory=0.5)
 
 
+def test_in_auto_a_gain_above_4_thirds_is_too_much():
+    Algorithm(mode="auto", memory=0.25)
+    Algorithm(mode="auto", relaxation=1.25)
+    with pytest.raises(ValidationError, match=r"is 1\.42222; above 4/3 auto diverges, lower one"):
+        Algorithm(mode="auto", memory=0.296875)
+    with pytest.raises(ValidationError, match=r"is 1\.5; above 4/3 auto diverges, lower one"):
+        Algorithm(mode="auto", relaxation=1.5)
+
+
 @given(st.integers(1, 1024), st.integers(0, 255))
 @example(512, 0)
 @example(256, 128)

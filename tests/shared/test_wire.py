@@ -100,7 +100,7 @@ def test_the_layout_is_the_documented_one():
     # msgpack: array of 3, array of 2, bin 8 of 16 bytes, uint 16, uint 16, array of 2, 7, nil
     header = b"\x93\x92\xc4\x10" + bytes(range(16)) + b"\xcd\x01\xf4" + b"\xcd\x01\x2c"
     header += b"\x92\x07\xc0"
-    body = b"PF\x02\x05" + b"\x1d\x00" + b"\x00" + header + b"tail"
+    body = b"PF\x03\x05" + b"\x1d\x00" + b"\x00" + header + b"tail"
     assert encoded == body + blake2b(body, digest_size=8).digest()
 
 
