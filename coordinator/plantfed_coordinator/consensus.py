@@ -118,8 +118,7 @@ class Consensus(Protocol):
 class AllMembersMean:
     """S = sum n_i z_i and N = sum n_i over all members; O(n) per arrival whatever their number.
 
-    Each z is held for long: it goes with what its machine was sent, and with a coarse one for no
-    longer than until it answers again.
+    A z stays until its machine answers again, so it is counted from what that machine was sent.
 
     Attributes:
         total: S, int64 (n,).
