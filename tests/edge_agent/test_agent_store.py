@@ -7,6 +7,7 @@ from sqlite3 import connect
 
 import numpy as np
 import pytest
+from tests.an_update import UPDATE
 
 from plantfed_agent import guard_frames
 from plantfed_agent.agent_store import FILE_NAME, HALF_KEPT_S, AgentStore, read_state
@@ -16,20 +17,9 @@ from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared import wire
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep, Update
+from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 
 EPOCH = Epoch(3, 2**64 - 1)
-UPDATE = Update(
-    base=ModelName(EPOCH, 1, 2),
-    incarnation=2,
-    seq=18,
-    weight=1,
-    definition=bytes(8),
-    dual_check=0,
-    score=None,
-    want=0,
-    others=0,
-)
 GUARD = Guard(
     kept=ServedModel(
         "release 7",

@@ -181,7 +181,7 @@ def damaged() -> bytes:
 
 def test_damage_and_other_versions_are_no_offence_and_get_no_verdict() -> None:
     gate = Gate("a")
-    for payload in (b"", b"\0", damaged(), b"PF\x03" + OFFENCE[3:], b"{}"):
+    for payload in (b"", b"\0", damaged(), b"PF" + bytes([VERSION + 1]) + OFFENCE[3:], b"{}"):
         for _ in range(LIMITS.offences + 1):
             assert gate.raw("a", Kind.BYE, payload) == []
     assert gate.entries(Deed.QUARANTINED, Deed.OFFENCE) == []

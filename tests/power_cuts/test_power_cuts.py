@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.an_update import UPDATE
 from tests.coordinator.stories import Story
 from tests.power_cuts.disk import ForgetfulDisk, forgetful
 
@@ -24,7 +25,7 @@ from plantfed_coordinator.records import EpochStarted, Joined, Record, Served
 from plantfed_coordinator.snapshot import to_rows
 from plantfed_coordinator.snapshot_reader import begin_of
 from plantfed_coordinator.state import FederationState
-from plantfed_shared import store
+from plantfed_shared import store, wire
 
 CUTS = 60
 SOAK_CUTS = 2000
@@ -133,7 +134,7 @@ def after_a_round(state: AgentState, rng: random.Random) -> dict[str, object]:
     changes: dict[str, object] = {"rounds": state.rounds + 1, "applied_seq": rng.randrange(1000)}
     draw = np.random.default_rng(rng.randrange(2**32))
     if rng.random() < 0.8:
-        changes["outstanding"] = draw.bytes(rng.randrange(1, 6000))
+        changes["outstanding"] = wire.encode(UPDATE, draw.bytes(rng.randrange(6000)))
     if rng.random() < 0.6:
         changes["head"] = draw.standard_normal(500, dtype=np.float32)
         changes["dual"] = draw.integers(-1000, 1000, 900)
