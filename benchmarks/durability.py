@@ -270,7 +270,7 @@ def _measure_replay(report: Report, case: Case) -> None:
             content = _fill(journal, definition, case.replayed, density, coding)
             begin = process_time()
             with reading(folder / FILE_NAME) as database, database.moment():
-                updates = [state.updates for _, state in replay(database, 0)][-1]
+                updates = [step.state.updates for step in replay(database, 0)][-1]
             seconds = process_time() - begin
         decoded = updates * definition.lattice().size * 8
         rows.append(

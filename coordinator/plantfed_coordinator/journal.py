@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from plantfed_coordinator import record_rows
@@ -212,14 +212,28 @@ def load_state(database: Database, *, from_snapshot: bool = True) -> Loaded | No
         start, damage = newest_start(database) if from_snapshot else (begin_of(database), None)
         state: FederationState | None = None
         replayed = 0
-        for _, after in replay(database, start):
-            state = after
+        for step in replay(database, start):
+            state = step.state
             replayed += 1
     return None if state is None else Loaded(state, replayed - bool(start), damage)
 
 
-def replay(database: Database, start: int) -> Iterator[tuple[int, FederationState]]:
-    """Replay the journal; yields a row's number and the state after it, one state that goes on.
+class ReplayStep(NamedTuple):
+    """One row of a journal that is replayed.
+
+    Attributes:
+        number: of the row.
+        record: in it; None where a snapshot is the beginning.
+        state: after it, one state that goes on.
+    """
+
+    number: int
+    record: Record | None
+    state: FederationState
+
+
+def replay(database: Database, start: int) -> Iterator[ReplayStep]:
+    """Replay the journal.
 
     Args:
         database: in one :meth:`Database.moment`.
@@ -233,7 +247,7 @@ def replay(database: Database, start: int) -> Iterator[tuple[int, FederationStat
     """
     state = read_snapshot(database, start) if start else None
     if state is not None:
-        yield start, state
+        yield ReplayStep(start, None, state)
     for number, record in read_numbered(database, start):
         try:
             if state is None:
@@ -246,7 +260,7 @@ def replay(database: Database, start: int) -> Iterator[tuple[int, FederationStat
         except (ArithmeticError, LookupError, TypeError, ValueError, PlantfedError) as error:
             what = f"doesn't fit what is before it ({error})"
             raise at_row(database, number, what) from None
-        yield number, state
+        yield ReplayStep(number, record, state)
 
 
 def _founded(record: Record) -> FederationState:

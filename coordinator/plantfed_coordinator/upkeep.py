@@ -31,15 +31,19 @@ passphrase_option = click.option("--passphrase-file", type=FILE, help="A passphr
 @click.command()
 @config_option
 @click.option("--verify", is_flag=True, help="Compare every snapshot with what the journal gives.")
+@click.option("--used-by", metavar="AGENT", help="Also say what this machine has had in use.")
 @json_option
-def replay(config: Path, verify: bool, as_json: bool) -> None:
+def replay(config: Path, verify: bool, used_by: str | None, as_json: bool) -> None:
     """Compute the model anew from the journal, also while the coordinator runs.
 
     Every release must get the checksum it was announced with.  Exit code 74, and one line that
     names the first release or row that differs, where what is stored is not what the journal gives.
+
+    With --used-by, the shared parameters that a machine had in use, by the update that it made with
+    them: the checksum is the one in the machine's own status.
     """
     state_dir = load_coordinator_settings(config).coordinator.state_dir
-    found = replay_journal(state_dir, verify=verify)
+    found = replay_journal(state_dir, verify=verify, used_by=used_by)
     begin = f"the snapshot at row {found.begin}" if found.begin else "the founding"
     findings = Findings(as_json=as_json)
     findings.say(
@@ -50,6 +54,9 @@ def replay(config: Path, verify: bool, as_json: bool) -> None:
     findings.say("model", f"{found.federation} release {found.k}, checksum {found.checksum:016x}")
     if verify:
         findings.say("verified", f"{counted(found.snapshots, 'snapshot')} as the journal gives")
+    for used in found.used:
+        since = "now" if used.seq is None else f"update {used.incarnation}/{used.seq}"
+        findings.say(since, f"{used.name}, checksum {used.checksum:016x}")
     findings.finish()
 
 

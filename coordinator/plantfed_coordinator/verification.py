@@ -7,6 +7,7 @@ from plantfed_coordinator import snapshot
 from plantfed_coordinator.journal import reading_journal, replay
 from plantfed_coordinator.snapshot_reader import begin_of, read_head, read_parts, snapshot_ids
 from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.used_by import Used, UsedBy
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.store import Database
@@ -25,6 +26,8 @@ class Replayed:
         snapshots: compared with the state that the journal gives there, number by number.
         k: of the newest release.
         checksum: of its integers.
+        used: what one member has had in use, where that was asked for; with each update, and what
+            it has now.
     """
 
     federation: str
@@ -35,16 +38,19 @@ class Replayed:
     snapshots: int
     k: int
     checksum: int
+    used: tuple[Used, ...] = ()
 
 
-def replay_journal(state_dir: Path, *, verify: bool) -> Replayed:
+def replay_journal(state_dir: Path, *, verify: bool, used_by: str | None = None) -> Replayed:
     """Compute a federation anew from the oldest snapshot and the journal; it may be running.
 
     Args:
         state_dir: of its coordinator.
         verify: compare every later snapshot, and with them the state a start would go on from.
+        used_by: a member; what it had in use is computed, too.
 
     Raises:
+        ConfigError: ``used_by`` is nobody that this part of the journal knows.
         StorageError: there is none, or what is stored is not what the journal gives; names the
             first release or row that differs.
     """
@@ -53,8 +59,11 @@ def replay_journal(state_dir: Path, *, verify: bool) -> Replayed:
         compared = [i for i in snapshot_ids(database) if i > begin] if verify else []
         state, number, records = None, begin, 0
         releases_before: int | None = None
-        for number, state in replay(database, begin):
+        used = None if used_by is None else UsedBy(used_by, whole=not begin)
+        for number, record, state in replay(database, begin):
             records += number != begin
+            if used is not None and record is not None:
+                used.take(record, state)
             if releases_before is None:
                 releases_before = state.releases
             if number in compared:
@@ -70,6 +79,7 @@ def replay_journal(state_dir: Path, *, verify: bool) -> Replayed:
         snapshots=len(compared),
         k=state.k,
         checksum=checksum(state.model),
+        used=() if used is None else used.found(state),
     )
 
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from plantfed_agent.state import AgentState, with_changes
+from plantfed_agent.state import AgentState, with_applied
 from plantfed_shared import wire
 from plantfed_shared.codec import decode_integers
 from plantfed_shared.lattice import checksum, upper_half
@@ -73,13 +73,13 @@ def dual_after_outstanding(state: AgentState) -> AgentState:
     if state.outstanding is None:
         return state
     terms = terms_of(state.definition)
+    update, tail = _update(state.outstanding)
     dual = state.dual
     if terms.definition.algorithm.has_duals:
-        update, tail = _update(state.outstanding)
         dual = state.dual_after(terms.lattice, decode_integers(tail, terms.lattice))
         if upper_half(checksum(dual)) != update.dual_check:
             raise ValueError("the dual on disk is not the one the outstanding update was made with")
-    return with_changes(state, dual=dual, applied_seq=state.applied_seq + 1, outstanding=None)
+    return with_applied(state, update.base, dual)
 
 
 def _update(outstanding: bytes) -> tuple[Update, memoryview]:

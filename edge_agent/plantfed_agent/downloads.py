@@ -174,6 +174,10 @@ class Downloads:
         if self._model is not None and not self._model.has_begun:
             self._model = None
 
+    def begin_anew(self) -> None:
+        """Another model is here: the next one is asked for as the difference from that."""
+        self._model = None
+
     def _named_want(self) -> _Want | None:
         offer, welcome = self._desk.offer, self._membership.welcome
         if offer is None:

@@ -9,7 +9,6 @@ from plantfed_agent.factoring import factored
 from plantfed_agent.guard import after_comparison
 from plantfed_agent.lengths import part_of_keep, shrinks
 from plantfed_agent.need import OTHERS_AT_LEAST, need_after, others_wanted
-from plantfed_agent.own_average import usable
 from plantfed_agent.selection import Changes, memory_after, selected, wanted_change
 from plantfed_agent.serving_model import newest_integers, newest_model
 from plantfed_agent.state import AgentState, with_changes
@@ -21,6 +20,7 @@ from plantfed_shared.definition import Compression
 from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum, upper_half
 from plantfed_shared.low_rank import whole
 from plantfed_shared.messages import Update, Want
+from plantfed_shared.own_average import usable
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 

@@ -264,6 +264,8 @@ class Membership:
             incarnation=welcome.incarnation,
             applied_seq=0,
             dual=dual,
+            earlier=None,
+            earlier_turnovers=0,
             newest=self._desk.offer.name if self._desk.offer else None,
             trained_on=None,
         )

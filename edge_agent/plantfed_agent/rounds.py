@@ -83,6 +83,7 @@ class Rounds:
         self._job: _Job | None = None
         self._head_trained_on: ModelName | None = None
         self._usual_bytes: int | None = None
+        self._early: FetchedModel | None = None
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -162,6 +163,7 @@ class Rounds:
         """Derive from the state what is to be done, and do it."""
         if self._membership.link is Link.OFFLINE or self._membership.leaving:
             return
+        self._take_early_model(now)
         self._downloads.choose(now, wants_model=self._wants_model(now))
         if self._membership.link is not Link.JOINED or self._job is not None:
             return
@@ -265,9 +267,24 @@ class Rounds:
         )
         self._usual_bytes = self._downloads.last_step_bytes = None
 
+    def _take_early_model(self, now: float) -> None:
+        """One that has overtaken the verdict on the update before it."""
+        early, state = self._early, self._desk.state
+        if early is None or state.outstanding is not None:
+            return
+        self._early = None
+        here = state.model_name
+        is_newer = here is None or here.epoch != early.name.epoch or here.k < early.name.k
+        if is_newer and early.name.epoch == state.epoch:
+            self._downloads.begin_anew()
+            self._take_model(early, now)
+
     def _take_model(self, fetched: FetchedModel, now: float) -> None:
         if self._job is not None:
             return  # its update will name the model that it trains on
+        if self._desk.state.outstanding is not None:
+            self._early = fetched  # that began from the model here, which is averaged if it counts
+            return
         name = fetched.name
         self._desk.state = with_model(self._desk.state, name, fetched.integers, fetched.turnovers)
         self._desk.pace.next_refresh_at = now + REFRESH_S

@@ -1,16 +1,16 @@
 """Which model a machine uses; which it trains on is another question.
 
 In most modes both have the release that it fetched last.  In mode ``auto`` a machine trains on that
-and uses the average of those that it has fetched.  Where its guard has tripped it uses what that
-has kept.
+and uses its average with those that its updates began from.  Where its guard has tripped it uses
+what that has kept.
 """
 
 from plantfed_agent.guard import ServedModel
-from plantfed_agent.own_average import average_with, usable
 from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
 from plantfed_shared.lattice import Integers, SaturationError
+from plantfed_shared.own_average import average_with, usable
 
 
 def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:

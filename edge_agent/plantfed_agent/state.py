@@ -9,10 +9,10 @@ import numpy as np
 
 from plantfed_agent.guard import Guard
 from plantfed_agent.need import Need
-from plantfed_agent.own_average import average_with
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
 from plantfed_shared.messages import Epoch, ModelName
+from plantfed_shared.own_average import average_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class AgentState:
         model_name: of ``model``.
         model: the shared parameters fetched last, lattice units.
         turnovers: when ``model`` was made, see :class:`plantfed_shared.codec.DecodedStep`.
-        earlier: average of the releases fetched before ``model`` in mode auto, see
-            :mod:`plantfed_agent.own_average`; None where there are none.
+        earlier: average of the releases that its applied updates began from in mode auto, see
+            :mod:`plantfed_shared.own_average`; None where there are none.
         earlier_turnovers: of the last release in it.
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
@@ -104,24 +104,46 @@ def with_changes(state: AgentState, **changes: Any) -> AgentState:
 
 
 def with_model(state: AgentState, name: ModelName, model: Integers, turnovers: int) -> AgentState:
-    """The state with a release that was fetched; the one before goes into the average.
+    """The state with a release that was fetched.
 
     Args:
-        state: before.
+        state: before; without an outstanding update, or what that began from would be gone.
         name: of the release.
         model: int64 (shared,), lattice units.
         turnovers: when it was made, see :class:`plantfed_shared.codec.DecodedStep`.
     """
-    here, earlier = state.model_name, None
-    if turnovers and here is not None and here.epoch == name.epoch and state.model is not None:
-        earlier = average_with(state.earlier, state.earlier_turnovers, state.model, state.turnovers)
+    here = state.model_name
+    goes_on = bool(turnovers) and here is not None and here.epoch == name.epoch
     return with_changes(
         state,
         model_name=name,
         model=model,
         turnovers=turnovers,
+        earlier=state.earlier if goes_on else None,
+        earlier_turnovers=state.earlier_turnovers if goes_on else 0,
+    )
+
+
+def with_applied(state: AgentState, base: ModelName, dual: Integers | None) -> AgentState:
+    """The state after its outstanding update was applied: what that began from is in the average.
+
+    So the journal, which has every applied update and its base, says what a machine has used.
+
+    Args:
+        state: before.
+        base: the release that the update began from.
+        dual: w_i with it, int64 (shared,), lattice units; None for zero.
+    """
+    earlier, at = state.earlier, state.earlier_turnovers
+    if base == state.model_name and state.model is not None:
+        earlier, at = average_with(earlier, at, state.model, state.turnovers), state.turnovers
+    return with_changes(
+        state,
+        dual=dual,
+        applied_seq=state.applied_seq + 1,
+        outstanding=None,
         earlier=earlier,
-        earlier_turnovers=0 if earlier is None else state.turnovers,
+        earlier_turnovers=0 if earlier is None else at,
     )
 
 

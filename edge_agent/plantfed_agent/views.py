@@ -14,12 +14,13 @@ from plantfed_agent.kernel_source import Kernels
 from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.model_cache import ModelCache
 from plantfed_agent.personal_model import PersonalModel
-from plantfed_agent.serving_model import used_model
+from plantfed_agent.serving_model import newest_integers, used_model
 from plantfed_agent.settings import AgentSettings
 from plantfed_agent.state import AgentState
 from plantfed_shared.day_ledger import DayLedger
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError, StorageError
+from plantfed_shared.lattice import checksum
 from plantfed_shared.local_time import LocalTime
 from plantfed_shared.store import in_use
 from plantfed_shared.topics import Topics
@@ -46,6 +47,8 @@ class AgentStatus(BaseModel):
         metric: what the score is, as "accuracy"; None before the definition is here.
         n_samples: it trains on.
         failure: why the last round came to nothing; None where it did not.
+        uses: the model that it uses, and the checksum of its shared parameters that the
+            coordinator's ``replay --used-by`` has as well; None before the first.
         guard: how its guard stands, as "off: 12 of 50 new rows"; see :mod:`plantfed_agent.guard`.
         guard_check: what the guard has decided last; None before the first time.
         own_head: whether it keeps a last layer of its own in mode auto, since its labels or targets
@@ -79,6 +82,7 @@ class AgentStatus(BaseModel):
     metric: str | None
     n_samples: int
     failure: str | None
+    uses: str | None
     guard: str
     guard_check: str | None
     own_head: bool
@@ -126,6 +130,7 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         metric=_metric(state),
         n_samples=state.n_samples,
         failure=state.failure or None,
+        uses=_uses(state),
         guard=standing(state.guard),
         guard_check=state.guard and state.guard.check and in_words(state.guard.check),
         own_head=state.own_head is not None,
@@ -135,6 +140,18 @@ def read_status(settings: AgentSettings, wall_clock: WallClock = local_time) -> 
         messages_down=counters.get("messages_down", 0),
         **_today(settings, state, DayLedger.from_counters(counters), wall_clock()),
     )
+
+
+def _uses(state: AgentState) -> str | None:
+    if not state.definition:
+        return None
+    definition = FederationDefinition.from_bytes(state.definition)
+    used, newest = used_model(state, definition), newest_integers(state, definition.algorithm)
+    if used is None or newest is None:
+        return None
+    if state.guard is not None and used is state.guard.kept:
+        return used.name
+    return f"{used.name}, checksum {checksum(newest):016x}"
 
 
 def _metric(state: AgentState) -> str | None:

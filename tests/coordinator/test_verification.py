@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 from tests.coordinator.stories import Story, journal_in
+from tests.federation_world import of_mode
 
 from plantfed_coordinator import journal as journal_module
 from plantfed_coordinator import record_rows, snapshot_store
-from plantfed_coordinator.records import Applied, Joined, Released
+from plantfed_coordinator.records import Applied, EpochStarted, Joined, Released
 from plantfed_coordinator.snapshot import head_of
 from plantfed_coordinator.verification import Replayed, replay_journal
 from plantfed_shared import store
-from plantfed_shared.errors import StorageError
+from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.lattice import checksum
+from plantfed_shared.messages import Epoch
 
 KEPT = 2000
 
@@ -164,3 +166,21 @@ def test_there_is_nothing_to_replay(tmp_path: Path) -> None:
         pass
     with pytest.raises(StorageError, match="the journal is empty"):
         verified(tmp_path)
+
+
+def test_what_a_member_had_in_use_is_computed_with_the_rest(tmp_path: Path) -> None:
+    definition = of_mode("auto", schedule={"arrivals": 1})
+    first = EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created")
+    with journal_in(tmp_path) as journal:
+        story = Story(journal, first)
+        story.tell(Joined("a", 1), Joined("b", 1))
+        for _ in range(3):
+            story.update("a")
+            story.release()
+    used = replay_journal(tmp_path, verify=False, used_by="a").used
+    names = ["release 0", "release 1", "average up to release 2", "average up to release 2"]
+    assert [each.name for each in used] == names
+    assert [each.seq for each in used] == [1, 2, 3, None]
+    assert verified(tmp_path).used == ()
+    with pytest.raises(ConfigError, match="--used-by c: no such member"):
+        replay_journal(tmp_path, verify=False, used_by="c")

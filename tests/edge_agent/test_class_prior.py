@@ -7,12 +7,12 @@ from plantfed_agent.class_prior import class_prior, with_prior
 from plantfed_agent.inprocess import carry_out
 from plantfed_agent.kernels import kernel_for
 from plantfed_agent.local_update import task_of
-from plantfed_agent.own_average import FRACTION_BITS
 from plantfed_agent.samples import Samples, SampleSets
 from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
 from plantfed_agent.worker_messages import outcome_frame, outcome_in, task_frame, task_in
 from plantfed_shared.initial import initial_parameters
+from plantfed_shared.own_average import FRACTION_BITS
 from plantfed_shared.terms import terms_of
 
 AUTO = of_mode("auto")

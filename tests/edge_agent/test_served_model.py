@@ -10,13 +10,13 @@ from tests.federation_world import of_mode, small_definition
 
 from plantfed_agent.agent_store import AgentStore
 from plantfed_agent.guard import Check, Guard, ServedModel
-from plantfed_agent.own_average import FRACTION_BITS
 from plantfed_agent.settings import AgentSettings, load_agent_settings
 from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_agent.views import read_status, served_model, served_models
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
+from plantfed_shared.own_average import FRACTION_BITS
 from plantfed_shared.parameters import Floats, flatten
 from plantfed_shared.terms import terms_of
 

@@ -3,9 +3,9 @@
 While it runs: at every write of an agent that takes an update for applied, that update is in the
 journal; nobody goes back in time; nobody who has lost nothing is given another incarnation.  From
 time to time, and at the end: the laws in :mod:`tests.machines.invariants`, and no message in the
-journal twice.  At the end: every update that was ever acknowledged is there once, every dual and
-every model on a disk is, number by number, what :class:`tests.faults.reference.Reference` makes of
-the updates that the agents made.
+journal twice.  At the end: every update that was ever acknowledged is there once, and every dual,
+every model and every average that was ever on a disk is, number by number, what
+:class:`tests.faults.reference.Reference` makes of the updates that the agents made.
 """
 
 from collections import Counter
@@ -25,12 +25,13 @@ from tests.machines.invariants import (
     check_versions,
 )
 
+from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
 from plantfed_coordinator.records import Applied, IncarnationRaised, Record
 from plantfed_lab.simulation.agent_host import AgentHost
 from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_shared import wire
-from plantfed_shared.messages import Hello
+from plantfed_shared.messages import Hello, ModelName
 
 if TYPE_CHECKING:
     from tests.faults.world import FaultWorld
@@ -75,6 +76,7 @@ class Oracle:
         self._world = world
         self._hellos: dict[str, list[tuple[float, Hello]]] = {}
         self._before: dict[str, AgentState] = {}
+        self._with_model: dict[tuple[str, ModelName, int], AgentState] = {}
         self._journalled: dict[str, Counter[tuple[str, int]]] = {}
         self._gone: set[tuple[str, int]] = set()
         self.watch(world.coordinator)
@@ -156,6 +158,16 @@ class Oracle:
                 _demand(name in reference.models, f"{agent.name} has a model nobody released")
                 same = np.array_equal(reference.models[name], model)
                 _demand(same, f"{agent.name} has other numbers than release {name.k}")
+        if not self._world.plan.has(*FORKING):
+            self._check_what_was_used(reference)
+
+    def _check_what_was_used(self, reference: Reference) -> None:
+        algorithm = self._world.plan.definition.algorithm
+        for (agent, name, incarnation), disk in self._with_model.items():
+            found = newest_integers(disk, algorithm)
+            ours = reference.used(agent, name, incarnation)
+            same = found is not None and found.tolist() == ours
+            _demand(same, f"with release {name.k} {agent} uses what the journal doesn't give")
 
     # ------------------------------------------------------------------ as it happens
 
@@ -190,6 +202,10 @@ class Oracle:
     def _persisted(self, agent: AgentHost) -> None:
         before, after = self._before[agent.name], agent.disk
         self._before[agent.name] = after
+        name = after.model_name
+        # in an epoch that has begun and has no model here yet, it is in other units
+        if name is not None and name.epoch == after.epoch and after.model is not None:
+            self._with_model[agent.name, name, after.incarnation] = after
         if after.outstanding is not None and after.outstanding is not before.outstanding:
             self.made[wire.envelope_digest(after.outstanding)] = after.outstanding
         same_incarnation = after.incarnation == before.incarnation

@@ -112,7 +112,7 @@ def plan_of(seed: int) -> Plan:
     if any(kind is Disturbance.TWIN for _, kind in disturbances) and worst.delay_s[1] == 0.0:
         # two that answer each other without time passing would do so for ever
         worst = Faults(**{**_fields(worst), "delay_s": (0.01, 0.2)})
-    main = [("async", "fedapm")] * 4 + [("sync", "fedapm")]
+    main = [("async", "auto"), ("async", "fedapm")] * 2 + [("sync", "fedapm")]
     mode = draw.choice(draw.choice([main, main, SCHEDULED_MODES]))
     return Plan(
         definition=definition_of(*mode, thin=draw.random() < 0.25),

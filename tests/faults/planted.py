@@ -291,9 +291,7 @@ def verdict_of_another_message() -> Iterator[object]:
     def careless(self: Any, verdict: Any, now: float) -> None:
         if self._desk.state.outstanding is None or verdict.code is Code.UNKNOWN_MEMBER:
             return
-        self._desk.state = agreement.with_changes(
-            agreement.dual_after_outstanding(self._desk.state)
-        )
+        self._desk.state = state.with_changes(agreement.dual_after_outstanding(self._desk.state))
         self._desk.pace.resend.stop()
 
     with patch.object(membership.Membership, "_take_verdict", careless):
@@ -385,4 +383,25 @@ def manifest_is_announced_once() -> Iterator[object]:
 def what_rounding_takes_is_lost() -> Iterator[object]:
     """A change is added to what was released, which may have been rounded."""
     with patch.object(FederationState, "_unrounded", lambda self, k: self.versions[k]):
+        yield
+
+
+@planted
+def agents_average_in_memory_only() -> Iterator[object]:
+    with _not_persisted("earlier", "earlier_turnovers"):
+        yield
+
+
+@planted
+def average_survives_a_new_incarnation() -> Iterator[object]:
+    """It goes on with releases that updates of another incarnation began from."""
+    finish = membership.Membership.finish_welcome
+
+    def keeping(self: Any, *args: Any) -> None:
+        before = self._desk.state
+        finish(self, *args)
+        kept = {"earlier": before.earlier, "earlier_turnovers": before.earlier_turnovers}
+        self._desk.state = state.with_changes(self._desk.state, **kept)
+
+    with patch.object(membership.Membership, "finish_welcome", keeping):
         yield

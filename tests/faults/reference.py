@@ -27,6 +27,7 @@ from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
 AVERAGE_UNIT, SHARE_UNIT = 2**16, 2**14
+TURNOVER, LARGEST_TURNOVERS, LONGEST = 256, 2**32 - 1, 64 * 256
 MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "auto")
 
 
@@ -45,11 +46,14 @@ class Reference:
     Attributes:
         models: every release by its name, rounded as it was released.
         duals: w_i of the members.
+        begun: by agent, epoch and incarnation, the releases that its applied updates began from.
     """
 
     def __init__(self, definition: FederationDefinition, made: Mapping[int, bytes]) -> None:
         self.models: dict[ModelName, Integers] = {}
         self.duals: dict[str, Integers] = {}
+        self.begun: dict[tuple[str, Epoch, int], list[int]] = {}
+        self._made_at: dict[tuple[Epoch, int], int] = {}
         self._made = made
         self._has_duals = definition.algorithm.has_duals
         self._is_auto = definition.algorithm.mode == "auto"
@@ -60,7 +64,7 @@ class Reference:
         self._z: dict[str, tuple[int, Integers]] = {}
         self._arrived: list[tuple[str, tuple[int, Integers]]] = []
         self._epoch: Epoch | None = None
-        self._k = self._releases = self._averaged = 0
+        self._k = self._releases = self._averaged = self._passed = 0
 
     @property
     def model(self) -> Integers:
@@ -87,6 +91,7 @@ class Reference:
                         self._primal = model
                     self._epoch, self._versions, self._exact = epoch, {}, {}
                     self._average, self._averaged = [int(x) * AVERAGE_UNIT for x in model], 0
+                    self._passed = 0
                     self._release(k, model, self._finest(model))
                 case Joined(agent):
                     self._z[agent] = 1, self.model
@@ -105,6 +110,27 @@ class Reference:
                     self._release(k, self._next(), released)
                     assert checksum(released) == announced, f"release {k} is another model"
 
+    def used(self, agent: str, name: ModelName, incarnation: int) -> list[int]:
+        """What an agent uses while it has a release, from what it was told is applied alone."""
+        begun = self.begun.get((agent, name.epoch, incarnation), [])
+        of_epoch = {n.k: model for n, model in self.models.items() if n.epoch == name.epoch}
+        average: list[int] | None = None
+        before = 0
+        for k in [*(k for k in begun if k < name.k), name.k]:
+            at = self._made_at.get((name.epoch, k), 0)
+            here = [int(x) * AVERAGE_UNIT for x in of_epoch[k]]
+            passed = at - before
+            if average is None or not 0 <= passed <= LONGEST:
+                average = here
+            part = Fraction(passed, TURNOVER + passed)
+            average = [a + round(part * (u - a)) for a, u in zip(average, here, strict=True)]
+            before = at
+            if not at:
+                average = None
+        if average is None:
+            return [int(x) for x in of_epoch[name.k]]
+        return [_half_even(a, AVERAGE_UNIT) for a in average]
+
     def _apply(self, record: Applied) -> None:
         encoded = self._made.get(record.digest)
         assert encoded is not None, f"{record.agent} never made update {record.seq}"
@@ -114,6 +140,8 @@ class Reference:
         assert (update.seq, update.incarnation) == (record.seq, record.incarnation)
         name = ModelName(self._epoch, record.base_k, checksum(self._versions[record.base_k]))
         assert update.base == name, "applied to another base than it was made on"
+        key = record.agent, name.epoch, record.incarnation
+        self.begun.setdefault(key, []).append(record.base_k)
         change = decode_integers(envelope.tail, self._lattice)
         step = change * self._relaxation.numerator
         moved = (self._exact if self._carries else self._versions)[record.base_k] + step
@@ -161,6 +189,8 @@ class Reference:
             self._move_average(model)
             if is_last:
                 return self._finest([_half_even(x, AVERAGE_UNIT) for x in self._average])
+            made_at = 1 + self._passed * TURNOVER // SHARE_UNIT % LARGEST_TURNOVERS
+            self._made_at[self._epoch, self._k + 1] = made_at
         if is_last:
             return self._finest(model)
         counted = self._fresh if self._is_auto else {agent for agent, _ in self._arrived}
@@ -192,6 +222,7 @@ class Reference:
         if not fresh:
             return
         self._averaged += 1
+        self._passed += -(-SHARE_UNIT * fresh // weight)
         share = max(-(-SHARE_UNIT * fresh // weight), SHARE_UNIT // self._averaged)
         for i, x in enumerate(model):
             step = min(share, SHARE_UNIT) * (int(x) * AVERAGE_UNIT - self._average[i])

@@ -12,20 +12,22 @@ PURE = {
         algorithm_section bit_streams bus.address bus.connection_state bus.faults bus.filters
         bus.memory bus.port bus.receipts bus.reconnect bus.sending bus.transit codec day_ledger
         definition digest entropy_codec errors initial lattice local_time log_budget logit_bias
-        low_rank messages model_manifest model_section onnx_bytes onnx_writing parameters patience
-        quantities section step_names subset_code terms throttle topics transfer wire wording
+        low_rank messages model_manifest model_section onnx_bytes onnx_writing own_average
+        parameters patience quantities section step_names subset_code terms throttle topics transfer
+        wire wording
     """,
     "plantfed_agent": """
         agreement budget class_prior column_mapping desk downloads events factoring fetching frames
         guard guard_frames known_rows kernels kernels.dense kernels.descent kernels.losses
         kernels.offset kernels.port lanes lengths link_meter local_round local_update machine
-        membership need outlet own_average own_head pace rounds row_order samples scores selection
+        membership need outlet own_head pace rounds row_order samples scores selection
         serving_model shelf state table token_bucket training upload whole_model
     """,
     "plantfed_coordinator": """
         admission allowance audit_chain consensus contents contribution desk discounted effects
         events fresh_mean freshness groups guard limits live liveness machine membership probation
         record_rows records releases rescaling serving snapshot standing state uploads
+        used_by
     """,
 }
 PURE_MODULES = [f"{package}.{name}" for package, names in PURE.items() for name in names.split()]

@@ -1,4 +1,4 @@
-"""What a machine uses in mode ``auto``: the average A of the releases that it has fetched.
+"""What a machine uses in mode ``auto``: an average A of the releases that it has worked on.
 
 Releases go to and fro with whose updates they are made of; what is used should not.  With a release
 u, dT turnovers after the one before,
@@ -7,7 +7,11 @@ u, dT turnovers after the one before,
 
 the backward Euler step of dA/dT = u - A: a machine that comes often and one that comes seldom
 average over the same time, and one that was away for long begins anew.  Nothing has to be sent for
-it but T.  It is made of integers, so it is the same on all machines that fetch the same releases.
+it but T.
+
+While a machine has release k it uses the average of those that its applied updates of this epoch
+and incarnation began from, and of k.  Each of them is in the journal, and A is made of integers: so
+the coordinator can tell what was used, bit for bit.
 """
 
 from plantfed_shared.codec import TURNOVER

@@ -1,4 +1,4 @@
-"""The average of the releases that a machine has fetched."""
+"""The average of the releases that a machine has worked on."""
 
 from fractions import Fraction
 
@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plantfed_agent.own_average import FRACTION_BITS, LONGEST, average_with, usable
-from plantfed_agent.serving_model import newest_integers
-from plantfed_agent.state import AgentState, with_model
 from plantfed_shared.codec import TURNOVER
-from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import MAX_MAGNITUDE, Integers
-from plantfed_shared.messages import Epoch, ModelName
+from plantfed_shared.own_average import FRACTION_BITS, LONGEST, average_with, usable
 
 values = st.integers(1 - MAX_MAGNITUDE, MAX_MAGNITUDE - 1)
 vectors = st.lists(values, min_size=3, max_size=3).map(lambda v: np.array(v, dtype=np.int64))
@@ -80,53 +76,3 @@ def test_it_begins_anew_where_the_last_release_is_far_away(turnovers: int) -> No
 def test_a_release_without_turnovers_is_used_as_it_is() -> None:
     model = np.array([64], dtype=np.int64)
     assert average_with(np.zeros(1, dtype=np.int64), 50, model, 0) is None
-
-
-def named(counter: int, k: int) -> ModelName:
-    return ModelName(Epoch(counter, 9), k, 0)
-
-
-def used(state: AgentState) -> list[int]:
-    found = newest_integers(state, Algorithm(mode="auto"))
-    assert found is not None
-    return [int(x) for x in found]
-
-
-def test_what_is_used_is_the_release_and_those_before_it() -> None:
-    model = np.array([4, 8], dtype=np.int64)
-    state = with_model(AgentState(), named(1, 1), model, 256)
-    assert used(state) == [4, 8]
-    state = with_model(state, named(1, 2), model + 10, 512)
-    assert used(state) == [9, 13]
-    assert newest_integers(state, Algorithm()) is state.model
-    state = with_model(state, named(1, 3), model + 10, 768)
-    assert used(state) == [12, 16]  # 11.5 and 15.5, half to even
-
-
-def test_it_ends_with_the_epoch_and_with_the_last_release() -> None:
-    model = np.array([4, 8], dtype=np.int64)
-    state = with_model(AgentState(), named(1, 1), model, 256)
-    state = with_model(state, named(1, 2), model + 10, 512)
-    assert used(with_model(state, named(2, 1), model, 768)) == [4, 8]
-    last = with_model(state, named(1, 3), model, 0)
-    assert used(last) == [4, 8]
-    assert (last.earlier, last.earlier_turnovers) == (None, 0)
-
-
-def test_one_that_comes_late_has_one_from_its_second_release_on() -> None:
-    """However many turnovers there were before it came, or while it was away."""
-    model, far = np.array([4, 8], dtype=np.int64), 3 * LONGEST
-    state = with_model(AgentState(), named(1, 900), model, far)
-    state = with_model(state, named(1, 901), model + 10, far + 256)
-    assert used(state) == [9, 13]
-    state = with_model(state, named(1, 999), model, 2 * far)
-    assert used(state) == [4, 8]
-    state = with_model(state, named(1, 1000), model + 10, 2 * far + 256)
-    assert used(state) == [9, 13]
-
-
-def test_the_first_model_of_an_epoch_is_in_no_average() -> None:
-    """It may be from before anybody had trained."""
-    model = np.array([4, 8], dtype=np.int64)
-    state = with_model(AgentState(), named(1, 0), model, 0)
-    assert used(with_model(state, named(1, 1), model + 10, 256)) == [14, 18]

@@ -1,0 +1,48 @@
+"""``replay --used-by`` and ``status`` name the same numbers, on real processes in mode auto."""
+
+import json
+from pathlib import Path
+
+from tests.e2e.outcomes import assert_one_line, run_coordinator
+from tests.e2e.plant import Agent, Plant, definition, run, until, write_toml
+
+CONFIG = 78
+
+
+def uses(agent: Agent) -> str:
+    said = run("agent", "status", "--json", "--config", agent.config)
+    return str(json.loads(said.out)["uses"])
+
+
+def test_the_journal_names_what_each_machine_uses(tmp_path: Path) -> None:
+    with Plant(tmp_path, agents=3) as plant:
+        settings = definition(algorithm={"mode": "auto"}, schedule={"arrivals": 2})
+        del settings["personal"]
+        write_toml(plant.federation_file, settings)
+        for agent in plant.agents:
+            agent.configure(training={"min_interval_s": 0.05, "max_rounds_without_new_rows": 10**6})
+        plant.start()
+        plant.goes_on(10)
+        killed = plant.agents[0]
+        killed.process.kill()
+        plant.goes_on(3)
+        killed.start()
+        rounds = killed.rounds()
+        until(lambda: killed.rounds() > rounds + 5, "it trains again")
+        for agent in plant.agents:
+            assert agent.process.stop() == 0
+        assert plant.coordinator is not None
+        assert plant.coordinator.stop() == 0
+        averages = 0
+        for agent in plant.agents:
+            found = run_coordinator(plant, "replay", "--used-by", agent.id, "--json")
+            assert found.code == 0, found.err
+            said = json.loads(found.out)
+            assert uses(agent) in said.values()
+            assert [name for name in said if name.startswith("update 1/")]
+            averages += uses(agent).startswith("average up to release ")
+        assert averages == 3
+        lines = run_coordinator(plant, "replay", "--used-by", killed.id).out.splitlines()
+        assert [line for line in lines if line.startswith("update 1/1: release ")]
+        stranger = run_coordinator(plant, "replay", "--used-by", "nobody")
+        assert_one_line(stranger, CONFIG, "--used-by nobody: no such member")
