@@ -39,8 +39,6 @@ class Consensus(Protocol):
     Attributes:
         total: weighted sum, int64 (n,).
         weight: sum of the weights in it.
-        exact: the model in lattice units before it was rounded to what is released, int64 (n,),
-            where the next one starts from it; None where it is made of the sums alone.
         counts_members: all members are in it, so that one that leaves changes the model.
         fewest_arrivals: of fewer the next model would be made without regard to the last one.
         carries: whether a change is added to what its base was before it was rounded, or to what
@@ -54,11 +52,6 @@ class Consensus(Protocol):
 
     @property
     def fewest_arrivals(self) -> int:
-        """See above."""
-        ...
-
-    @property
-    def exact(self) -> Integers | None:
         """See above."""
         ...
 
@@ -128,7 +121,6 @@ class AllMembersMean:
     counts_members = True
     fewest_arrivals = 1
     carries = False
-    exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)
@@ -192,7 +184,6 @@ class ArrivalsMean:
 
     counts_members = False
     carries = True
-    exact: Integers | None = None
 
     def __init__(self, size: int) -> None:
         self.total: Integers = np.zeros(size, dtype=np.int64)
@@ -249,7 +240,7 @@ def consensus_of(algorithm: Algorithm, schedule: Schedule, current: Integers) ->
     Args:
         algorithm: has the mode.
         schedule: of the releases.
-        current: the newest model, int64 (n,).
+        current: the newest model before it was rounded, int64 (n,).
     """
     match algorithm.mode:
         case "fedapm":

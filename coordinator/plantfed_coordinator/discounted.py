@@ -26,7 +26,6 @@ class BufferedChanges:
     Attributes:
         total: sum of s(tau) relax*o over the buffer, int64 (n,), with 16 fraction bits more.
         weight: arrivals in the buffer, times 2^16.
-        exact: U, not rounded to what is released: steps too short for that add up.
     """
 
     counts_members = False
@@ -36,7 +35,7 @@ class BufferedChanges:
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
         self.weight = 0
-        self.exact: Integers = current
+        self._model = current
         self._exponent = algorithm.staleness_exponent
         self._server_step = round(algorithm.server_step * ONE)
 
@@ -79,12 +78,12 @@ class BufferedChanges:
         if not self.weight:
             return current
         model = self._moved(self.total, self.weight)
-        self.total, self.weight, self.exact = np.zeros_like(model), 0, model
+        self.total, self.weight, self._model = np.zeros_like(model), 0, model
         return model
 
     def _moved(self, total: Integers, weight: int) -> Integers:
         mean = divide_half_even(total, weight)
-        return self.exact + divide_half_even(self._server_step * mean, ONE)
+        return self._model + divide_half_even(self._server_step * mean, ONE)
 
 
 class StalenessMixing:
@@ -100,7 +99,6 @@ class StalenessMixing:
     counts_members = False
     fewest_arrivals = 1
     carries = True
-    exact: Integers | None = None
 
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = current

@@ -67,7 +67,6 @@ class FreshMean:
     counts_members = True
     fewest_arrivals = 1
     carries = True
-    exact: Integers | None = None
 
     def __init__(self, current: Integers, schedule: Schedule) -> None:
         self.total: Integers = np.zeros_like(current)

@@ -21,10 +21,10 @@ from plantfed_shared.messages import Epoch
 from plantfed_shared.terms import Terms, terms_of
 
 HEAD = "state"
-DEFINITION, TOTAL, EXACT = "definition", "total", "exact"
+DEFINITION, TOTAL = "definition", "total"
 BUFFER, PRIMAL, AVERAGE = "buffer", "primal", "average"
 """Of mode auto."""
-ALWAYS_NEW = (TOTAL, EXACT, BUFFER, PRIMAL, AVERAGE)
+ALWAYS_NEW = (TOTAL, BUFFER, PRIMAL, AVERAGE)
 """Parts that any record may have changed."""
 _VERSION, _REMAINDER, _MEMBER = "version ", "remainder ", "member "
 
@@ -65,7 +65,6 @@ def head_of(state: FederationState) -> dict[str, Any]:
         "changed": state.changed,
         "weight": state.consensus.weight,
         "round": opened and [opened.k, opened.attempt, list(opened.drawn), sorted(opened.answered)],
-        "exact": state.consensus.exact is not None,
         "fresh": _fresh_fields(state),
         "versions": sorted(state.versions),
         "turnovers": sorted(state.turnovers.items()),
@@ -79,8 +78,6 @@ def parts_of(state: FederationState) -> Iterator[Part]:
     encoded = state.terms.encoded
     yield Part(DEFINITION, len(encoded), lambda: encoded)
     yield _wide(TOTAL, state.consensus.total)
-    if state.consensus.exact is not None:
-        yield _wide(EXACT, state.consensus.exact)
     if isinstance(state.consensus, FreshMean):
         yield _wide(BUFFER, state.consensus.buffer)
         yield _wide(PRIMAL, state.consensus.primal)
@@ -95,8 +92,8 @@ def parts_of(state: FederationState) -> Iterator[Part]:
 
 def names_in(head: dict[str, Any]) -> set[str]:
     """The names of the parts that belong to a head."""
-    names = {DEFINITION, TOTAL} | ({EXACT} if head["exact"] else set())
-    names |= {BUFFER, PRIMAL, AVERAGE} if head.get("fresh") else set()
+    names = {DEFINITION, TOTAL}
+    names |= {BUFFER, PRIMAL, AVERAGE} if head["fresh"] else set()
     names |= {f"{_VERSION}{k}" for k in head["versions"]}
     names |= {f"{_REMAINDER}{k}" for k in head["remainders"]}
     return names | {member_part(agent) for agent in head["members"]}
@@ -156,8 +153,8 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
             vectors[name] = _integers(blob)
     if terms is None:
         raise KeyError(DEFINITION)
-    exact = vectors[EXACT] if EXACT in vectors else versions[head["k"]]
-    consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, exact)
+    model = versions[head["k"]] + remainders.get(head["k"], 0)
+    consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
     consensus.total, consensus.weight = vectors[TOTAL], head["weight"]
     if isinstance(consensus, FreshMean):
         _restore_fresh(consensus, vectors, head)

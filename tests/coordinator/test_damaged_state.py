@@ -118,7 +118,7 @@ def test_a_state_that_is_there_is_not_refused(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("crc", ["crc", "NULL"])
-@pytest.mark.parametrize("head", ["[]", '{"epoch":1}', "5", "no json", "null", '{"exact":0}'])
+@pytest.mark.parametrize("head", ["[]", '{"epoch":1}', "5", "no json", "null", '{"k":0}'])
 def test_of_a_damaged_head_the_snapshot_before_is_taken(
     state_dir: Path, head: str, crc: str, caplog: pytest.LogCaptureFixture
 ) -> None:
