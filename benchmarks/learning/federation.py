@@ -19,7 +19,7 @@ from plantfed_agent.row_order import RowOrder, row_order
 from plantfed_agent.samples import Samples
 from plantfed_agent.scores import score
 from plantfed_agent.serving_model import newest_integers
-from plantfed_agent.state import with_model
+from plantfed_agent.state import with_applied, with_model
 from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_coordinator.records import Applied, EpochStarted, Record, Released
 from plantfed_coordinator.state import FederationState
@@ -169,8 +169,13 @@ class Federation:
         return self.state.terms.lattice.to_floats(self.state.model)
 
     def _used_by(self, agent: AgentHost) -> NDArray[np.float32]:
-        """What a machine would use if it had just fetched the newest release."""
+        """What a machine would use if it had just fetched the newest release.
+
+        What it works on now is in its average by then, since its update is applied before.
+        """
         state, disk = self.state, agent.disk
+        if disk.model_name is not None:
+            disk = with_applied(disk, disk.model_name, disk.dual)
         turnovers = state.turnovers.get(state.k, 0)
         after = with_model(disk, state.name(state.k), state.model, turnovers)
         integers = newest_integers(after, self.definition.algorithm)
