@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Joined, Record
 from plantfed_coordinator.state import FederationState
 from plantfed_shared.errors import ConfigError
-from plantfed_shared.lattice import Integers, checksum
-from plantfed_shared.own_average import average_with, usable
+from plantfed_shared.lattice import checksum
+from plantfed_shared.own_average import OwnAverage, average_with, begins_anew, goes_back_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,15 @@ class UsedBy:
 
     Args:
         agent: the member.
-        whole: it is followed from the founding.  Otherwise an average that began before is not
-            known, and nothing is said until the next one begins.
+        whole: it is followed from the founding.  Otherwise an average that goes back further is not
+            known, and nothing is said until that is forgotten.
     """
 
     def __init__(self, agent: str, *, whole: bool) -> None:
         self._agent = agent
         self._found: list[Used] = []
-        self._average: Integers | None = None
-        self._at = 0
-        self._known = whole
+        self._average: OwnAverage | None = None
+        self._known_since: int | None = 0 if whole else None
         self._was_there = False
 
     def take(self, record: Record, state: FederationState) -> None:
@@ -63,10 +62,7 @@ class UsedBy:
                 self._was_there = True
             case Applied(agent=agent, seq=seq, base_k=base_k) if agent == self._agent:
                 self._was_there = True
-                self._note(state, base_k, seq)
-                self._average = self._with(state, base_k)
-                self._at = state.turnovers.get(base_k, 0)
-                self._known |= self._average is None
+                self._average = self._note(state, base_k, seq)
 
     def found(self, state: FederationState) -> tuple[Used, ...]:
         """What it had with each update, and what it has once it has fetched what it was served.
@@ -91,17 +87,20 @@ class UsedBy:
         return tuple(self._found)
 
     def _begin_anew(self) -> None:
-        self._average, self._at, self._known = None, 0, True
+        self._average, self._known_since = None, 0
 
-    def _note(self, state: FederationState, k: int, seq: int | None) -> None:
-        average = self._with(state, k)
-        if not self._known and average is not None:
-            return
-        is_average = average is not None and self._average is not None
-        model = state.versions[k] if average is None else usable(average)
-        name = f"average up to release {k}" if is_average else f"release {k}"
-        incarnation = state.members[self._agent].incarnation
-        self._found.append(Used(incarnation, seq, name, checksum(model)))
-
-    def _with(self, state: FederationState, k: int) -> Integers | None:
-        return average_with(self._average, self._at, state.versions[k], state.turnovers.get(k, 0))
+    def _note(self, state: FederationState, k: int, seq: int | None) -> OwnAverage | None:
+        release, turnovers = state.versions[k], state.turnovers.get(k, 0)
+        before = self._average
+        average = average_with(before, release, turnovers)
+        if average is None or (before is not None and begins_anew(before.at, turnovers)):
+            self._known_since = 0
+        elif self._known_since is None:
+            self._known_since = turnovers
+        if self._known_since < goes_back_to(turnovers) or not self._known_since:
+            model = release if average is None else average.usable
+            is_average = average is not None and before is not None
+            name = f"average up to release {k}" if is_average else f"release {k}"
+            incarnation = state.members[self._agent].incarnation
+            self._found.append(Used(incarnation, seq, name, checksum(model)))
+        return average

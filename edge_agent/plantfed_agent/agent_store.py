@@ -18,6 +18,7 @@ from plantfed_shared import wire
 from plantfed_shared.bus.connection_state import ConnectionState
 from plantfed_shared.errors import ConfigError, PeerError, StorageError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
+from plantfed_shared.own_average import OwnAverage
 from plantfed_shared.store import Database, Row, reading
 from plantfed_shared.topics import Kind
 
@@ -72,6 +73,18 @@ def _text_to_name(text: str) -> ModelName:
     return ModelName(_text_to_epoch(f"{counter} {bits}"), int(k), int(checksum, 16))
 
 
+def _average_to_blob(average: OwnAverage) -> bytes:
+    arrays = [average.value] if average.successor is None else [average.value, average.successor]
+    head = np.array([average.at, average.value.size])
+    return np.concatenate([head, *arrays]).astype("<i8").tobytes()
+
+
+def _blob_to_average(blob: bytes) -> OwnAverage:
+    found = np.frombuffer(blob, dtype="<i8").astype(np.int64)
+    at, end = int(found[0]), 2 + int(found[1])
+    return OwnAverage(found[2:end], at, found[end:] if found.size > end else None)
+
+
 _FLOATS = (_array_to_blob("<f4"), _blob_to_array("<f4", "float32"))
 _INTEGERS = (_array_to_blob("<i4"), _blob_to_array("<i4", "int64"))
 _NAME = (_name_to_text, _text_to_name)
@@ -88,7 +101,7 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "own_head": _FLOATS,
     "dual": _INTEGERS,
     "model": _INTEGERS,
-    "earlier": (_array_to_blob("<i8"), _blob_to_array("<i8", "int64")),
+    "earlier": (_average_to_blob, _blob_to_average),
 }
 """(to what SQLite holds, from it); 64-bit names are text because SQLite integers are signed."""
 

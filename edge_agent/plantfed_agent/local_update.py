@@ -20,7 +20,6 @@ from plantfed_shared.definition import Compression
 from plantfed_shared.lattice import Integers, Lattice, check_magnitude, checksum, upper_half
 from plantfed_shared.low_rank import whole
 from plantfed_shared.messages import Update, Want
-from plantfed_shared.own_average import usable
 from plantfed_shared.terms import Terms
 from plantfed_shared.topics import Kind
 
@@ -60,7 +59,7 @@ def task_of(
         head=state.head,
         definition=terms.definition,
         head_only=head_only,
-        earlier=None if state.earlier is None else lattice.to_floats(usable(state.earlier)),
+        earlier=None if state.earlier is None else lattice.to_floats(state.earlier.usable),
         served=None if newest is None or newest is state.model else lattice.to_floats(newest),
         prior=state.prior if terms.definition.algorithm.has_prior else None,
         guard=state.guard,

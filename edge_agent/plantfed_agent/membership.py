@@ -265,7 +265,6 @@ class Membership:
             applied_seq=0,
             dual=dual,
             earlier=None,
-            earlier_turnovers=0,
             newest=self._desk.offer.name if self._desk.offer else None,
             trained_on=None,
         )

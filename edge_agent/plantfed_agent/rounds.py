@@ -261,7 +261,6 @@ class Rounds:
             memory=None,
             turnovers=0,
             earlier=None,
-            earlier_turnovers=0,
             need=None,
             rounds_on_these_rows=0,
         )

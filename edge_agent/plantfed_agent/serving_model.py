@@ -10,7 +10,7 @@ from plantfed_agent.state import AgentState
 from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
 from plantfed_shared.lattice import Integers, SaturationError
-from plantfed_shared.own_average import average_with, usable
+from plantfed_shared.own_average import average_with
 
 
 def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
@@ -22,8 +22,8 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
     """
     if algorithm.mode != "auto" or state.model is None or state.earlier is None:
         return state.model
-    average = average_with(state.earlier, state.earlier_turnovers, state.model, state.turnovers)
-    return state.model if average is None else usable(average)
+    average = average_with(state.earlier, state.model, state.turnovers)
+    return state.model if average is None else average.usable
 
 
 def model_in_units_of(definition: FederationDefinition, state: AgentState) -> Integers | None:

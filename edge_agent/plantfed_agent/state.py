@@ -12,7 +12,7 @@ from plantfed_agent.need import Need
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Floats, Integers, Lattice, checksum
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.own_average import average_with
+from plantfed_shared.own_average import OwnAverage, average_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class AgentState:
         turnovers: when ``model`` was made, see :class:`plantfed_shared.codec.DecodedStep`.
         earlier: average of the releases that its applied updates began from in mode auto, see
             :mod:`plantfed_shared.own_average`; None where there are none.
-        earlier_turnovers: of the last release in it.
         prior: float32 (classes,), added to the logits of this machine, see
             :mod:`plantfed_agent.class_prior`; None before the first round, and in other modes.
         guard: which model is used, and why; None before the first round.
@@ -64,8 +63,7 @@ class AgentState:
     model_name: ModelName | None = None
     model: Integers | None = None
     turnovers: int = 0
-    earlier: Integers | None = None
-    earlier_turnovers: int = 0
+    earlier: OwnAverage | None = None
     prior: Floats | None = None
     guard: Guard | None = None
     own_head: Floats | None = None
@@ -120,7 +118,6 @@ def with_model(state: AgentState, name: ModelName, model: Integers, turnovers: i
         model=model,
         turnovers=turnovers,
         earlier=state.earlier if goes_on else None,
-        earlier_turnovers=state.earlier_turnovers if goes_on else 0,
     )
 
 
@@ -134,16 +131,15 @@ def with_applied(state: AgentState, base: ModelName, dual: Integers | None) -> A
         base: the release that the update began from.
         dual: w_i with it, int64 (shared,), lattice units; None for zero.
     """
-    earlier, at = state.earlier, state.earlier_turnovers
+    earlier = state.earlier
     if base == state.model_name and state.model is not None:
-        earlier, at = average_with(earlier, at, state.model, state.turnovers), state.turnovers
+        earlier = average_with(earlier, state.model, state.turnovers)
     return with_changes(
         state,
         dual=dual,
         applied_seq=state.applied_seq + 1,
         outstanding=None,
         earlier=earlier,
-        earlier_turnovers=0 if earlier is None else at,
     )
 
 
@@ -155,8 +151,11 @@ def changed_fields(before: AgentState, after: AgentState) -> frozenset[str]:
     return frozenset(n for n in replaced if _differs(getattr(before, n), getattr(after, n)))
 
 
+_OF_ARRAYS = (np.ndarray, OwnAverage)
+
+
 def _differs(before: object, after: object) -> bool:
-    if isinstance(before, np.ndarray) or isinstance(after, np.ndarray):
+    if isinstance(before, _OF_ARRAYS) or isinstance(after, _OF_ARRAYS):
         return True
     return before != after
 

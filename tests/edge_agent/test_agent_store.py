@@ -18,6 +18,7 @@ from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared import wire
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
+from plantfed_shared.own_average import OwnAverage
 
 EPOCH = Epoch(3, 2**64 - 1)
 GUARD = Guard(
@@ -47,8 +48,9 @@ WHOLE = AgentState(
     model_name=ModelName(EPOCH, 8, 2**63),
     model=np.array([1, 2, -3], dtype=np.int64),
     turnovers=556,
-    earlier=np.array([1, 1, -(2**45)], dtype=np.int64),
-    earlier_turnovers=300,
+    earlier=OwnAverage(
+        np.array([1, 1, -(2**45)], dtype=np.int64), 300, np.array([3, -(2**45), 0], dtype=np.int64)
+    ),
     prior=np.array([0.0, -1.5], dtype=np.float32),
     guard=GUARD,
     own_head=np.array([0.25, 3.0], dtype=np.float32),
@@ -69,7 +71,14 @@ def assert_same(one: AgentState, other: AgentState) -> None:
     for name in FIELD_NAMES:
         mine, theirs = getattr(one, name), getattr(other, name)
         assert type(mine) is type(theirs), name
-        if isinstance(mine, np.ndarray):
+        if isinstance(mine, OwnAverage):
+            assert (mine.value.dtype, theirs.value.dtype) == (np.int64, np.int64)
+            assert mine.value.tolist() == theirs.value.tolist()
+            assert mine.at == theirs.at
+            assert (mine.successor is None) == (theirs.successor is None)
+            if mine.successor is not None:
+                assert mine.successor.tolist() == theirs.successor.tolist()
+        elif isinstance(mine, np.ndarray):
             assert mine.dtype == theirs.dtype, name
             assert mine.tolist() == theirs.tolist(), name
         elif isinstance(mine, Guard):

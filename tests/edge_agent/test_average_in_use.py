@@ -6,7 +6,7 @@ from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState, with_applied, with_changes, with_model
 from plantfed_shared.definition import Algorithm
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.own_average import LONGEST
+from plantfed_shared.own_average import WINDOW
 
 MODEL = np.array([4, 8], dtype=np.int64)
 
@@ -56,7 +56,7 @@ def test_an_update_is_counted_once_and_with_its_own_base() -> None:
     state = worked_on(AgentState(), 1, 0, 256)
     assert (state.applied_seq, state.outstanding) == (1, None)
     other = with_applied(fetched(state, 2, 10, 512), named(1, 1), None)
-    assert (other.earlier_turnovers, other.applied_seq) == (256, 2)
+    assert (other.earlier and other.earlier.at, other.applied_seq) == (256, 2)
     assert used(other) == [9, 13]
 
 
@@ -65,12 +65,12 @@ def test_it_ends_with_the_epoch_and_with_the_last_release() -> None:
     assert used(with_model(state, named(2, 1), MODEL + 10, 512)) == [14, 18]
     last = fetched(state, 2, 10, 0)
     assert used(last) == [14, 18]
-    assert (last.earlier, last.earlier_turnovers) == (None, 0)
+    assert last.earlier is None
 
 
 def test_one_that_comes_late_has_one_from_its_second_release_on() -> None:
     """However many turnovers there were before it came, or while it was away."""
-    far = 3 * LONGEST
+    far = 3 * WINDOW
     state = worked_on(AgentState(), 900, 0, far)
     state = worked_on(state, 901, 10, far + 256)
     assert used(state) == [9, 13]

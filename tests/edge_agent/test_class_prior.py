@@ -12,7 +12,7 @@ from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
 from plantfed_agent.worker_messages import outcome_frame, outcome_in, task_frame, task_in
 from plantfed_shared.initial import initial_parameters
-from plantfed_shared.own_average import FRACTION_BITS
+from plantfed_shared.own_average import FRACTION_BITS, OwnAverage
 from plantfed_shared.terms import terms_of
 
 AUTO = of_mode("auto")
@@ -71,7 +71,7 @@ def test_other_modes_have_none() -> None:
 def test_the_average_is_used_and_scored_and_the_newest_trained_on() -> None:
     average = TERMS.initial_model + 1000
     earlier = (TERMS.initial_model + 2000) << FRACTION_BITS
-    state = state_with(earlier=earlier, earlier_turnovers=256, turnovers=512)
+    state = state_with(earlier=OwnAverage(earlier, 256), turnovers=512)
     assert np.array_equal(newest_integers(state, AUTO.algorithm), average)
     assert newest_integers(state, small_definition().algorithm) is state.model
     assert newest_integers(state_with(), AUTO.algorithm) is TERMS.initial_model

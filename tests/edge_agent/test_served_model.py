@@ -16,7 +16,7 @@ from plantfed_agent.views import read_status, served_model, served_models
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.messages import Epoch, ModelName
-from plantfed_shared.own_average import FRACTION_BITS
+from plantfed_shared.own_average import FRACTION_BITS, OwnAverage
 from plantfed_shared.parameters import Floats, flatten
 from plantfed_shared.terms import terms_of
 
@@ -41,8 +41,7 @@ def settings(
         model=terms.initial_model,
         model_name=ModelName(Epoch(1, 2), 9, 0),
         turnovers=512,
-        earlier=(terms.initial_model + 128) << FRACTION_BITS,
-        earlier_turnovers=256,
+        earlier=OwnAverage((terms.initial_model + 128) << FRACTION_BITS, 256),
         prior=PRIOR,
         own_head=own_head,
         guard=guard,

@@ -59,6 +59,7 @@ class Plan:
         commits_within_s: of the coordinator.
         snapshot_every: records after which the coordinator starts from a snapshot; 0: never.
         any_clock: whether monotonic clocks begin anywhere within a year.
+        short_windows: whether a machine's average goes back a few turnovers only.
         disturbances: when what happens, seconds.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     commits_within_s: float
     snapshot_every: int
     any_clock: bool
+    short_windows: bool
     disturbances: tuple[tuple[float, Disturbance], ...] = field(default=())
 
     def has(self, *kinds: Disturbance) -> bool:
@@ -124,6 +126,7 @@ def plan_of(seed: int) -> Plan:
         commits_within_s=draw.choice([0.0, 0.005]),
         snapshot_every=draw.choice([0, 20]),
         any_clock=draw.random() < 0.5,
+        short_windows=draw.random() < 0.5,
         disturbances=disturbances,
     )
 

@@ -7,6 +7,7 @@ its journal replays to the same mistake.  It shares with the product only the de
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from plantfed_coordinator.records import (
     Record,
     Released,
 )
-from plantfed_shared import wire
+from plantfed_shared import own_average, wire
 from plantfed_shared.codec import decode_integers
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.lattice import Integers, checksum
@@ -27,7 +28,7 @@ from plantfed_shared.terms import terms_of
 from plantfed_shared.topics import Kind
 
 AVERAGE_UNIT, SHARE_UNIT = 2**16, 2**14
-TURNOVER, LARGEST_TURNOVERS, LONGEST = 256, 2**32 - 1, 64 * 256
+TURNOVER, LARGEST_TURNOVERS = 256, 2**32 - 1
 MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "auto")
 
 
@@ -113,22 +114,18 @@ class Reference:
     def used(self, agent: str, name: ModelName, incarnation: int) -> list[int]:
         """What an agent uses while it has a release, from what it was told is applied alone."""
         begun = self.begun.get((agent, name.epoch, incarnation), [])
-        of_epoch = {n.k: model for n, model in self.models.items() if n.epoch == name.epoch}
-        average: list[int] | None = None
-        before = 0
-        for k in [*(k for k in begun if k < name.k), name.k]:
-            at = self._made_at.get((name.epoch, k), 0)
-            here = [int(x) * AVERAGE_UNIT for x in of_epoch[k]]
-            passed = at - before
-            if average is None or not 0 <= passed <= LONGEST:
-                average = here
+        each = [*(k for k in begun if k < name.k), name.k]
+        made_at = [self._made_at.get((name.epoch, k), 0) for k in each]
+        models = {n.k: [int(x) for x in m] for n, m in self.models.items() if n.epoch == name.epoch}
+        if not made_at[-1]:
+            return models[name.k]
+        begin = _begin_of_average(made_at)
+        average = [x * AVERAGE_UNIT for x in models[each[begin]]]
+        for i in range(begin + 1, len(each)):
+            passed = made_at[i] - made_at[i - 1]
             part = Fraction(passed, TURNOVER + passed)
+            here = (x * AVERAGE_UNIT for x in models[each[i]])
             average = [a + round(part * (u - a)) for a, u in zip(average, here, strict=True)]
-            before = at
-            if not at:
-                average = None
-        if average is None:
-            return [int(x) for x in of_epoch[name.k]]
         return [_half_even(a, AVERAGE_UNIT) for a in average]
 
     def _apply(self, record: Applied) -> None:
@@ -237,3 +234,17 @@ class Reference:
 
 def _half_even(x: int, unit: int) -> int:
     return round(Fraction(x, unit))
+
+
+def _begin_of_average(made_at: Sequence[int]) -> int:
+    """The first release in the average that ends with the last one; only one that has a T."""
+    begin, next_begin = 0, -1
+    for i, (before, at) in enumerate(pairwise(made_at), 1):
+        if not before or not 0 <= at - before <= own_average.WINDOW:
+            begin, next_begin = i, -1
+            continue
+        if at // own_average.WINDOW > before // own_average.WINDOW:
+            begin, next_begin = (begin if next_begin < 0 else next_begin), i
+        if next_begin >= 0 and at % own_average.WINDOW >= own_average.OVERLAP:
+            begin, next_begin = next_begin, -1
+    return begin

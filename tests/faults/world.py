@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple
+from unittest.mock import patch
 
 from tests.faults.oracle import Oracle
 from tests.faults.plan import CALM, FAULTY_S, WEATHER_S, Disturbance, plan_of, weather
@@ -21,9 +22,10 @@ from plantfed_coordinator.snapshot import SnapshotRows, from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.coordinator_host import CoordinatorHost, replay
 from plantfed_lab.simulation.engine import Boundary, Host, WriteOutcome
-from plantfed_shared import wire
+from plantfed_shared import own_average, wire
 from plantfed_shared.bus.memory import Delivery
 from plantfed_shared.bus.port import Received
+from plantfed_shared.codec import TURNOVER
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import PeerError
 from plantfed_shared.topics import Kind
@@ -62,8 +64,12 @@ def run_seed(seed: int) -> Outcome:
     Raises:
         AssertionError: something happened that must never happen, or somebody is stuck.
     """
+    world = FaultWorld(seed)
+    turnovers = (4, 1) if world.plan.short_windows else (64, 8)
+    window, overlap = (n * TURNOVER for n in turnovers)
     try:
-        return FaultWorld(seed).live()
+        with patch.multiple(own_average, WINDOW=window, OVERLAP=overlap):
+            return world.live()
     except Exception as error:
         error.add_note(f"replay with: .venv/bin/python -m tests.faults {seed}")
         raise

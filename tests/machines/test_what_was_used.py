@@ -12,14 +12,23 @@ from plantfed_coordinator.records import EpochStarted
 from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_coordinator.used_by import Used, UsedBy
+from plantfed_shared import own_average
 from plantfed_shared.bus.faults import Faults
+from plantfed_shared.codec import TURNOVER
 from plantfed_shared.errors import ConfigError
 from plantfed_shared.lattice import checksum
 from plantfed_shared.terms import terms_of
 
 AUTO = of_mode("auto", schedule={"arrivals": 2})
+
+
 Seen = dict[tuple[str, int, int], int]
 """By agent, incarnation and update: the checksum of what was in use when that was made."""
+
+
+def with_short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_average, "WINDOW", 4 * TURNOVER)
+    monkeypatch.setattr(own_average, "OVERLAP", TURNOVER)
 
 
 def watched(world: World, seen: Seen) -> None:
@@ -122,7 +131,26 @@ def test_an_edit_and_an_expulsion_begin_an_average_anew() -> None:
     assert len(begun) < len(found) / 5
 
 
-def test_behind_a_snapshot_nothing_is_said_of_an_average_that_began_before_it() -> None:
+def test_behind_a_snapshot_it_is_known_once_what_is_older_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_short_windows(monkeypatch)
+    world = World(AUTO, 4)
+    seen: Seen = {}
+    watched(world, seen)
+    world.run(30)
+    middle = len(world.coordinator.journal)
+    world.run(5)
+    assert used_by(world, "m01", behind=middle) == ()
+    world.run(60)
+    all_of_it, rest = used_by(world, "m01"), used_by(world, "m01", behind=middle)
+    assert len(rest) > len(all_of_it) / 3
+    assert all_of_it[-len(rest) :] == rest
+    assert all(used.name.startswith("average") for used in rest)
+    assert check(world, seen) > 0
+
+
+def test_behind_a_snapshot_an_edit_begins_what_is_known() -> None:
     world = World(AUTO, 4)
     world.run(30)
     middle = len(world.coordinator.journal)
