@@ -151,6 +151,9 @@ class AgentStore:
 
         A guard that was damaged begins anew.  An update in the format of another version could not
         be sent; where the coordinator had it, the agent takes its dual from there.
+
+        Raises:
+            StorageError: another field cannot be read.
         """
         state = _load(self._database)
         if state.outstanding is not None and not _can_be_sent(state.outstanding):
@@ -264,7 +267,18 @@ def read_connection(state_dir: Path) -> ConnectionState | None:
 
 def _load(database: Database) -> AgentState:
     rows = database.execute("SELECT name, value FROM field")
-    kept: dict[str, Any] = {n: _restored(n, v) for n, v in rows if n in FIELD_NAMES}
+    kept: dict[str, Any] = {}
+    for name, value in rows:
+        if name in FIELD_NAMES:
+            try:
+                kept[name] = _restored(name, value)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                raise StorageError(
+                    f"field {name!r} is damaged",
+                    where=str(database.path),
+                    hint="Restore a copy of state_dir, or remove it: the agent begins anew then, "
+                    "without what only it knew",
+                ) from None
     return AgentState(**kept)
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from tests.an_update import UPDATE
 
-from plantfed_agent import guard_frames
+from plantfed_agent import agent_store, guard_frames
 from plantfed_agent.agent_store import FILE_NAME, HALF_KEPT_S, AgentStore, read_state
 from plantfed_agent.events import HalfFetched
 from plantfed_agent.guard import Check, Guard, ServedModel
 from plantfed_agent.need import Need
 from plantfed_agent.state import FIELD_NAMES, AgentState, changed_fields
 from plantfed_shared import wire
-from plantfed_shared.errors import ConfigError
+from plantfed_shared.errors import ConfigError, StorageError
 from plantfed_shared.messages import Content, Epoch, ModelName, ModelStep
 from plantfed_shared.own_average import OwnAverage
 
@@ -229,3 +229,16 @@ def test_the_state_of_another_machine_is_refused(tmp_path: Path) -> None:
         for federation, agent in (("presses", "press-08"), ("ovens", "press-07")):
             with pytest.raises(ConfigError, match="presses/press-07"):
                 store.claim(federation, agent)
+
+
+@pytest.mark.parametrize("name", sorted(set(agent_store._CONVERSIONS) - {"guard"}))
+def test_a_damaged_field_is_named(tmp_path: Path, name: str) -> None:
+    with closing(AgentStore(tmp_path)) as store:
+        store.persist(WHOLE, frozenset(FIELD_NAMES), {})
+    damaged = b"\xff" if isinstance(agent_store._stored(name, getattr(WHOLE, name)), bytes) else "?"
+    with closing(connect(tmp_path / FILE_NAME)) as database, database:
+        database.execute("UPDATE field SET value = ? WHERE name = ?", (damaged, name))
+    with closing(AgentStore(tmp_path)) as store:
+        for read in (lambda: read_state(tmp_path), store.load):
+            with pytest.raises(StorageError, match=f"agent.db: field '{name}' is damaged"):
+                read()
