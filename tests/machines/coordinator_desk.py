@@ -33,8 +33,10 @@ from plantfed_shared.messages import (
     Want,
 )
 from plantfed_shared.topics import Kind, Topics
+from plantfed_shared.transfer import WINDOW_BYTES
 
 TOPICS = Topics("toy")
+WANT = Want(have=None, window=WINDOW_BYTES, others=0)
 KINDS = {
     Hello: Kind.HELLO,
     Update: Kind.UPDATE,

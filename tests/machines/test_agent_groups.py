@@ -1,6 +1,6 @@
 """What an agent does when others fetch the model too, message by message."""
 
-from tests.machines.test_agent_fetching import (
+from tests.machines.agent_on_a_line import (
     TOPICS,
     WHOLE,
     Line,

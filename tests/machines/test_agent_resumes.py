@@ -4,8 +4,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from tests.machines.fan_out_world import FAST, THIN, FanOut
-from tests.machines.test_agent_fetching import (
+from tests.machines.agent_on_a_line import (
     DEFINITION,
     Line,
     asked,
@@ -15,6 +14,7 @@ from tests.machines.test_agent_fetching import (
     model,
     needs,
 )
+from tests.machines.fan_out_world import FAST, THIN, FanOut
 
 from plantfed_agent.events import Action, DropPieces, HalfFetched, KeepPieces, Train
 from plantfed_agent.state import AgentState
