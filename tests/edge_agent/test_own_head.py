@@ -55,16 +55,25 @@ def test_a_row_of_each_class_is_not_enough_to_tell() -> None:
     assert not wants_own_head(Common(FEATURES[:3], WRONG[:3]), Y[:3], 3, has_one=False)
 
 
-def test_it_begins_well_below_the_errors_of_the_common_layer_and_ends_above_two_thirds() -> None:
+@pytest.mark.parametrize(
+    ("errors", "begins", "with_few_rows", "stays"),
+    [(14, False, False, False), (18, False, True, True), (26, True, True, True)],
+)
+def test_it_begins_well_below_the_errors_of_the_common_layer_and_ends_above_two_thirds(
+    errors: int, begins: bool, with_few_rows: bool, stays: bool
+) -> None:
     """The own fit has 10 errors of 60: rows with the features of another class."""
-    features = FEATURES.copy()
+    features, outputs = FEATURES.copy(), RIGHT.copy()
     features[:10] = np.eye(3)[(Y[:10] + 1) % 3]
-    for errors, begins, stays in ((14, False, False), (18, False, True), (26, True, True)):
-        outputs = RIGHT.copy()
-        outputs[:errors] = WRONG[:errors]
-        common = Common(features, outputs)
-        assert wants_own_head(common, Y, 3, has_one=False) is begins
-        assert wants_own_head(common, Y, 3, has_one=True) is stays
+    outputs[:errors] = WRONG[:errors]
+    few, many = (
+        Common(features, outputs),
+        Common(np.tile(features, (9, 1)), np.tile(outputs, (9, 1))),
+    )
+    assert wants_own_head(few, Y, 3, has_one=False) is with_few_rows
+    assert wants_own_head(many, np.tile(Y, 9), 3, has_one=False) is begins
+    for common, y in ((few, Y), (many, np.tile(Y, 9))):
+        assert wants_own_head(common, y, 3, has_one=True) is stays
 
 
 def test_rows_like_those_beside_them_do_not_flatter_the_fit() -> None:
