@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from plantfed_coordinator.audit_chain import Line
 from plantfed_coordinator.audit_log import opened
 from plantfed_coordinator.options import config_option, json_option
 from plantfed_coordinator.settings import load_coordinator_settings
-from plantfed_coordinator.verification import replay_journal
+from plantfed_coordinator.verification import Replayed, replay_journal
 from plantfed_shared.command_line import Findings, missing_extra, utc
 from plantfed_shared.wording import counted
 
@@ -32,15 +33,18 @@ passphrase_option = click.option("--passphrase-file", type=FILE, help="A passphr
 @config_option
 @click.option("--verify", is_flag=True, help="Compare every snapshot with what the journal gives.")
 @click.option("--used-by", metavar="AGENT", help="Also say what this machine has had in use.")
+@click.option(
+    "--last", type=click.IntRange(1), default=50, show_default=True, help="So much of that."
+)
 @json_option
-def replay(config: Path, verify: bool, used_by: str | None, as_json: bool) -> None:
+def replay(config: Path, verify: bool, used_by: str | None, last: int, as_json: bool) -> None:
     """Compute the model anew from the journal, also while the coordinator runs.
 
     Every release must get the checksum it was announced with.  Exit code 74, and one line that
     names the first release or row that differs, where what is stored is not what the journal gives.
 
-    With --used-by, the shared parameters that a machine had in use, by the update that it made with
-    them: the checksum is the one in the machine's own status.
+    With --used-by, the shared parameters that a machine had in use, by the release that it had: the
+    checksum is the one under `uses` in the machine's own status, unless its guard keeps another.
     """
     state_dir = load_coordinator_settings(config).coordinator.state_dir
     found = replay_journal(state_dir, verify=verify, used_by=used_by)
@@ -54,10 +58,27 @@ def replay(config: Path, verify: bool, used_by: str | None, as_json: bool) -> No
     findings.say("model", f"{found.federation} release {found.k}, checksum {found.checksum:016x}")
     if verify:
         findings.say("verified", f"{counted(found.snapshots, 'snapshot')} as the journal gives")
-    for used in found.used:
-        since = "now" if used.seq is None else f"update {used.incarnation}/{used.seq}"
-        findings.say(since, f"{used.name}, checksum {used.checksum:016x}")
+    if used_by is not None:
+        _say_used(findings, found, last)
     findings.finish()
+
+
+def _say_used(findings: Findings, found: Replayed, last: int) -> None:
+    rows, lines = [], []
+    for used in found.used[-last:]:
+        seq = "none" if used.seq is None else str(used.seq)
+        lines.append(
+            f"epoch {used.epoch}, incarnation {used.incarnation}, update {seq}: {used.name}, "
+            f"checksum {used.checksum:016x}"
+        )
+        rows.append({**asdict(used), "name": used.name, "checksum": f"{used.checksum:016x}"})
+    findings.say_each("used", lines, rows)
+    if found.unknown:
+        findings.say(
+            "not known",
+            f"{counted(found.unknown, 'release')} in an average that goes back behind row "
+            f"{found.begin}, where what is kept of the journal begins",
+        )
 
 
 @click.command()

@@ -26,8 +26,8 @@ class Replayed:
         snapshots: compared with the state that the journal gives there, number by number.
         k: of the newest release.
         checksum: of its integers.
-        used: what one member has had in use, where that was asked for; with each update, and what
-            it has now.
+        used: what one member may have had in use, in order, where that was asked for.
+        unknown: see :class:`plantfed_coordinator.used_by.UsedBy`.
     """
 
     federation: str
@@ -39,6 +39,7 @@ class Replayed:
     k: int
     checksum: int
     used: tuple[Used, ...] = ()
+    unknown: int = 0
 
 
 def replay_journal(state_dir: Path, *, verify: bool, used_by: str | None = None) -> Replayed:
@@ -59,9 +60,11 @@ def replay_journal(state_dir: Path, *, verify: bool, used_by: str | None = None)
         compared = [i for i in snapshot_ids(database) if i > begin] if verify else []
         state, number, records = None, begin, 0
         releases_before: int | None = None
-        used = None if used_by is None else UsedBy(used_by, whole=not begin)
+        used: UsedBy | None = None
         for number, record, state in replay(database, begin):
             records += number != begin
+            if used_by is not None and used is None:
+                used = UsedBy(used_by, state if record is None else None)
             if used is not None and record is not None:
                 used.take(record, state)
             if releases_before is None:
@@ -80,6 +83,7 @@ def replay_journal(state_dir: Path, *, verify: bool, used_by: str | None = None)
         k=state.k,
         checksum=checksum(state.model),
         used=() if used is None else used.found(state),
+        unknown=0 if used is None else used.unknown,
     )
 
 

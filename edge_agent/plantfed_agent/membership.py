@@ -8,6 +8,7 @@ any     -> OFFLINE   bus disconnected
 """
 
 from enum import StrEnum
+from math import inf
 
 from plantfed_agent.agreement import (
     Agreement,
@@ -268,6 +269,8 @@ class Membership:
             newest=self._desk.offer.name if self._desk.offer else None,
             trained_on=None,
         )
+        # a machine at rest has no average any more: the newest release is better than an old one
+        self._desk.pace.next_refresh_at = -inf
         self._desk.note(f"welcomed as incarnation {welcome.incarnation}")
         self._joined()
 

@@ -9,9 +9,9 @@ they came into three parts, and each part is judged by the fit to the other two.
 
 It begins a last layer of its own, which never leaves it, where the own fit has less than .45 of the
 errors of the common layer, and less than .6 of them in each part, give or take two errors, both in
-the newest release and in the average of those before it, and that in two rounds in succession: the newest release moves to
-and fro.  It goes back where the own fit has more than two thirds of the errors of what it would use
-then.  The margin is wide because the common layer has seen the rows of all, which tells on new rows
+the newest release and in the average of those before it, and that in two rounds in succession: the
+newest release moves to and fro.  It goes back where the own fit has more than two thirds of the
+errors of what it would use then.  The margin is wide because the common layer has seen the rows of all, which tells on new rows
 and not on these.
 """
 

@@ -33,7 +33,7 @@ from plantfed_shared.errors import (
     PeerError,
     PlantfedError,
 )
-from plantfed_shared.lattice import SaturationError
+from plantfed_shared.lattice import Integers, SaturationError
 from plantfed_shared.messages import Chunk, Code, Group, ModelName, Start
 from plantfed_shared.terms import Terms
 
@@ -83,7 +83,7 @@ class Rounds:
         self._job: _Job | None = None
         self._head_trained_on: ModelName | None = None
         self._usual_bytes: int | None = None
-        self._early: FetchedModel | None = None
+        self._early: tuple[FetchedModel, Integers | None] | None = None
         self._tickets = 0
         self._proven = False
         self._rows_unusable = False
@@ -254,7 +254,7 @@ class Rounds:
         if not same_structure(self._desk.state.definition, definition):
             self._desk.ask(Stop(_other_structure(definition)))
             return
-        # an average is in the units of its own epoch, and of its own mode
+        # what is used goes on being used until the first model of the new epoch
         self._desk.change(
             model=model_in_units_of(definition, self._desk.state),
             definition=encoded,
@@ -268,21 +268,21 @@ class Rounds:
 
     def _take_early_model(self, now: float) -> None:
         """One that has overtaken the verdict on the update before it."""
-        early, state = self._early, self._desk.state
-        if early is None or state.outstanding is not None:
+        state = self._desk.state
+        if self._early is None or state.outstanding is not None:
             return
-        self._early = None
-        here = state.model_name
-        is_newer = here is None or here.epoch != early.name.epoch or here.k < early.name.k
-        if is_newer and early.name.epoch == state.epoch:
+        (fetched, before), self._early = self._early, None
+        # another epoch may have begun since, and other units with its definition
+        if state.model is before and fetched.name.epoch == state.epoch:
             self._downloads.begin_anew()
-            self._take_model(early, now)
+            self._take_model(fetched, now)
 
     def _take_model(self, fetched: FetchedModel, now: float) -> None:
         if self._job is not None:
             return  # its update will name the model that it trains on
         if self._desk.state.outstanding is not None:
-            self._early = fetched  # that began from the model here, which is averaged if it counts
+            # that began from the model here, which is averaged once it is applied
+            self._early = fetched, self._desk.state.model
             return
         name = fetched.name
         self._desk.state = with_model(self._desk.state, name, fetched.integers, fetched.turnovers)

@@ -27,7 +27,7 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
 
 
 def model_in_units_of(definition: FederationDefinition, state: AgentState) -> Integers | None:
-    """The model in the units of a new definition; in the old ones it would be used as another.
+    """What is used, in the units of a new definition; in the old ones it would be another model.
 
     Args:
         definition: of an epoch whose first model has yet to come.
@@ -38,14 +38,13 @@ def model_in_units_of(definition: FederationDefinition, state: AgentState) -> In
     """
     if state.model is None or not state.definition:
         return None
-    before, after = (
-        FederationDefinition.from_bytes(state.definition).lattice(),
-        definition.lattice(),
-    )
-    if (before.bits, before.relaxation) == (after.bits, after.relaxation):
-        return state.model
+    old = FederationDefinition.from_bytes(state.definition)
+    before, after = old.lattice(), definition.lattice()
+    used = newest_integers(state, old.algorithm)
+    if used is None or (before.bits, before.relaxation) == (after.bits, after.relaxation):
+        return used
     try:
-        return after.from_floats(before.to_floats(state.model))
+        return after.from_floats(before.to_floats(used))
     except SaturationError:
         return None
 

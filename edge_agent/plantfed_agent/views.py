@@ -147,9 +147,10 @@ def _uses(state: AgentState) -> str | None:
         return None
     definition = FederationDefinition.from_bytes(state.definition)
     used, newest = used_model(state, definition), newest_integers(state, definition.algorithm)
-    if used is None or newest is None:
+    if used is None:
         return None
-    if state.guard is not None and used is state.guard.kept:
+    if newest is None or (state.guard is not None and state.guard.tripped):
+        # of what a guard has kept there are floats, of which no integers can be made again
         return used.name
     return f"{used.name}, checksum {checksum(newest):016x}"
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NoReturn, TextIO
 
@@ -97,13 +98,28 @@ class Findings:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._found: dict[str, str] = {}
+        self._found: dict[str, object] = {}
 
     def say(self, name: str, text: str) -> None:
         """Note one finding."""
         self._found[name] = text
         if not self._as_json:
             click.echo(f"{name}: {text}")
+
+    def say_each(
+        self, name: str, lines: Sequence[str], values: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Note several of one name.
+
+        Args:
+            name: of each.
+            lines: for a person.
+            values: the same, for JSON.
+        """
+        self._found[name] = list(values)
+        if not self._as_json:
+            for line in lines:
+                click.echo(f"{name}: {line}")
 
     def finish(self) -> None:
         """All is said."""

@@ -27,10 +27,13 @@ from tests.machines.invariants import (
 
 from plantfed_agent.serving_model import newest_integers
 from plantfed_agent.state import AgentState
-from plantfed_coordinator.records import Applied, IncarnationRaised, Record
+from plantfed_coordinator.records import Applied, EpochStarted, IncarnationRaised, Record
+from plantfed_coordinator.state import FederationState
+from plantfed_coordinator.used_by import UsedBy
 from plantfed_lab.simulation.agent_host import AgentHost
 from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_shared import wire
+from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Hello, ModelName
 
 if TYPE_CHECKING:
@@ -163,11 +166,33 @@ class Oracle:
 
     def _check_what_was_used(self, reference: Reference) -> None:
         algorithm = self._world.plan.definition.algorithm
+        told = self._told_by_the_journal()
         for (agent, name, incarnation), disk in self._with_model.items():
             found = newest_integers(disk, algorithm)
             ours = reference.used(agent, name, incarnation)
             same = found is not None and found.tolist() == ours
             _demand(same, f"with release {name.k} {agent} uses what the journal doesn't give")
+            key = agent, name.epoch.counter, incarnation, name.k
+            # one that was restored with a version that is not kept says to nobody what it has
+            missing = key not in told and self._world.plan.has(Disturbance.RESTORE_AGENT)
+            same = missing or told.get(key) == checksum(np.array(ours, dtype=np.int64))
+            _demand(same, f"of {agent} with release {name.k} the product's replay tells otherwise")
+
+    def _told_by_the_journal(self) -> dict[tuple[str, int, int, int], int]:
+        journal = self._world.coordinator.journal
+        assert isinstance(journal[0], EpochStarted)
+        state = FederationState.begin(journal[0])
+        each = {agent: UsedBy(agent) for agent in self._world.agents}
+        for record in journal:
+            if record is not journal[0]:
+                state.apply(record)
+            for used in each.values():
+                used.take(record, state)
+        return {
+            (agent, found.epoch, found.incarnation, found.k): found.checksum
+            for agent, used in each.items()
+            for found in used.found(state)
+        }
 
     # ------------------------------------------------------------------ as it happens
 

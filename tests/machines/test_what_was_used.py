@@ -52,7 +52,9 @@ def used_by(world: World, agent: str, *, behind: int = 0) -> tuple[Used, ...]:
     for record in journal[1:behind]:
         state.apply(record)
     state = from_rows(to_rows(state))
-    used = UsedBy(agent, whole=behind == 0)
+    used = UsedBy(agent, state if behind else None)
+    if not behind:
+        used.take(journal[0], state)
     for record in journal[max(1, behind) :]:
         state.apply(record)
         used.take(record, state)
@@ -168,5 +170,5 @@ def test_behind_a_snapshot_an_edit_begins_what_is_known() -> None:
 def test_who_was_never_a_member_is_named() -> None:
     world = World(AUTO, 2)
     world.run(10)
-    with pytest.raises(ConfigError, match="--used-by m09: no such member in what is kept of the"):
+    with pytest.raises(ConfigError, match="--used-by 'm09': no such member in what is kept of the"):
         used_by(world, "m09")
