@@ -82,7 +82,7 @@ def run(*, quick: bool, data: Path | None) -> Report:
     """Both modes on all data sets, on the unseen seeds of ``one-setting``."""
     report = Report("auto-bytes")
     names = those_here(TASKS, data, report.skipped)
-    rounds, n_seeds = (3, 1) if quick else (ROUNDS, None)
+    rounds, n_seeds = (3, 1) if quick else (ROUNDS, 12)
     jobs = [
         Job(name, data, seed, mode, messages, rounds)
         for name in names

@@ -11,8 +11,8 @@ It begins a last layer of its own, which never leaves it, where the own fit has 
 errors of the common layer, and less than .6 of them in each part, give or take two errors, both in
 the newest release and in the average of those before it, and that in two rounds in succession: the
 newest release moves to and fro.  It goes back where the own fit has more than two thirds of the
-errors of what it would use then.  The margin is wide because the common layer has seen the rows of all, which tells on new rows
-and not on these.
+errors of what it would use then.  The margin is wide because the common layer has seen the rows of
+all, which tells on new rows and not on these.
 """
 
 from collections.abc import Sequence
