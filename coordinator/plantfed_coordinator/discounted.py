@@ -35,7 +35,7 @@ class BufferedChanges:
     def __init__(self, algorithm: Algorithm, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
         self.weight = 0
-        self._model = current
+        self._unrounded = current
         self._exponent = algorithm.staleness_exponent
         self._server_step = round(algorithm.server_step * ONE)
 
@@ -78,12 +78,12 @@ class BufferedChanges:
         if not self.weight:
             return current
         model = self._moved(self.total, self.weight)
-        self.total, self.weight, self._model = np.zeros_like(model), 0, model
+        self.total, self.weight, self._unrounded = np.zeros_like(model), 0, model
         return model
 
     def _moved(self, total: Integers, weight: int) -> Integers:
         mean = divide_half_even(total, weight)
-        return self._model + divide_half_even(self._server_step * mean, ONE)
+        return self._unrounded + divide_half_even(self._server_step * mean, ONE)
 
 
 class StalenessMixing:

@@ -13,9 +13,9 @@ release, at most one p_i of each member, its newest; it empties at each release,
 empty P / P_N stays what it was.  An arrival staler than :attr:`fresh_within` changes its dual only.
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
-moved at each by the part of the members it was made of.  Before that each averages those that it
-trains on (``plantfed_shared.own_average``), and is told with each when it was made: after how many
-turnovers, in which as many have arrived as there are members.
+moved at each by the part of the members it was made of.  Before that each averages those that
+its updates began from (``plantfed_shared.own_average``), and is told with each when it was made:
+after how many turnovers, in which as many have arrived as there are members.
 
 All of it is int64 and exact, so neither the order of arrivals between two releases nor a restart
 makes a difference, not to the last bit.

@@ -291,7 +291,7 @@ def verdict_of_another_message() -> Iterator[object]:
     def careless(self: Any, verdict: Any, now: float) -> None:
         if self._desk.state.outstanding is None or verdict.code is Code.UNKNOWN_MEMBER:
             return
-        self._desk.state = state.with_changes(agreement.dual_after_outstanding(self._desk.state))
+        self._desk.state = agreement.dual_after_outstanding(self._desk.state)
         self._desk.pace.resend.stop()
 
     with patch.object(membership.Membership, "_take_verdict", careless):

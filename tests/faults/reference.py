@@ -112,7 +112,7 @@ class Reference:
                     assert checksum(released) == announced, f"release {k} is another model"
 
     def used(self, agent: str, name: ModelName, incarnation: int) -> list[int]:
-        """What an agent uses while it has a release, from what it was told is applied alone."""
+        """What an agent uses while it has a release, from the updates that were applied."""
         begun = self.begun.get((agent, name.epoch, incarnation), [])
         each = [*(k for k in begun if k < name.k), name.k]
         made_at = [self._made_at.get((name.epoch, k), 0) for k in each]
