@@ -1,10 +1,11 @@
 """``replay --verify``: every number anew, and the first that differs is named."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.coordinator.stories import Story, journal_in
+from tests.coordinator.stories import FIRST, Story, journal_in
 from tests.federation_world import of_mode
 
 from plantfed_coordinator import journal as journal_module
@@ -20,13 +21,16 @@ from plantfed_shared.messages import Epoch
 KEPT = 2000
 
 
-@pytest.fixture
-def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
+@pytest.fixture(params=["fedapm"])
+def story(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Story]:
     """Its journal begins at a snapshot, and has two more."""
     monkeypatch.setattr(snapshot_store, "SNAPSHOT_EVERY", 10)
     monkeypatch.setattr(store, "PRAGMAS", ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF"))
+    first = replace(FIRST, definition=of_mode(request.param, release_bits=12).to_bytes())
     with journal_in(tmp_path, KEPT) as journal:
-        story = Story(journal)
+        story = Story(journal, first)
         story.tell(Joined("a", 1), Joined("b", 1))
         while len(snapshot_store.snapshot_ids(journal._database)) < 3:
             story.update("a")
@@ -184,3 +188,27 @@ def test_what_a_member_had_in_use_is_computed_with_the_rest(tmp_path: Path) -> N
     assert verified(tmp_path).used == ()
     with pytest.raises(ConfigError, match="--used-by 'c': no such member"):
         replay_journal(tmp_path, verify=False, used_by="c")
+
+
+@pytest.mark.parametrize("story", ["auto"], indirect=True)
+def test_behind_a_snapshot_an_average_that_goes_back_further_is_not_known(
+    tmp_path: Path, story: Story
+) -> None:
+    found = replay_journal(tmp_path, verify=False, used_by="a")
+    behind = story.records[found.begin :]
+    updates = sum(isinstance(record, Applied) and record.agent == "a" for record in behind)
+    assert found.begin > 0
+    assert found.unknown >= updates > 3
+    # the first of the epoch is used as it is
+    assert [used.name for used in found.used] == ["release 0"]
+
+
+def test_behind_a_snapshot_a_release_is_known_where_nothing_is_averaged(
+    tmp_path: Path, story: Story
+) -> None:
+    found = replay_journal(tmp_path, verify=False, used_by="a")
+    behind = story.records[found.begin :]
+    seqs = [record.seq for record in behind if isinstance(record, Applied) and record.agent == "a"]
+    assert [used.seq for used in found.used if used.seq is not None] == seqs
+    assert {used.name for used in found.used} >= {f"release {story.state.k}"}
+    assert found.unknown == 0

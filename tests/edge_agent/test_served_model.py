@@ -15,6 +15,7 @@ from plantfed_agent.state import FIELD_NAMES, AgentState
 from plantfed_agent.views import read_status, served_model, served_models
 from plantfed_shared.definition import FederationDefinition
 from plantfed_shared.errors import ConfigError
+from plantfed_shared.lattice import checksum
 from plantfed_shared.messages import Epoch, ModelName
 from plantfed_shared.own_average import FRACTION_BITS, OwnAverage
 from plantfed_shared.parameters import Floats, flatten
@@ -72,6 +73,7 @@ def test_a_tripped_guard_decides_with_all_that_it_has_kept(tmp_path: Path) -> No
     assert (flatten(own.parameters[:-1]) == 0.25).all()
     status = read_status(agent)
     assert status.guard == "tripped: release 4 is used; 0 of 50 new rows"
+    assert status.uses == "release 4"
     assert status.guard_check == (
         "release 7 refused: error +0.25 against release 4 on 60 new rows, noise 0.1"
     )
@@ -86,7 +88,10 @@ def test_otherwise_the_newest_is_used_with_its_prior(tmp_path: Path) -> None:
     assert last_bias(other.parameters) == last_bias(own.parameters)
     difference = np.subtract(last_bias(own.parameters), last_bias(bare.parameters))
     assert difference.tolist() == pytest.approx(PRIOR.tolist())
-    assert read_status(agent).guard == "off: 0 of 50 new rows"
+    status = read_status(agent)
+    assert status.guard == "off: 0 of 50 new rows"
+    average = terms_of(AUTO.to_bytes()).initial_model + 64
+    assert status.uses == f"average up to release 9, checksum {checksum(average):016x}"
 
 
 def test_a_last_layer_of_its_own_is_used_with_the_prior_and_with_what_a_guard_has_kept(

@@ -157,6 +157,10 @@ class Line:
         )
         return self.hear(applied)
 
+    def send_whole(self, content: bytes) -> None:
+        for offset in range(0, len(content), PIECE):
+            self.send_piece(content, offset)
+
     def send_piece(self, content: bytes, offset: int) -> list[Action]:
         chunk = Chunk(content=content_of(content), offset=offset, step=step_of(content))
         return self.hear(chunk, content[offset : offset + PIECE])

@@ -7,6 +7,8 @@ from tests.machines.agent_on_a_line import (
     WHOLE,
     Line,
     asked,
+    content_of,
+    dual,
     integers_of,
     model,
     name_of,
@@ -29,6 +31,7 @@ from plantfed_agent.state import AgentState
 from plantfed_shared.day_ledger import Spent
 from plantfed_shared.definition import Schedule
 from plantfed_shared.digest import content_digest
+from plantfed_shared.lattice import checksum
 from plantfed_shared.local_time import LocalTime
 from plantfed_shared.messages import (
     MAX_CONTENT_BYTES,
@@ -99,6 +102,46 @@ def test_a_late_piece_of_the_model_before_is_not_taken_for_the_next() -> None:
         line.send_piece(step, offset)
     assert line.machine.state.model_name == name_of(6)
     np.testing.assert_array_equal(line.machine.state.model, integers_of(6))
+
+
+def test_a_model_that_overtakes_the_verdict_waits_for_it_and_is_trained_on_then() -> None:
+    """What the update began from is averaged once it counts, and would be gone."""
+    line = Line()
+    line.hear(line.welcome(5))
+    line.first_update(5)
+    line.send_whole(model(6, base_k=5))
+    assert line.machine.state.model_name == name_of(5)
+    line.tick()  # the update again, which asks for a difference from release 5 again
+    (train,) = [a for a in line.verdict() if isinstance(a, Train)]
+    assert line.machine.state.model_name == name_of(6)
+    np.testing.assert_array_equal(line.machine.state.model, integers_of(6))
+    # the next one is the difference from that
+    line.finish(train)
+    said = [*line.verdict(), *line.hear(Manifest(offer=line.offer(7)))]
+    while not asked(said):
+        said = line.tick()
+    assert [want.have for want in asked(said) if isinstance(want, Want)] == [name_of(6)]
+
+
+def test_a_model_that_waits_for_a_verdict_is_dropped_where_other_units_have_come_first() -> None:
+    line = Line()
+    line.hear(line.welcome(5))
+    line.first_update(5)
+    line.send_whole(model(6, base_k=5))
+    line.definition = DEFINITION.model_copy(update={"lattice_bits": 8}).to_bytes()
+    offer, epoch = line.offer(7, counter=2), Epoch(2, 7)
+    line.hear(Manifest(offer=offer))
+    fields = {"dual": content_of(dual()), "dual_checksum": checksum(integers_of(1))}
+    line.hear(line.welcome(7, epoch=epoch, incarnation=2, offer=offer, **fields))
+    line.send_whole(line.definition)
+    assert line.machine.state.definition == line.definition
+    in_new_units = line.machine.state.model
+    assert in_new_units is not None
+    assert line.machine.state.outstanding is not None
+    line.verdict()
+    assert line.machine.state.outstanding is None
+    assert line.machine.state.model_name == name_of(5)
+    assert line.machine.state.model is in_new_units
 
 
 def test_a_late_answer_to_an_earlier_want_is_not_waited_for() -> None:
