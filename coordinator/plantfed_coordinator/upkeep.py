@@ -72,7 +72,9 @@ def _say_used(findings: Findings, found: Replayed, last: int) -> None:
             f"checksum {used.checksum:016x}"
         )
         rows.append({**asdict(used), "name": used.name, "checksum": f"{used.checksum:016x}"})
-    findings.say_each("used", lines, rows)
+    if len(found.used) > last:
+        findings.say("left out", f"{counted(len(found.used) - last, 'release')} before these")
+    findings.say_each("used", lines or ["nothing yet"], rows)
     if found.unknown:
         findings.say(
             "not known",

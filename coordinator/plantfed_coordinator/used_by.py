@@ -23,7 +23,8 @@ from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.own_average import OwnAverage, average_with, begins_anew, goes_back_to
 
 MOST_UNDECIDED = 4
-"""Releases that were served while the verdict on one update was on its way: one, as a rule."""
+"""Releases that were served and may still be in an average with an update that is on its way; one
+as a rule, and each is held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class UsedBy:
                 # one that was restored has an older one than it was offered
                 new = [n for n in (held, k) if n is not None and n not in known]
                 self._undecided += [_release(state, n) for n in new]
+                self._undecided.sort(key=lambda release: release.k)
                 self._decide(until=self._undecided[-MOST_UNDECIDED:][0].k)
             case Applied(agent=agent, seq=seq, base_k=base_k) if agent == self._agent:
                 self._decide(until=base_k)

@@ -81,7 +81,10 @@ def _average_to_blob(average: OwnAverage) -> bytes:
 
 def _blob_to_average(blob: bytes) -> OwnAverage:
     found = np.frombuffer(blob, dtype="<i8").astype(np.int64)
-    at, end = int(found[0]), 2 + int(found[1])
+    at, size = int(found[0]), int(found[1])
+    if found.size not in (2 + size, 2 + 2 * size):
+        raise ValueError(f"{found.size} numbers are no average of {size}")
+    end = 2 + size
     return OwnAverage(found[2:end], at, found[end:] if found.size > end else None)
 
 

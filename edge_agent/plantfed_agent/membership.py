@@ -22,6 +22,7 @@ from plantfed_agent.agreement import (
 from plantfed_agent.desk import Desk
 from plantfed_agent.events import Stop
 from plantfed_agent.pace import HELLO_LONGEST_S, HELLO_WHEN_REMOVED_S
+from plantfed_agent.serving_model import between_epochs
 from plantfed_agent.state import without_outstanding
 from plantfed_shared import wire
 from plantfed_shared.codec import largest_encoding_bytes
@@ -260,6 +261,8 @@ class Membership:
         """Begin the new incarnation with the coordinator's dual."""
         self.welcome = None
         self._desk.state = without_outstanding(self._desk.state)
+        if welcome.epoch != self._desk.state.epoch:
+            self._desk.state = between_epochs(self._desk.state, None)
         self._desk.change(
             epoch=welcome.epoch,
             incarnation=welcome.incarnation,

@@ -20,7 +20,7 @@ from plantfed_agent.lengths import model_bytes, next_update_bytes
 from plantfed_agent.local_update import after_head_round, after_round, task_of
 from plantfed_agent.membership import Link, Membership
 from plantfed_agent.pace import REFRESH_S, STALE_AFTER_S
-from plantfed_agent.serving_model import model_in_units_of
+from plantfed_agent.serving_model import between_epochs
 from plantfed_agent.state import same_structure, with_model
 from plantfed_agent.training import TrainingOutcome
 from plantfed_agent.upload import Upload
@@ -254,13 +254,10 @@ class Rounds:
         if not same_structure(self._desk.state.definition, definition):
             self._desk.ask(Stop(_other_structure(definition)))
             return
-        # what is used goes on being used until the first model of the new epoch
+        self._desk.state = between_epochs(self._desk.state, definition)
         self._desk.change(
-            model=model_in_units_of(definition, self._desk.state),
             definition=encoded,
             memory=None,
-            turnovers=0,
-            earlier=None,
             need=None,
             rounds_on_these_rows=0,
         )
@@ -282,7 +279,8 @@ class Rounds:
             return  # its update will name the model that it trains on
         if self._desk.state.outstanding is not None:
             # that began from the model here, which is averaged once it is applied
-            self._early = fetched, self._desk.state.model
+            if self._early is None or self._early[0].name.k < fetched.name.k:
+                self._early = fetched, self._desk.state.model
             return
         name = fetched.name
         self._desk.state = with_model(self._desk.state, name, fetched.integers, fetched.turnovers)

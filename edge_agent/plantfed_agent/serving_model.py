@@ -6,11 +6,13 @@ what that has kept.
 """
 
 from plantfed_agent.guard import ServedModel
-from plantfed_agent.state import AgentState
+from plantfed_agent.state import AgentState, with_changes
 from plantfed_agent.whole_model import can_have_own_head
 from plantfed_shared.definition import Algorithm, FederationDefinition
-from plantfed_shared.lattice import Integers, SaturationError
+from plantfed_shared.lattice import Integers, Lattice, SaturationError
 from plantfed_shared.own_average import average_with
+
+OF_BEFORE = "model of the epoch before"
 
 
 def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
@@ -26,25 +28,30 @@ def newest_integers(state: AgentState, algorithm: Algorithm) -> Integers | None:
     return state.model if average is None else average.usable
 
 
-def model_in_units_of(definition: FederationDefinition, state: AgentState) -> Integers | None:
-    """What is used, in the units of a new definition; in the old ones it would be another model.
+def between_epochs(state: AgentState, definition: FederationDefinition | None) -> AgentState:
+    """What is used goes on being used until the first model of the new epoch is here.
+
+    It is no release any more, so it has no name: nothing is trained on it, and no difference from
+    it is asked for.
 
     Args:
-        definition: of an epoch whose first model has yet to come.
         state: with the model of an epoch before, and its definition.
-
-    Returns:
-        int64 (shared,); None for none, also where a value is too large for the new units.
+        definition: of the new epoch, in whose units it is from now on; None where that is not here.
     """
-    if state.model is None or not state.definition:
-        return None
-    old = FederationDefinition.from_bytes(state.definition)
-    before, after = old.lattice(), definition.lattice()
-    used = newest_integers(state, old.algorithm)
-    if used is None or (before.bits, before.relaxation) == (after.bits, after.relaxation):
-        return used
+    used = None
+    if state.definition:
+        old = FederationDefinition.from_bytes(state.definition)
+        used = newest_integers(state, old.algorithm)
+        if definition is not None and used is not None:
+            used = _in_units_of(definition.lattice(), used, old.lattice())
+    return with_changes(state, model=used, model_name=None, turnovers=0, earlier=None)
+
+
+def _in_units_of(lattice: Lattice, model: Integers, before: Lattice) -> Integers | None:
+    if (before.bits, before.relaxation) == (lattice.bits, lattice.relaxation):
+        return model
     try:
-        return after.from_floats(before.to_floats(used))
+        return lattice.from_floats(before.to_floats(model))
     except SaturationError:
         return None
 
@@ -56,11 +63,12 @@ def newest_model(state: AgentState, definition: FederationDefinition) -> ServedM
         ValueError: no model was fetched yet.
     """
     integers = newest_integers(state, definition.algorithm)
-    if integers is None or state.model_name is None:
+    if integers is None:
         raise ValueError("no model was fetched yet")
     kind = "release" if integers is state.model else "average up to release"
+    name = OF_BEFORE if state.model_name is None else f"{kind} {state.model_name.k}"
     return ServedModel(
-        name=f"{kind} {state.model_name.k}",
+        name=name,
         shared=definition.lattice().to_floats(integers),
         head=state.head,
         prior=state.prior if definition.algorithm.has_prior else None,

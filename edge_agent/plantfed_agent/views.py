@@ -149,7 +149,8 @@ def _uses(state: AgentState) -> str | None:
     used, newest = used_model(state, definition), newest_integers(state, definition.algorithm)
     if used is None:
         return None
-    if newest is None or (state.guard is not None and state.guard.tripped):
+    is_release = newest is not None and state.model_name is not None
+    if newest is None or not is_release or (state.guard is not None and state.guard.tripped):
         # of what a guard has kept there are floats, of which no integers can be made again
         return used.name
     return f"{used.name}, checksum {checksum(newest):016x}"

@@ -13,7 +13,7 @@ While a machine has release k it uses the average of those that its applied upda
 and incarnation began from, and of k.  Each of them is in the journal, and A is made of integers: so
 the coordinator can tell what was used, bit for bit.  A journal does not go back for ever, so
 neither does A: every 64 turnovers a second one begins, which takes the place of the first after 8
-more.  What is older has a weight below .4 % by then.
+more.  What is older has a weight of 1 % by then where a machine comes often, and 1/9 at most.
 """
 
 from typing import NamedTuple

@@ -242,3 +242,15 @@ def test_a_damaged_field_is_named(tmp_path: Path, name: str) -> None:
         for read in (lambda: read_state(tmp_path), store.load):
             with pytest.raises(StorageError, match=f"agent.db: field '{name}' is damaged"):
                 read()
+
+
+@pytest.mark.parametrize("lost", [8, 16, 48])
+def test_an_average_that_was_cut_short_is_damaged(tmp_path: Path, lost: int) -> None:
+    whole = agent_store._stored("earlier", WHOLE.earlier)
+    assert isinstance(whole, bytes)
+    with closing(AgentStore(tmp_path)) as store:
+        store.persist(WHOLE, frozenset(FIELD_NAMES), {})
+        with closing(connect(tmp_path / FILE_NAME)) as database, database:
+            database.execute("UPDATE field SET value = ? WHERE name = 'earlier'", (whole[:-lost],))
+        with pytest.raises(StorageError, match="field 'earlier' is damaged"):
+            store.load()

@@ -110,28 +110,41 @@ def test_edited_settings_clear_the_memory_and_wake_an_agent_at_rest() -> None:
     check_all(world)
 
 
-def test_an_average_in_other_units_is_not_used_and_the_model_is_in_the_new_ones() -> None:
+@pytest.mark.parametrize(
+    "changes", [{"lattice_bits": 8}, {"lattice_bits": 18}, {"algorithm": {"mode": "fedavg"}}]
+)
+def test_what_is_used_is_used_until_the_first_model_of_a_new_epoch_and_never_trained_on(
+    changes: dict[str, object],
+) -> None:
+    """In the new units it has other numbers, and would be taken for the release it was."""
     world = World(of_mode("auto", schedule={"arrivals": 1}), 2)
     agent = world.agents["m00"]
     assert world.run(600, until=lambda: agent.disk.earlier is not None)
-    new = of_mode("auto", schedule={"arrivals": 1}, lattice_bits=8)
-    edited = new.to_bytes()
-    world.coordinator.edit(edited)
-    before: list[np.ndarray] = []
+    old = terms_of(agent.disk.definition).definition
+    new = of_mode("auto", schedule={"arrivals": 1}, **changes)
+    world.coordinator.edit(new.to_bytes())
+    seen: list[tuple[bool, bool, np.ndarray]] = []
 
-    def has_edited() -> bool:
-        old = agent.disk
-        if old.definition != edited and old.model is not None:
-            before[:] = [terms_of(old.definition).lattice.to_floats(old.model)]
-        return old.definition == edited
+    def note() -> None:
+        disk = agent.disk
+        definition = terms_of(disk.definition).definition
+        has_name = disk.model_name is not None
+        seen.append((definition == new, has_name, newest_model(disk, definition).shared))
 
-    assert world.run(60, until=has_edited)
-    assert agent.disk.earlier is None
-    assert agent.disk.model_name is not None
-    assert agent.disk.model_name.epoch.counter == 1
-    used = newest_model(agent.disk, new).shared
-    assert np.abs(used - before[0]).max() <= 2**-9
-    assert world.run(600, until=lambda: agent.disk.earlier is not None)
+    note()
+    agent.on_persist = note
+
+    def has_a_model_of_the_new_epoch() -> bool:
+        name = agent.disk.model_name
+        return name is not None and name.epoch.counter == 2
+
+    assert world.run(600, until=has_a_model_of_the_new_epoch)
+    used = [shared for _, has_name, shared in seen if not has_name]
+    assert used
+    assert not next(has_name for is_new, has_name, _ in seen if is_new)
+    before = [s for is_new, has_name, s in seen if not is_new and has_name][-1]
+    finest = max(2.0**-new.lattice_bits, 2.0**-old.lattice_bits)
+    assert max(float(np.abs(each - before).max()) for each in used) <= finest
     check_all(world)
 
 
