@@ -78,6 +78,7 @@ class UsedBy:
         self._base: _Release | None = None
         self._undecided: list[_Release] = []
         self._left_with: list[_Release] = []
+        self._former: tuple[OwnAverage | None, int, int | None] | None = None
         member = None if begin is None else begin.members.get(agent)
         self._was_there = member is not None
         self._epoch = 0 if begin is None else begin.epoch.counter
@@ -101,10 +102,14 @@ class UsedBy:
             case Joined(agent, incarnation) | IncarnationRaised(agent, incarnation) if (
                 agent == self._agent
             ):
+                former = self._average, self._incarnation, self._known_since
                 has = self._let_go()
                 self._was_there, self._incarnation = True, incarnation
                 # until it has fetched the one it is offered, the one it has, without an average
                 offered = _release(state, state.k)
+                if isinstance(record, IncarnationRaised):
+                    self._former = former
+                    self._note_with_former(offered)
                 self._undecided = [*(r for r in has if r.k != offered.k), offered]
             case Left(agent) if agent == self._agent:
                 self._left_with = self._let_go()
@@ -113,9 +118,11 @@ class UsedBy:
                 # one that was restored has an older one than it was offered
                 new = [n for n in (held, k) if n is not None and n not in known]
                 self._undecided += [_release(state, n) for n in new]
+                self._note_with_former(_release(state, k))
                 self._undecided.sort(key=lambda release: release.k)
                 self._decide(until=self._undecided[-MOST_UNDECIDED:][0].k)
             case Applied(agent=agent, seq=seq, base_k=base_k) if agent == self._agent:
+                self._former = None
                 self._decide(until=base_k)
                 self._undecided = [r for r in self._undecided if r.k > base_k]
                 self._base = _release(state, base_k)
@@ -156,7 +163,19 @@ class UsedBy:
         has = [*([self._base] if self._base else self._left_with), *self._undecided]
         self._decide_all()
         self._average, self._base, self._left_with, self._known_since = None, None, [], 0
+        self._former = None
         return has
+
+    def _note_with_former(self, release: _Release) -> None:
+        """It may be served this one before it knows of its new incarnation."""
+        if self._former is None:
+            return
+        before, incarnation, since = self._former
+        average = average_with(before, release.model, release.turnovers)
+        if before is None or average is None or since is None:
+            return
+        if not since or since < goes_back_to(release.turnovers):
+            self._add(release.k, average, incarnation=incarnation)
 
     def _note(self, release: _Release, seq: int | None) -> OwnAverage | None:
         before, turnovers = self._average, release.turnovers
@@ -171,17 +190,25 @@ class UsedBy:
         if since and since >= goes_back_to(turnovers):
             self.unknown += 1
             return average
-        self._found.append(
-            Used(
-                epoch=self._epoch,
-                incarnation=self._incarnation,
-                k=release.k,
-                seq=seq,
-                is_average=average is not None and before is not None,
-                checksum=checksum(release.model if average is None else average.usable),
-            )
-        )
+        if average is None or before is None:
+            self._add(release.k, release.model, seq)
+        else:
+            self._add(release.k, average, seq)
         return average
+
+    def _add(
+        self,
+        k: int,
+        used: OwnAverage | Integers,
+        seq: int | None = None,
+        incarnation: int | None = None,
+    ) -> None:
+        is_average = isinstance(used, OwnAverage)
+        integers = used.usable if isinstance(used, OwnAverage) else used
+        incarnation = self._incarnation if incarnation is None else incarnation
+        row = Used(self._epoch, incarnation, k, seq, is_average, checksum(integers))
+        if row not in self._found[-2 * MOST_UNDECIDED :]:
+            self._found.append(row)
 
 
 def _release(state: FederationState, k: int) -> _Release:
