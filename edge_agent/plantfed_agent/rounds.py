@@ -319,6 +319,8 @@ class Rounds:
             return
         self._job, self._proven, self._model_was_lost = None, True, False
         void = job.welcomes != self._membership.welcomes
+        # with the definition of a new epoch, what it was trained on is no release any more
+        void |= job.base != self._desk.state.model_name
         if void or job.base.epoch != self._desk.state.epoch:
             self._desk.note("a finished round is dropped: the federation has begun anew meanwhile")
             return

@@ -13,7 +13,7 @@ from plantfed_agent.events import (
     RoundDone,
 )
 from plantfed_agent.pace import Pace
-from plantfed_agent.serving_model import newest_model
+from plantfed_agent.serving_model import between_epochs, newest_model
 from plantfed_agent.training import TrainingOutcome
 from plantfed_shared.messages import (
     Code,
@@ -179,3 +179,15 @@ def test_a_dual_that_does_not_fit_its_update_is_replaced_by_the_coordinators() -
     assert world.run(5, until=lambda: everybody_agrees(world))
     assert agent.disk.incarnation == 2
     check_all(world)
+
+
+def test_a_round_is_void_once_the_definition_of_a_new_epoch_is_here() -> None:
+    """Before the epoch is: what it was trained on has no name any more."""
+    machine, task, world = machine_in_training()
+    assert machine.state.model_name is not None
+    machine._desk.state = between_epochs(machine.state, world.state().terms.definition)
+    head = np.zeros(9, dtype=np.float32)
+    outcome = TrainingOutcome(task.task.base + 1, head, 0.1, None, 5, "rows", 0.1)
+    machine.handle(RoundDone(task.ticket, outcome), world.now)
+    assert machine.state.outstanding is None
+    assert machine.state.head is None
