@@ -7,13 +7,11 @@ test rows, and with those of all others whose class it has never trained on.
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import numpy as np
 
 from benchmarks.learning.accuracy import LONGEST_S, PARTICIPATION, ROUNDS
 from benchmarks.learning.federation import Federation
-from benchmarks.learning.one_setting import PENALTY
 from benchmarks.learning.pool import run_all
 from benchmarks.learning.tasks import TASKS
 from benchmarks.report import Cell, Grid, Report
@@ -49,7 +47,7 @@ def carry_out(job: tuple[int, int]) -> dict[bool, Found]:
         max_releases=rounds,
         seed=seed,
     )
-    definition = task.defined("auto", schedule, **dict[str, Any]({"penalty": PENALTY}))
+    definition = task.defined("auto", schedule)
     federation = Federation(task, definition, seed=seed, as_reference=True)
     if not federation.run(LONGEST_S, lambda: federation.state.final):
         raise RuntimeError(f"seed {seed} stopped after {federation.updates} updates")

@@ -51,7 +51,7 @@ def small_definition(**changes: object) -> FederationDefinition:
 def of_mode(mode: str, **changes: object) -> FederationDefinition:
     """The same in another mode, with what that leaves personal."""
     document = small_definition().model_dump()
-    document["algorithm"] |= {"mode": mode}
+    document["algorithm"] = small_definition().algorithm.in_mode(mode).model_dump()
     document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])
     return FederationDefinition.model_validate({**document, **changes})
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.learning.accuracy import LONGEST_S, ROUNDS
 from benchmarks.learning.federation import Federation, Measurement
-from benchmarks.learning.one_setting import PENALTY, UNSEEN
+from benchmarks.learning.one_setting import UNSEEN
 from benchmarks.learning.pool import run_all
 from benchmarks.learning.tasks import TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
@@ -63,8 +63,6 @@ def carry_out(job: Job) -> tuple[Measurement, ...]:
     )
     document = task.defined(job.mode, schedule, LATTICE_BITS).model_dump()
     document |= {**THIN_RELEASES, "compression": MESSAGES[job.messages]}
-    if job.mode == AUTO:
-        document["algorithm"]["penalty"] = PENALTY
     if job.messages == "thin":
         document["algorithm"] |= THIN["algorithm"] if job.mode == AUTO else {"memory": 1.0}
     definition = FederationDefinition.model_validate(document)

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 
 from benchmarks.learning.accuracy import LONGEST_S, POINT, ROUNDS
 from benchmarks.learning.federation import Computer, Federation
-from benchmarks.learning.one_setting import PENALTY, UNSEEN
+from benchmarks.learning.one_setting import UNSEEN
 from benchmarks.learning.pool import run_all
 from benchmarks.learning.tasks import TASKS, those_here
 from benchmarks.report import Cell, Goal, Grid, Report
@@ -73,7 +73,7 @@ def carry_out(job: Job) -> Outcome:
         )
     federation = Federation(
         task,
-        task.defined("auto", schedule, penalty=PENALTY),
+        task.defined("auto", schedule),
         seed=job.seed,
         computers=_computers(names, job),
         as_reference=job.story == SYNC,

@@ -23,10 +23,11 @@ from plantfed_shared.definition import Algorithm, Schedule
 PARTICIPATIONS = (0.3, 0.1)
 TUNING = {"tep": range(3), "cmapss": range(3), "cwru": range(5)}
 CHECK = {"tep": range(10, 13), "cmapss": range(10, 13), "cwru": range(10, 15)}
-UNSEEN = dict.fromkeys(CHECK, range(80, 104))
+UNSEEN = dict.fromkeys(CHECK, range(130, 154))
 """None of these was run before auto was what it is; with CHECK in sight its rule for own last
-layers was made, and with seeds from 30 and from 50 on, which had this place before.  So many
-because modes differ by 1 to 2 points from seed to seed."""
+layers was made, and with seeds from 30, 50 and 80 on, which had this place before, it was found
+wanting; its penalty and relaxation are from seeds 100 to 123.  So many because modes differ by 1
+to 2 points from seed to seed."""
 SPLITS = ((TUNING, "seeds for tuning"), (CHECK, "other seeds"), (UNSEEN, "unseen seeds"))
 AUTO, CENTRAL, WITH_PRIOR = "auto", "central", "fedavg, prior"
 HALF_AND_DOUBLE = (1.0, 0.5, 2.0)
@@ -58,8 +59,6 @@ SHOWN_FOR = {
 }
 BEHIND, BEHIND_OF_FEW, BEHIND_BY_TASK = 0.5, 1.0, {"tep": -2.0}
 """Points of accuracy that auto may be behind: as a rule, of 10 % in a round, and on one set."""
-PENALTY = 0.2
-"""Of auto, per machine objective, whatever the number of machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,10 @@ def carry_out(job: Job) -> Outcome:
         average = float(found.mean())
         return Outcome(average, float(found.min()), average, average, nan, nan)
     knob, _ = KNOBS[job.contender]
-    usual = PENALTY if job.contender == AUTO else getattr(task.definition.algorithm, knob)
+    has_prior = job.contender == WITH_PRIOR
+    contender = "fedavg" if has_prior else job.contender
+    mode = Algorithm.model_validate({"mode": contender}).mode
+    usual = getattr(task.algorithm_in(mode), knob)
     schedule = Schedule(
         kind="sync",
         participation=job.participation,
@@ -122,10 +124,8 @@ def carry_out(job: Job) -> Outcome:
         max_releases=job.rounds,
         seed=job.seed,
     )
-    has_prior = job.contender == WITH_PRIOR
-    mode = "fedavg" if has_prior else job.contender
     definition = task.defined(
-        Algorithm.model_validate({"mode": mode}).mode,
+        mode,
         schedule,
         **dict[str, Any]({knob: usual * job.factor}),
     )

@@ -45,6 +45,12 @@ class Task:
     machines: dict[str, SampleSets]
     definition: FederationDefinition
 
+    def algorithm_in(self, mode: Mode) -> Algorithm:
+        """Its settings in another mode; in "auto" what is usual there, whatever the set."""
+        if mode == "auto":
+            return self.definition.algorithm.in_mode(mode)
+        return self.definition.algorithm.model_copy(update={"mode": mode})
+
     def defined(
         self, mode: Mode, schedule: Schedule, lattice_bits: int = 24, **algorithm: Any
     ) -> FederationDefinition:
@@ -57,7 +63,7 @@ class Task:
             algorithm: settings that differ.
         """
         document = self.definition.model_dump()
-        document["algorithm"] |= {"mode": mode, **algorithm}
+        document["algorithm"] = {**self.algorithm_in(mode).model_dump(), **algorithm}
         # as long as float32, whatever the mode sends: what is compared is the algorithm
         document["compression"] = {"coding": "plain"}
         document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])

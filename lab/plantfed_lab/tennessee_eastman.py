@@ -27,10 +27,8 @@ DATA = Path(__file__).with_name("data")
 CLIP = 8.0
 FAULT_ONSET = 160
 """Test runs are normal until this row."""
-PENALTY = 0.2
-"""Where changes are sent whole."""
 THIN: dict[str, dict[str, Any]] = {
-    "algorithm": {"memory": 0.25, "penalty": 0.25},
+    "algorithm": {"memory": 0.25, "penalty": 0.25, "relaxation": 1.0},
     "schedule": {"pace": 0.6},
     "compression": {"kind": "low-rank", "bits": 3, "keep": 0.14, "keep_at_most": 0.14},
 }
@@ -154,7 +152,6 @@ def federation_definition(
         algorithm=Algorithm(
             learning_rate=0.05,
             weight_decay=0.01,
-            penalty=PENALTY,
             head_proximal=0.2,
             epochs=3,
             batch=50,
@@ -166,7 +163,7 @@ def federation_definition(
 def in_mode(mode: Mode, definition: FederationDefinition) -> FederationDefinition:
     """The same federation in another mode; in "auto" nothing is personal but the class prior."""
     document = definition.model_dump()
-    document["algorithm"]["mode"] = mode
+    document["algorithm"] = definition.algorithm.in_mode(mode).model_dump()
     document["personal"] = PERSONAL_OF_MODE.get(mode, document["personal"])
     return FederationDefinition.model_validate(document)
 

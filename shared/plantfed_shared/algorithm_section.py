@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from math import inf
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,6 +20,8 @@ PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {
     "auto": (),
 }
 """What is personal in the modes that leave no choice."""
+PENALTY_OF_AUTO, RELAXATION_OF_AUTO = 0.18, 1.25
+"""Relaxed it knows more after as many rounds, and bears a lower penalty where few arrive."""
 
 
 def _exact_on_the_lattice(relaxation: float) -> float:
@@ -41,7 +43,7 @@ class Algorithm(Settings):
             for the asynchronous schedule only "fedbuff" and "fedasync".
         learning_rate: SGD step.
         weight_decay: mu, of f_i = loss + mu/2 |p|^2.
-        penalty: rho of the ADMM constraint u_i = u; fedapm, auto.
+        penalty: rho of the ADMM constraint u_i = u; fedapm, auto; in auto .18 unless given.
         head_proximal: sigma of the head step; fedapm.
         proximal: weight of FedProx's |x - u|^2 / 2.
         server_step: at least 2^-16, the coordinator's finest; fedbuff: how far the model moves
@@ -50,7 +52,7 @@ class Algorithm(Settings):
         epochs: E passes over the rows per phase.
         batch: rows per SGD step.
         relaxation: p/2^s, at most 1000, which no sum of int64 can overflow with; transmitted
-            changes count this much in dual and z.
+            changes count this much in dual and z; in auto 1.25 unless given or with a memory.
         memory: beta of the compression memory; 1 is plain error feedback, which only modes
             without duals bear.
         weighting: n_i = 1 ("equal", as in the paper) or the number of training samples ("rows").
@@ -71,6 +73,17 @@ class Algorithm(Settings):
     memory: Annotated[float, Field(ge=0, le=1)] = 0.0
     weighting: Literal["equal", "rows"] = "equal"
     max_norm: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_what_is_usual_in_its_mode(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("mode") != "auto":
+            return given
+        usual = {"penalty": PENALTY_OF_AUTO}
+        # a memory sends again what was not sent, which counts as a relaxation does
+        if not given.get("memory"):
+            usual["relaxation"] = RELAXATION_OF_AUTO
+        return usual | given
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
@@ -95,6 +108,11 @@ class Algorithm(Settings):
                 f'{self.mode} weights arrivals by their staleness: weighting = "equal"'
             )
         return self
+
+    def in_mode(self, mode: Mode) -> "Algorithm":
+        """The same in another mode, with the penalty and the relaxation that are usual there."""
+        kept = self.model_dump(exclude={"penalty", "relaxation"})
+        return Algorithm.model_validate(kept | {"mode": mode})
 
     @property
     def has_duals(self) -> bool:

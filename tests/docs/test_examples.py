@@ -49,7 +49,7 @@ def test_the_federation_example_shows_the_defaults() -> None:
     for section in ("algorithm", "schedule", "window"):
         default = FederationDefinition.model_fields[section].default
         if section == "algorithm":  # of a file that names no mode and has no head
-            default = default.model_copy(update={"mode": "auto"})
+            default = default.in_mode("auto")
         assert getattr(definition, section) == default, section
 
 

@@ -93,7 +93,7 @@ class Desk:
         """A valid update of this agent, except for what ``fields`` say."""
         member = self.state.members[agent]
         change = np.ones(self.size, dtype=np.int64) if change is None else change
-        dual = member.contribution.dual + change
+        dual = member.contribution.dual + self.state.terms.lattice.relaxed(change)
         name = ModelName(self.state.epoch, self.state.k, checksum(self.state.model))
         values: dict[str, Any] = {
             "base": name,

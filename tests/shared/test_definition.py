@@ -351,6 +351,24 @@ def test_in_auto_a_gain_above_4_thirds_is_too_much():
         Algorithm(mode="auto", relaxation=1.5)
 
 
+def test_auto_has_a_penalty_and_a_relaxation_of_its_own_unless_they_are_given():
+    def settings(**given: Any) -> tuple[float, float]:
+        algorithm = Algorithm.model_validate(given)
+        return algorithm.penalty, algorithm.relaxation
+
+    assert settings() == settings(mode="fedapm") == (0.2, 1.0)
+    assert settings(mode="auto") == settings(mode="auto", memory=0.0) == (0.18, 1.25)
+    assert settings(mode="auto", memory=0.25) == (0.18, 1.0)
+    assert settings(mode="auto", penalty=0.2, relaxation=1) == (0.2, 1.0)
+    assert settings(mode="auto", memory=0.125, relaxation=1.125) == (0.18, 1.125)
+
+
+def test_in_another_mode_penalty_and_relaxation_are_the_usual_ones_and_all_else_stays():
+    own = Algorithm(mode="fedavg", penalty=3.0, relaxation=0.5, epochs=7)
+    assert own.in_mode("auto") == Algorithm(mode="auto", epochs=7)
+    assert own.in_mode("auto").in_mode("fedapm") == Algorithm(epochs=7)
+
+
 @given(st.integers(1, 1024), st.integers(0, 255))
 @example(512, 0)
 @example(256, 128)
