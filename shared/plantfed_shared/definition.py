@@ -108,7 +108,7 @@ class FederationDefinition(Settings):
         lattice_bits: b: one transmission unit is 2^-b.
         release_bits: released models are multiples of 2^-release_bits, so that the difference of
             two of them is short; the sums behind them stay as fine as the lattice.  None for all
-            that the lattice has.
+            that the lattice has, in mode "auto" for ``lattice_bits``.
         coarsest_release_bits: while the model moves fast, the releases of a tensor may have fewer
             bits, down to this; None for ``release_bits`` always.
     """
@@ -274,10 +274,16 @@ class FederationDefinition(Settings):
             sizes=tuple(p.size for p in shared),
             bits=(self.lattice_bits,) * len(shared),
             relaxation=self.relaxation,
-            release_shift=self._shift_to(self.release_bits),
+            release_shift=self._shift_to(self._finest_release_bits),
             coarsest_release_shift=self._shift_to(self.coarsest_release_bits),
             rows=tuple(p.shape[0] if len(p.shape) > 1 else 1 for p in shared),
         )
+
+    @property
+    def _finest_release_bits(self) -> int | None:
+        # relaxed, its models would be finer than what is sent, and what rounding takes waits
+        in_auto = self.lattice_bits if self.algorithm.mode == "auto" else None
+        return in_auto if self.release_bits is None else self.release_bits
 
     def _shift_to(self, bits: int | None) -> int:
         return 0 if bits is None else self.lattice_bits + self.relaxation.shift - bits

@@ -133,7 +133,7 @@ def test_the_model_is_the_mean_dual_and_the_mean_of_those_who_came() -> None:
         # each half is rounded by itself, half to even
         dual = round(Fraction(int(first[i] + second[i]), 4))
         primal = round(Fraction(int(2 * start[i] + first[i] + second[i]), 2))
-        assert state.model[i] == dual + primal
+        assert state.unrounded[i] == dual + primal
 
 
 def test_a_stale_arrival_changes_its_dual_only() -> None:
@@ -275,16 +275,16 @@ def test_the_last_release_is_the_average_and_the_others_say_after_how_many_turno
 def test_after_the_end_an_edit_leaves_the_average(limit: int) -> None:
     """Also where it is the edit that ends the federation, or one follows another."""
     schedule = {"arrivals": 1, "max_releases": 9}
-    state = FederationState.begin(
-        EpochStarted(Epoch(1, 5), 0, of_mode("auto", schedule=schedule).to_bytes(), "created")
-    )
+    definition = of_mode("auto", schedule=schedule)
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
     for name in NAMES:
         state.apply(Joined(name, 1))
     for number in range(limit):
         state.apply(update(state, NAMES[number % len(NAMES)], number, 1, state.k))
         release(state)
     assert isinstance(state.consensus, FreshMean)
-    average, unrounded = state.consensus.served(), state.unrounded
+    average = definition.lattice().released(state.consensus.served())
+    unrounded = state.unrounded
     edited = of_mode("auto", schedule={**schedule, "max_releases": limit})
     for counter in (2, 3):
         state.apply(EpochStarted(Epoch(counter, 6), state.k, edited.to_bytes(), "edited"))
@@ -294,7 +294,8 @@ def test_after_the_end_an_edit_leaves_the_average(limit: int) -> None:
     assert state.unrounded.tolist() == unrounded.tolist()
     longer = of_mode("auto", schedule={**schedule, "max_releases": 20})
     state.apply(EpochStarted(Epoch(4, 6), state.k, longer.to_bytes(), "edited"))
-    assert state.model.tolist() == unrounded.tolist()
+    assert state.unrounded.tolist() == unrounded.tolist()
+    assert state.model.tolist() == definition.lattice().released(unrounded).tolist()
 
 
 def test_turnovers_travel_with_a_model() -> None:

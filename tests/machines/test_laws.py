@@ -301,6 +301,20 @@ def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: i
     assert error < 4 * 2**-12
 
 
+@pytest.mark.parametrize(("members", "arrivals"), [(1, 1), (2, 1), (8, 2)])
+def test_auto_as_it_is_comes_to_rest_where_few_make_a_release(members: int, arrivals: int) -> None:
+    """It is over-relaxed, and where machines solve exactly too much of that diverges."""
+    definition = of_mode("auto", schedule={"arrivals": arrivals})
+    assert definition.algorithm.relaxation > 1
+    world = World(definition, members, seed=1)
+    world.run(300)
+    check_all(world)
+    state = world.state()
+    targets = [PullToTarget(1, name).target(state.model.size) for name in world.agents]
+    error = np.abs(state.terms.lattice.to_floats(state.model) - np.mean(targets, axis=0)).max()
+    assert error < 16 * 2**-definition.lattice_bits
+
+
 @pytest.mark.parametrize("mode", ["auto", "fedavg"])
 def test_where_all_arrive_coarse_releases_get_fine(mode: Mode) -> None:
     bits = {"release_bits": 12, "coarsest_release_bits": 4}

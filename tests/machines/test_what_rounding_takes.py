@@ -28,6 +28,12 @@ happenings = st.lists(
 )
 
 
+def never_rounding(definition: FederationDefinition) -> FederationDefinition:
+    """Its releases are as fine as its sums."""
+    finest = definition.lattice_bits + definition.relaxation.shift
+    return definition.model_copy(update={"release_bits": finest})
+
+
 def founded(definition: FederationDefinition) -> FederationState:
     """Whatever is rounded, they begin with the same model."""
     coarsest = definition.model_copy(update={"release_bits": 4})
@@ -48,6 +54,8 @@ def record_of(state: FederationState, what: str, agent: str, value: int) -> Reco
         algorithm = definition.algorithm.model_copy(update={"penalty": 0.1 + value % 3})
         changes = {"algorithm": algorithm, "lattice_bits": 14 + value % 3}
         edited = definition.model_copy(update=changes)
+        if definition.coarsest_release_bits is None:
+            edited = never_rounding(edited)
         return EpochStarted(epoch, state.k, edited.to_bytes(), "edited")
     if what == "join" and member is None:
         return Joined(agent, state.retired.get(agent, 0) + 1)
@@ -69,7 +77,7 @@ def record_of(state: FederationState, what: str, agent: str, value: int) -> Reco
 def test_before_rounding_a_coarse_federation_has_the_models_of_a_fine_one(
     mode: Mode, each: list[tuple[str, str, int]]
 ) -> None:
-    fine, coarse = founded(of_mode(mode)), founded(of_mode(mode, **COARSE))
+    fine, coarse = founded(never_rounding(of_mode(mode))), founded(of_mode(mode, **COARSE))
     for what, agent, value in [("join", name, 0) for name in NAMES] + each:
         for state in (fine, coarse):
             record = record_of(state, what, agent, value)
