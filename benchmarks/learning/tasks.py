@@ -46,10 +46,11 @@ class Task:
     definition: FederationDefinition
 
     def algorithm_in(self, mode: Mode) -> Algorithm:
-        """Its settings in another mode; in "auto" what is usual there, whatever the set."""
+        """Its settings in another mode; the penalty of "auto" is the same for all sets."""
+        kept = self.definition.algorithm.unusual()
         if mode == "auto":
-            return self.definition.algorithm.in_mode(mode)
-        return self.definition.algorithm.model_copy(update={"mode": mode})
+            kept.pop("penalty", None)
+        return Algorithm.model_validate(kept | {"mode": mode})
 
     def defined(
         self, mode: Mode, schedule: Schedule, lattice_bits: int = 24, **algorithm: Any

@@ -92,8 +92,10 @@ def check(config: Path, as_json: bool) -> None:
     settings = load_coordinator_settings(config)
     findings.say("settings", f"{config} is in order")
     definition = load_federation(settings.coordinator.federation_file).definition
-    size, mode = definition.lattice().size, definition.algorithm.mode
-    named = f"{definition.federation}, mode {mode}, {counted(size, 'shared number')}"
+    size, algorithm = definition.lattice().size, definition.algorithm
+    named = f"{definition.federation}, mode {algorithm.mode}, {counted(size, 'shared number')}"
+    if algorithm.has_duals:
+        named += f", penalty {algorithm.penalty:g}, relaxation {algorithm.relaxation:g}"
     findings.say("federation", named)
     state_dir = settings.coordinator.state_dir
     refuse_lost_journal(state_dir)

@@ -74,7 +74,7 @@ def found_or_continue(
             raise ConfigError(
                 "with these settings the federation's numbers leave the range of the lattice",
                 where=where,
-                hint="Choose fewer lattice_bits, or a penalty nearer to the old one",
+                hint="Choose fewer lattice_bits, or penalty and relaxation nearer to the old ones",
             ) from None
         journal.append(_records(actions), {})
     return machine

@@ -172,7 +172,7 @@ def round_with_own_head(
     """A round of a machine that has one.
 
     Of the common last layer it says nothing more and takes back what it has said: the result's
-    shared vector is there the base without this machine's dual, so that the dual ends.
+    shared vector is there the base less the change by which this machine's dual ends.
 
     Args:
         kernel: of the definition.
@@ -200,7 +200,8 @@ def round_with_own_head(
         shared_rows,
         head_only=head_only,
     )
-    common = start.base[n_body:] - start.dual[n_body:]
+    # relaxed, a change counts for more in the dual than it is
+    common = start.base[n_body:] - start.dual[n_body:] / np.float32(definition.algorithm.relaxation)
     shared = np.concatenate([result.shared, common])
     return RoundResult(shared, start.head, result.loss), result.head
 

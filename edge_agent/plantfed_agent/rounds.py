@@ -342,7 +342,9 @@ class Rounds:
             )
         except SaturationError as error:
             self._desk.pace.round_failed(now)
-            self._say_failed(f"a round is dropped: {error}; lower the learning rate")
+            self._say_failed(
+                f"a round is dropped: {error}; lower the learning rate or lattice_bits"
+            )
         else:
             self._desk.take_round(after)
             self._note_own_head(had_one=had_one)

@@ -24,6 +24,19 @@ PENALTY_OF_AUTO, RELAXATION_OF_AUTO = 0.18, 1.25
 """Relaxed it knows more after as many rounds, and bears a lower penalty where few arrive."""
 
 
+def usual_settings(mode: object, memory: object) -> dict[str, float]:
+    """Penalty and relaxation where a federation file says nothing of them.
+
+    Args:
+        mode: as it is given.
+        memory: as it is given; what was not sent is sent again, which counts as a relaxation does.
+    """
+    if mode != "auto":
+        return {"penalty": 0.2, "relaxation": 1.0}
+    relaxation = 1.0 if memory else RELAXATION_OF_AUTO
+    return {"penalty": PENALTY_OF_AUTO, "relaxation": relaxation}
+
+
 def _exact_on_the_lattice(relaxation: float) -> float:
     try:
         return Relaxation.from_float(relaxation).value
@@ -77,13 +90,9 @@ class Algorithm(Settings):
     @model_validator(mode="before")
     @classmethod
     def _has_what_is_usual_in_its_mode(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("mode") != "auto":
+        if not isinstance(given, dict):
             return given
-        usual = {"penalty": PENALTY_OF_AUTO}
-        # a memory sends again what was not sent, which counts as a relaxation does
-        if not given.get("memory"):
-            usual["relaxation"] = RELAXATION_OF_AUTO
-        return usual | given
+        return usual_settings(given.get("mode"), given.get("memory")) | given
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
@@ -110,9 +119,13 @@ class Algorithm(Settings):
         return self
 
     def in_mode(self, mode: Mode) -> "Algorithm":
-        """The same in another mode, with the penalty and the relaxation that are usual there."""
-        kept = self.model_dump(exclude={"penalty", "relaxation"})
-        return Algorithm.model_validate(kept | {"mode": mode})
+        """The same in another mode; what is usual in this one is what is usual there."""
+        return Algorithm.model_validate(self.unusual() | {"mode": mode})
+
+    def unusual(self) -> dict[str, Any]:
+        """All settings, but penalty and relaxation only where they are not the usual ones."""
+        usual = usual_settings(self.mode, self.memory)
+        return {n: v for n, v in self.model_dump().items() if usual.get(n) != v}
 
     @property
     def has_duals(self) -> bool:

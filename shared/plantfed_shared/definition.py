@@ -139,16 +139,17 @@ class FederationDefinition(Settings):
         shift = self.relaxation.shift
         if self.lattice_bits + shift > MAX_BITS:
             raise ValueError(
-                f"lattice_bits {self.lattice_bits} with relaxation p/2^{shift} makes steps below "
-                f"2^-{MAX_BITS}; lower one of them"
+                f"lattice_bits {self.lattice_bits} with relaxation "
+                f"{self.algorithm.relaxation:g} = p/2^{shift} makes steps below 2^-{MAX_BITS}; "
+                "lower lattice_bits, or set relaxation = 1"
             )
         if self.release_bits is not None and self.release_bits > self.lattice_bits + shift:
             raise ValueError(
                 f"release_bits {self.release_bits} is finer than the lattice, which has "
                 f"{self.lattice_bits + shift} bits; lower it or leave it out"
             )
-        coarsest = self.coarsest_release_bits
-        if coarsest is not None and (self.release_bits is None or coarsest > self.release_bits):
+        coarsest, finest = self.coarsest_release_bits, self._finest_release_bits
+        if coarsest is not None and (finest is None or coarsest > finest):
             raise ValueError(
                 f"coarsest_release_bits {coarsest} is above release_bits: set release_bits to "
                 f"{coarsest} or more, or leave coarsest_release_bits out"

@@ -204,7 +204,8 @@ def test_where_nothing_can_be_sent_the_own_layer_is_trained_on_the_body_that_sta
 def test_of_the_common_layer_it_takes_back_its_dual_and_then_says_nothing() -> None:
     """Exactly zero on the lattice, whatever its own rows and layer are."""
     state = state_with(model_name=ModelName(Epoch(1, 1), 4, 0))
-    for expected in (-DUAL[-N_OWN:], np.zeros(N_OWN)):
+    # relaxed by 5/4 a change counts 5 units in the dual
+    for expected in (-DUAL[-N_OWN:] // 5, np.zeros(N_OWN)):
         state = after_round(state, TERMS, outcome_of(state), report_score=False)
         assert state.own_head is not None
         assert state.outstanding is not None
@@ -213,6 +214,7 @@ def test_of_the_common_layer_it_takes_back_its_dual_and_then_says_nothing() -> N
         assert np.array_equal(change[-N_OWN:], expected)
         assert change[:-N_OWN].any()
         dual = state.dual_after(TERMS.lattice, change)
+        assert not dual[-N_OWN:].any()
         state = state_with(model_name=state.model_name, own_head=state.own_head, dual=dual)
 
 

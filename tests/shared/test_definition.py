@@ -363,10 +363,51 @@ def test_auto_has_a_penalty_and_a_relaxation_of_its_own_unless_they_are_given():
     assert settings(mode="auto", memory=0.125, relaxation=1.125) == (0.18, 1.125)
 
 
-def test_in_another_mode_penalty_and_relaxation_are_the_usual_ones_and_all_else_stays():
-    own = Algorithm(mode="fedavg", penalty=3.0, relaxation=0.5, epochs=7)
-    assert own.in_mode("auto") == Algorithm(mode="auto", epochs=7)
-    assert own.in_mode("auto").in_mode("fedapm") == Algorithm(epochs=7)
+def test_in_another_mode_what_was_usual_is_what_is_usual_there():
+    assert Algorithm(epochs=7).in_mode("auto") == Algorithm(mode="auto", epochs=7)
+    assert Algorithm(mode="auto", epochs=7).in_mode("fedapm") == Algorithm(epochs=7)
+    thin = Algorithm(mode="auto", memory=0.25)
+    assert thin.in_mode("fedapm") == Algorithm(memory=0.25)
+    own = Algorithm(penalty=3.0, relaxation=0.5)
+    assert own.in_mode("auto") == Algorithm(mode="auto", penalty=3.0, relaxation=0.5)
+    assert own.unusual().items() >= {"penalty": 3.0, "relaxation": 0.5}.items()
+    assert not Algorithm(mode="auto").unusual().keys() & {"penalty", "relaxation"}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "release_bits", "shift"),
+    [
+        ({"mode": "auto"}, None, 2),
+        ({"mode": "auto"}, 18, 0),
+        ({"mode": "auto"}, 10, 8),
+        ({"mode": "auto", "relaxation": 1}, None, 0),
+        ({"mode": "fedapm", "relaxation": 1.25}, None, 0),
+        ({"mode": "fedapm"}, 10, 6),
+    ],
+)
+def test_auto_releases_as_fine_as_what_is_sent(
+    algorithm: dict[str, Any], release_bits: int | None, shift: int
+):
+    personal = [] if algorithm["mode"] == "auto" else ["layer3.*"]
+    given = {"algorithm": algorithm, "personal": personal, "release_bits": release_bits}
+    lattice = defined(PRESSES, lattice_bits=16, **given).lattice()
+    assert lattice.release_shift == shift
+
+
+def test_coarse_releases_need_no_finest_in_auto():
+    auto = {"algorithm": {"mode": "auto"}, "personal": []}
+    assert defined(PRESSES, coarsest_release_bits=6, **auto).lattice().coarsest_release_shift == 12
+    with pytest.raises(ValidationError, match="coarsest_release_bits 17 is above release_bits"):
+        defined(PRESSES, coarsest_release_bits=17, **auto)
+
+
+def test_a_lattice_too_fine_for_the_usual_relaxation_is_explained():
+    auto: dict[str, Any] = {"algorithm": {"mode": "auto"}, "personal": []}
+    assert defined(PRESSES, lattice_bits=26, **auto).lattice_bits == 26
+    with pytest.raises(ValidationError, match=r"1\.25 = .*lower lattice_bits, or set relaxation"):
+        defined(PRESSES, lattice_bits=27, **auto)
+    auto["algorithm"]["relaxation"] = 1
+    assert defined(PRESSES, lattice_bits=28, **auto).lattice_bits == 28
 
 
 @given(st.integers(1, 1024), st.integers(0, 255))
@@ -397,7 +438,7 @@ def test_digests_are_blake2b():
 def test_a_lattice_finer_than_the_numbers_can_hold_is_refused():
     document = small_definition().model_dump()
     document |= {"lattice_bits": 28, "algorithm": {"relaxation": 257 / 256}}
-    with pytest.raises(ValidationError, match=r"lattice_bits 28 with relaxation p/2\^8"):
+    with pytest.raises(ValidationError, match=r"lattice_bits 28 with relaxation .* = p/2\^8"):
         FederationDefinition.model_validate(document)
 
 

@@ -33,7 +33,7 @@ def federation_of(loaded: LoadedScenario, seed: int) -> Federation:
     path = loaded.federation_file
     base = Federation(federation_definition(seed)) if path is None else _file(path, loaded)
     document = base.definition.model_dump(mode="json")
-    document["algorithm"] |= section.algorithm
+    document["algorithm"] = base.definition.algorithm.unusual() | section.algorithm
     mode = section.algorithm.get("mode")
     personal = personal_in_mode(mode, base.definition.model) if isinstance(mode, str) else None
     if personal is not None:

@@ -10,7 +10,10 @@ from tests.lab.simulation.commands import DATA, HEAD, SETTINGS, assert_one_line,
 from tests.lab.simulation.scenarios import QUICK, simulated, write
 
 from plantfed_lab.plant_files import write_agent_file, write_federation_file, write_plant
-from plantfed_lab.tennessee_eastman import federation_definition, plants
+from plantfed_lab.simulation.federation import federation_of
+from plantfed_lab.simulation.scenario import load_scenario
+from plantfed_lab.tennessee_eastman import federation_definition, in_mode, plants
+from plantfed_shared.definition import Algorithm, Mode
 from plantfed_shared.errors import ConfigError
 
 
@@ -80,6 +83,25 @@ def test_a_mode_brings_what_is_personal_in_it(mode: str, shared: int, tmp_path: 
     text = QUICK + f'[federation]\nalgorithm = {{ mode = "{mode}" }}\n'
     model = simulated(tmp_path, text).model
     assert (model.shared_parameters, model.personal_parameters) == (shared, 6198 - shared)
+
+
+@pytest.mark.parametrize(
+    ("named", "overrides", "expected"),
+    [
+        ("fedapm", 'mode = "auto"', Algorithm(mode="auto")),
+        ("auto", 'mode = "fedavg"', Algorithm(mode="fedavg")),
+        ("auto", "memory = 0.25", Algorithm(mode="auto", memory=0.25)),
+        ("auto", 'mode = "fedapm", penalty = 3', Algorithm(penalty=3.0)),
+    ],
+)
+def test_an_override_brings_what_is_usual_with_it(
+    named: Mode, overrides: str, expected: Algorithm, tmp_path: Path
+) -> None:
+    write_federation_file(tmp_path / "federation.toml", in_mode(named, federation_definition()))
+    text = f'[federation]\nfile = "federation.toml"\nalgorithm = {{ {overrides} }}\n'
+    loaded = load_scenario(str(write(tmp_path, QUICK + text)))
+    definition = federation_of(loaded, 0).definition
+    assert definition.algorithm == expected
 
 
 COMPILED = QUICK.replace(
