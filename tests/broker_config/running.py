@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import tomllib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.contract.client import Client, opened
+from tests.free_ports import free_port
 
 from plantfed_broker.embedded import BrokerKind, EmbeddedBroker, _program
 from plantfed_broker.folder import add_agent, render_federation
@@ -102,9 +102,3 @@ async def reconnected(client: Client) -> Connected:
 async def reload(broker: EmbeddedBroker) -> None:
     """Let the broker take in what changed while clients go on."""
     await asyncio.to_thread(broker.reload)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

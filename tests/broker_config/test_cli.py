@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.broker_config.running import LATE, Site, free_port, on_each_broker
+from tests.broker_config.running import LATE, Site, on_each_broker
 from tests.contract.client import on_loop, opened
+from tests.free_ports import free_port
 
 from plantfed_broker.embedded import BrokerKind
 

@@ -12,13 +12,13 @@ from tests.broker_config.running import (
     PRESS,
     TOPICS,
     Site,
-    free_port,
     needs_mosquitto,
     on_each_broker,
     reload,
     with_each_variant,
 )
 from tests.contract.client import kept_while_away, on_loop, opened
+from tests.free_ports import free_port
 
 from plantfed_broker import embedded
 from plantfed_broker.embedded import BrokerKind, EmbeddedBroker, resolve_broker

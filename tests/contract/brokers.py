@@ -9,7 +9,6 @@ import hashlib
 import os
 import random
 import shutil
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Iterable
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests import free_ports
 from tests.contract.certificates import Certificates
 
 from plantfed_shared.bus.local import LocalBus, LocalHub
@@ -301,9 +301,7 @@ def free_port(folder: Path) -> int:
     """A port nobody uses; the same one for the same folder."""
     note = folder / "port"
     if not note.exists():
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            note.write_text(str(probe.getsockname()[1]))
+        note.write_text(str(free_ports.free_port()))
     return int(note.read_text())
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+from tests.free_ports import free_port
 
 from plantfed_agent.agent_store import read_state
 from plantfed_agent.state import AgentState
@@ -67,12 +67,6 @@ def until(condition: Callable[[], T | None], what: str, within_s: float = 40.0) 
 def find_mosquitto() -> str | None:
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
     return shutil.which("mosquitto", path=path)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def command_of(program: str, *arguments: object) -> list[str]:
