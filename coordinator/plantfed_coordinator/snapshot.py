@@ -67,7 +67,7 @@ def head_of(state: FederationState) -> dict[str, Any]:
         "round": opened and [opened.k, opened.attempt, list(opened.drawn), sorted(opened.answered)],
         "fresh": _fresh_fields(state),
         "versions": sorted(state.versions),
-        "turnovers": sorted(state.turnovers.items()),
+        "turnovers": [list(each) for each in sorted(state.turnovers.items())],
         "remainders": sorted(state.remainders),
         "members": {agent: _member_fields(member) for agent, member in state.members.items()},
     }

@@ -172,7 +172,8 @@ def round_with_own_head(
     """A round of a machine that has one.
 
     Of the common last layer it says nothing more and takes back what it has said: the result's
-    shared vector is there the base less the change by which this machine's dual ends.
+    shared vector is there the base less the change by which this machine's dual ends (but for a few
+    lattice units, where an edit has left a dual that no whole change makes).
 
     Args:
         kernel: of the definition.

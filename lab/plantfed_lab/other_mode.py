@@ -23,7 +23,7 @@ from plantfed_lab.drawn import PARTICIPATION, kernels_of
 from plantfed_lab.simulation.agent_host import AgentHost
 from plantfed_lab.simulation.coordinator_host import CoordinatorHost
 from plantfed_lab.simulation.engine import Simulation
-from plantfed_lab.tennessee_eastman import Plant
+from plantfed_lab.tennessee_eastman import THIN, Plant
 from plantfed_shared.bus.memory import MemoryBroker
 from plantfed_shared.definition import FederationDefinition, Mode, Schedule
 from plantfed_shared.messages import Epoch
@@ -107,8 +107,9 @@ def _in_mode(
     mode: Mode, definition: FederationDefinition, members: int, rounds: int
 ) -> FederationDefinition:
     document: dict[str, Any] = definition.model_dump()
-    whole = definition.algorithm.model_copy(update={"memory": 0.0})
-    document["algorithm"] = whole.in_mode(mode).model_dump()
+    settings = definition.algorithm.unusual().items()
+    whole = {name: value for name, value in settings if name not in THIN["algorithm"]}
+    document["algorithm"] = whole | {"mode": mode}
     personal = personal_in_mode(mode, definition.model)
     if personal is None:
         personal = [p.name for p in definition.parameter_specification().parameters[-2:]]

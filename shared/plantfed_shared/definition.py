@@ -151,8 +151,9 @@ class FederationDefinition(Settings):
         coarsest, finest = self.coarsest_release_bits, self._finest_release_bits
         if coarsest is not None and (finest is None or coarsest > finest):
             raise ValueError(
-                f"coarsest_release_bits {coarsest} is above release_bits: set release_bits to "
-                f"{coarsest} or more, or leave coarsest_release_bits out"
+                f"coarsest_release_bits {coarsest} is above release_bits "
+                f"({'left out' if finest is None else finest}): set release_bits to {coarsest} or "
+                "more, or leave coarsest_release_bits out"
             )
         if isinstance(self.model, CompiledModel):
             self._fits_its_compiled_model(self.model)

@@ -47,6 +47,7 @@ def verified(tmp_path: Path) -> Replayed:
     return replay_journal(tmp_path, verify=True)
 
 
+@pytest.mark.parametrize("story", ["fedapm", "fedavg", "auto"], indirect=True)
 def test_what_is_stored_is_what_the_journal_gives(tmp_path: Path, story: Story) -> None:
     found = verified(tmp_path)
     begin = snapshot_store.begin_of(story.journal._database)

@@ -33,6 +33,8 @@ def test_the_journal_names_what_each_machine_uses(tmp_path: Path) -> None:
             assert agent.process.stop() == 0
         assert plant.coordinator is not None
         assert plant.coordinator.stop() == 0
+        whole = run_coordinator(plant, "replay", "--verify")
+        assert whole.code == 0, whole.err
         averages = 0
         for agent in plant.agents:
             found = run_coordinator(plant, "replay", "--used-by", agent.id, "--json")
