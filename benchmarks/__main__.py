@@ -1,24 +1,18 @@
 """``python -m benchmarks [NAME ...] [--quick]``."""
 
-# one thread for numpy, as the programs have it: before anything imports it
-import os
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from subprocess import SubprocessError
+from time import monotonic
+from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+import click
+from rich.console import Console
 
-import json  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
-from subprocess import SubprocessError  # noqa: E402
-from time import monotonic  # noqa: E402
-from typing import Any  # noqa: E402
-
-import click  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-from benchmarks import (  # noqa: E402
+from benchmarks import (
     codec,
     coordinator,
     demo,
@@ -30,7 +24,7 @@ from benchmarks import (  # noqa: E402
     unseen,
     wire,
 )
-from benchmarks.learning import (  # noqa: E402
+from benchmarks.learning import (
     accuracy,
     auto_bytes,
     exactness,
@@ -41,9 +35,9 @@ from benchmarks.learning import (  # noqa: E402
     race,
     thin,
 )
-from benchmarks.report import Report, show  # noqa: E402
-from benchmarks.training import bench as training  # noqa: E402
-from plantfed_shared.errors import PlantfedError  # noqa: E402
+from benchmarks.report import Report, show
+from benchmarks.training import bench as training
+from plantfed_shared.errors import PlantfedError
 
 BENCHMARKS = {
     "footprint": footprint.run,

@@ -283,9 +283,10 @@ class FederationDefinition(Settings):
 
     @property
     def _finest_release_bits(self) -> int | None:
-        # relaxed, its models would be finer than what is sent, and what rounding takes waits
-        in_auto = self.lattice_bits if self.algorithm.mode == "auto" else None
-        return in_auto if self.release_bits is None else self.release_bits
+        if self.release_bits is None and self.algorithm.mode == "auto":
+            # relaxed, its models would be finer than what is sent; what rounding takes waits
+            return self.lattice_bits
+        return self.release_bits
 
     def _shift_to(self, bits: int | None) -> int:
         return 0 if bits is None else self.lattice_bits + self.relaxation.shift - bits
