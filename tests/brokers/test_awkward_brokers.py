@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.brokers.meddler import Meddling, Tally, meddler
-from tests.e2e.plant import Plant, find_mosquitto, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import find_mosquitto, until
 
 from plantfed_coordinator.records import Applied, Released
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.demos import Demo
-from tests.e2e.plant import (
-    Agent,
-    Plant,
-)
+from tests.e2e.plant import Agent, Plant
 
 
 @pytest.fixture

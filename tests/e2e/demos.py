@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
-from tests.e2e.plant import find_mosquitto, until
+from tests.e2e.processes import find_mosquitto, until
 from tests.free_ports import free_port
 
 MARK = "PLANTFED_TEST_DEMO"

@@ -1,12 +1,7 @@
 """How commands and services end: one line and the documented exit code."""
 
-from tests.e2e.plant import (
-    Agent,
-    Outcome,
-    Plant,
-    Running,
-    run,
-)
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import Outcome, Running, run
 
 DATA, BROKER, STORAGE, REFUSED, SETTINGS = 65, 69, 74, 77, 78
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.compiled_federations import write_federation
-from tests.e2e.plant import Plant, Running, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import Running, until
 
 from plantfed_agent.onnx_runtime import run_onnx
 

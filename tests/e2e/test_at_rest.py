@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from tests.e2e.plant import Agent, Plant, csv_lines, rows, until
+from tests.e2e.plant import Agent, Plant, csv_lines, rows
+from tests.e2e.processes import until
 
 MOST_MEMORY = 64 * 2**20
 MOST_CPU = 0.005

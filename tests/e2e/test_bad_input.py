@@ -13,12 +13,8 @@ from tests.e2e.outcomes import (
     run_agent,
     run_coordinator,
 )
-from tests.e2e.plant import (
-    Agent,
-    Plant,
-    find_mosquitto,
-    run,
-)
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import find_mosquitto, run
 
 # ---------------------------------------------------------------------- the broker
 

@@ -2,13 +2,8 @@
 
 import pytest
 from tests.e2e.outcomes import SETTINGS, assert_one_line, run_agent, run_coordinator
-from tests.e2e.plant import (
-    Agent,
-    Plant,
-    count_records,
-    run,
-    until,
-)
+from tests.e2e.plant import Agent, Plant, count_records
+from tests.e2e.processes import run, until
 
 # ---------------------------------------------------------------------- settings files
 

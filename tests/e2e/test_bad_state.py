@@ -12,11 +12,7 @@ from tests.e2e.outcomes import (
     run_agent,
     run_coordinator,
 )
-from tests.e2e.plant import (
-    Agent,
-    Plant,
-    count_records,
-)
+from tests.e2e.plant import Agent, Plant, count_records
 
 # ---------------------------------------------------------------------- the state on disk
 

@@ -6,23 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.e2e.outcomes import (
-    BROKER,
-    assert_one_line,
-    run_agent,
-    run_coordinator,
-)
-from tests.e2e.plant import (
-    Agent,
-    Plant,
-    Running,
-    as_json,
-    command_of,
-    rows,
-    run,
-    until,
-    write_csv,
-)
+from tests.e2e.outcomes import BROKER, assert_one_line, run_agent, run_coordinator
+from tests.e2e.plant import Agent, Plant, as_json, rows, write_csv
+from tests.e2e.processes import Running, command_of, run, until
 
 from plantfed_shared.errors import StorageError
 

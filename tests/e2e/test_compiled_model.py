@@ -5,7 +5,8 @@ import json
 import numpy as np
 from tests.compiled_federations import write_federation
 from tests.e2e.outcomes import DATA, assert_ends_with_one_line
-from tests.e2e.plant import Plant, run, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import run, until
 
 from plantfed_agent.onnx_runtime import run_onnx
 from plantfed_agent.settings import load_agent_settings

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from tests.e2e.demos import Demo, open_broker
-from tests.e2e.plant import find_mosquitto, until
+from tests.e2e.processes import find_mosquitto, until
 
 from plantfed_agent.agent_store import read_state
 from plantfed_agent.column_mapping import ColumnsToRead

@@ -4,7 +4,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from tests.e2e.plant import CLASSES, INPUTS, Plant, as_json, rows, run, until, write_csv
+from tests.e2e.plant import CLASSES, INPUTS, Plant, as_json, rows, write_csv
+from tests.e2e.processes import run, until
 
 from plantfed_agent.onnx_runtime import run_onnx
 from plantfed_agent.personal_model import load_npz

@@ -14,11 +14,10 @@ from tests.e2e.plant import (
     csv_lines,
     definition,
     rows,
-    run,
-    until,
     write_csv,
     write_toml,
 )
+from tests.e2e.processes import run, until
 
 from plantfed_agent.guard import Guard
 

@@ -9,7 +9,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from tests.e2e.hostile_corpus import ENVELOPES, OF_A_MEMBER, Insider, Said
 from tests.e2e.outcomes import run_coordinator
-from tests.e2e.plant import FEDERATION, Agent, Plant, as_json, find_mosquitto, run, until
+from tests.e2e.plant import FEDERATION, Agent, Plant, as_json
+from tests.e2e.processes import find_mosquitto, run, until
 
 from plantfed_coordinator.audit_chain import Entry
 from plantfed_coordinator.audit_log import read_entries

@@ -18,7 +18,8 @@ from tests.e2e.judging import (
     assert_replay_is_exact,
     lost_updates,
 )
-from tests.e2e.plant import Plant, find_mosquitto, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import find_mosquitto, until
 
 from plantfed_coordinator.journal import FILE_NAME
 from plantfed_coordinator.records import Released

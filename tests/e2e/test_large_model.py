@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from tests.e2e.plant import Agent, Plant, find_mosquitto, until
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import find_mosquitto, until
 
 from plantfed_coordinator.records import Applied, Served
 from plantfed_shared.bus.mqtt import MqttBus

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.outcomes import REFUSED
-from tests.e2e.plant import Agent, Plant, Running, command_of, until
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import Running, command_of, until
 
 
 def start_verbosely(plant: Plant, agent: Agent) -> tuple[Running, Running]:

@@ -15,7 +15,8 @@ from tests.e2e.judging import (
     lost_updates,
 )
 from tests.e2e.outcomes import STORAGE, assert_ends_with_one_line
-from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, until
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import Running, find_mosquitto, until
 from tests.e2e.vanishing import way_to
 
 from plantfed_coordinator.journal import FILE_NAME

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.e2e.outcomes import STORAGE, assert_one_line, run_coordinator
-from tests.e2e.plant import Plant, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import until
 from tests.e2e.test_survival import assert_agents_agree
 from tests.machines.invariants import check_sequences
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.e2e.plant import FEDERATION, STOP_WITHIN_S, Agent, Plant, Running, rows, until, write_csv
+from tests.e2e.plant import FEDERATION, Agent, Plant, rows, write_csv
+from tests.e2e.processes import STOP_WITHIN_S, Running, until
 from tests.newcomers import newcomer
 
 from plantfed_shared.bus.mqtt import MqttBus

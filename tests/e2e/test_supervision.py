@@ -12,7 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 from tests.e2e.outcomes import BROKER, SETTINGS, assert_one_line, run_agent, run_coordinator
-from tests.e2e.plant import Agent, Plant, Running, until
+from tests.e2e.plant import Agent, Plant
+from tests.e2e.processes import Running, until
 from tests.free_ports import free_port
 
 from plantfed_shared.store import amending

@@ -12,7 +12,8 @@ from tests.e2e.judging import (
     assert_journal_counts_everything_once,
     assert_replay_is_exact,
 )
-from tests.e2e.plant import Agent, Plant, Running, find_mosquitto, rows, until, write_csv
+from tests.e2e.plant import Agent, Plant, rows, write_csv
+from tests.e2e.processes import Running, find_mosquitto, until
 
 from plantfed_agent.process_trainer import ProcessTrainer
 from plantfed_agent.settings import load_agent_settings

@@ -9,7 +9,8 @@ from tests.e2e.judging import (
     lost_updates,
 )
 from tests.e2e.outcomes import SETTINGS, assert_ends_with_one_line
-from tests.e2e.plant import Plant, Running, command_of, find_mosquitto
+from tests.e2e.plant import Plant
+from tests.e2e.processes import Running, command_of, find_mosquitto
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")

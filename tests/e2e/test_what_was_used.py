@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from tests.e2e.outcomes import assert_one_line, run_coordinator
-from tests.e2e.plant import Agent, Plant, definition, run, until, write_toml
+from tests.e2e.plant import Agent, Plant, definition, write_toml
+from tests.e2e.processes import run, until
 
 CONFIG = 78
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from tests.e2e.plant import find_mosquitto, until
+from tests.e2e.processes import find_mosquitto, until
 from tests.federation_world import World, small_definition
 from tests.links.emulated import needs_tunnel
 from tests.links.pipe import LinkShape

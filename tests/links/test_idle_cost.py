@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.brokers.meddler import Meddling, meddler
-from tests.e2e.plant import Plant, find_mosquitto, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import find_mosquitto, until
 from tests.federation_world import World, small_definition
 
 from plantfed_coordinator.state import FederationState

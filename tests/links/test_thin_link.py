@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.plant import Plant, find_mosquitto, until
+from tests.e2e.plant import Plant
+from tests.e2e.processes import find_mosquitto, until
 from tests.links.emulated import can_tunnel, needs_tunnel
 from tests.links.pipe import LinkShape
 from tests.links.thin_plant import BrokerLog, Passage, shaped_plant, thin_plant

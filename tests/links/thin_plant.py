@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.plant import Plant, Running
+from tests.e2e.plant import Plant
+from tests.e2e.processes import Running
 from tests.links.emulated import EmulatedLink, emulated_link
 from tests.links.pipe import LinkShape
 from tests.links.shaper import shaper
