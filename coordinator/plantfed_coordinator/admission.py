@@ -169,6 +169,8 @@ def judge_update(
         return Judgement(Code.GAP, f"update {member.last_seq + 1} is next")
     if update.base.epoch == state.epoch and update.definition != state.terms.digest[:8]:
         return Judgement(Code.REJECTED, "other settings than those of this epoch")
+    if update.base.epoch != state.epoch:
+        return Judgement(Code.BASE_GONE, "it began from a release of an epoch that has ended")
     if not _has_base(state, update.base):
         return Judgement(Code.BASE_GONE, f"release {update.base.k} is not kept")
     if _is_late(state, agent, update):

@@ -21,10 +21,10 @@ from typing import Protocol
 
 import numpy as np
 
-from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.contribution import Contribution, Staleness
 from plantfed_coordinator.discounted import BufferedChanges, StalenessMixing
 from plantfed_coordinator.fresh_mean import FreshMean
-from plantfed_shared.definition import Algorithm, Schedule
+from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
     Integers,
@@ -92,14 +92,16 @@ class Consensus(Protocol):
         """Take a member out."""
         ...
 
-    def arrive(self, agent: str, old: Contribution, new: Contribution, staleness: int) -> None:
+    def arrive(
+        self, agent: str, old: Contribution, new: Contribution, staleness: Staleness
+    ) -> None:
         """Replace a member's contribution.
 
         Args:
             agent: whose.
             old: before the update.
             new: from :meth:`next_contribution`.
-            staleness: releases since the version the update started from.
+            staleness: of the version the update started from.
         """
         ...
 
@@ -156,7 +158,7 @@ class AllMembersMean:
         agent: str,
         old: Contribution,
         new: Contribution,
-        staleness: int,  # noqa: ARG002
+        staleness: Staleness,  # noqa: ARG002
     ) -> None:
         """S += n' z' - n z, N += n' - n."""
         self.leave(agent, old)
@@ -219,7 +221,7 @@ class ArrivalsMean:
         agent: str,  # noqa: ARG002
         old: Contribution,  # noqa: ARG002
         new: Contribution,
-        staleness: int,  # noqa: ARG002
+        staleness: Staleness,  # noqa: ARG002
     ) -> None:
         """P += n' z'."""
         self.total = self.total + new.weight * new.z
@@ -234,19 +236,18 @@ class ArrivalsMean:
         return model
 
 
-def consensus_of(algorithm: Algorithm, schedule: Schedule, current: Integers) -> Consensus:
+def consensus_of(algorithm: Algorithm, current: Integers) -> Consensus:
     """The consensus of a federation's mode, with nobody in it.
 
     Args:
         algorithm: has the mode.
-        schedule: of the releases.
         current: the newest model before it was rounded, int64 (n,).
     """
     match algorithm.mode:
         case "fedapm":
             return AllMembersMean(current.size)
         case "auto":
-            return FreshMean(current, schedule)
+            return FreshMean(current)
         case "fedbuff":
             return BufferedChanges(algorithm, current)
         case "fedasync":

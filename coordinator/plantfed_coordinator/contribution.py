@@ -2,10 +2,23 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from plantfed_shared.lattice import Integers, checksum
+
+
+class Staleness(NamedTuple):
+    """How far behind what an update started from is.
+
+    Attributes:
+        releases: since then.
+        turnovers: since then, in 1/256; of mode auto, else 0.
+    """
+
+    releases: int
+    turnovers: int = 0
 
 
 @dataclass(frozen=True)

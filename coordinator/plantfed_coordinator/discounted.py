@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.contribution import Contribution, Staleness
 from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import (
     MAX_TOTAL_WEIGHT,
@@ -67,10 +67,10 @@ class BufferedChanges:
         agent: str,  # noqa: ARG002
         old: Contribution,  # noqa: ARG002
         new: Contribution,
-        staleness: int,
+        staleness: Staleness,
     ) -> None:
         """Total += s(tau) z', one arrival more."""
-        self.total = self.total + discount(staleness, self._exponent) * new.z
+        self.total = self.total + discount(staleness.releases, self._exponent) * new.z
         self.weight += ONE
 
     def release(self, current: Integers) -> Integers:
@@ -131,10 +131,10 @@ class StalenessMixing:
         agent: str,  # noqa: ARG002
         old: Contribution,  # noqa: ARG002
         new: Contribution,
-        staleness: int,
+        staleness: Staleness,
     ) -> None:
         """Total += alpha s(tau) (z' - total), half to even."""
-        share = round(self._share * discount(staleness, self._exponent))
+        share = round(self._share * discount(staleness.releases, self._exponent))
         self.total = self.total + divide_half_even(share * (new.z - self.total), ONE)
 
     def release(self, current: Integers) -> Integers:  # noqa: ARG002

@@ -10,7 +10,9 @@ kept apart,
 because an old dual is still a gradient, while an old p_i is only an old model: averaged over all
 members it holds back those who have just learnt something.  The buffer is what came since the last
 release, at most one p_i of each member, its newest; it empties at each release, and where it is
-empty P / P_N stays what it was.  An arrival staler than :attr:`fresh_within` changes its dual only.
+empty P / P_N stays what it was.  An arrival changes its dual only where, since the release that it
+began from, the fresh ones have been as many as there are members, twice over: that is the same
+whether a release has one arrival or many, and where all are slow nobody is stale.
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -25,8 +27,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from plantfed_coordinator.contribution import Contribution
-from plantfed_shared.definition import Schedule
+from plantfed_coordinator.contribution import Contribution, Staleness
+from plantfed_shared.codec import TURNOVER
 from plantfed_shared.lattice import (
     MAX_MAGNITUDE,
     MAX_TOTAL_WEIGHT,
@@ -41,7 +43,8 @@ AVERAGE_BITS = 16
 """Fraction bits of the average, or moves of less than a step would be lost."""
 SHARE_BITS = 14
 """Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
-FRESH_TURNOVERS = 2
+FRESH_FOR = 2 * TURNOVER + 1
+"""In 1/256 turnovers; the one more is for shares, which are rounded up."""
 
 
 class FreshMean:
@@ -49,12 +52,10 @@ class FreshMean:
 
     Args:
         current: the model in force, int64 (n,), lattice units.
-        schedule: says of how many arrivals a release is made.
 
     Attributes:
         total: W, int64 (n,).
         weight: N.
-        members: how many there are.
         fresh: agents whose newest arrival is in the buffer.
         buffer: P, int64 (n,).
         buffer_weight: P_N.
@@ -68,10 +69,9 @@ class FreshMean:
     fewest_arrivals = 1
     carries = True
 
-    def __init__(self, current: Integers, schedule: Schedule) -> None:
+    def __init__(self, current: Integers) -> None:
         self.total: Integers = np.zeros_like(current)
         self.weight = 0
-        self.members = 0
         self.fresh: frozenset[str] = frozenset()
         self.buffer: Integers = np.zeros_like(current)
         self.buffer_weight = 0
@@ -79,25 +79,11 @@ class FreshMean:
         self.average: Integers = current << AVERAGE_BITS
         self.averaged = 0
         self.turnovers = 0
-        self._schedule = schedule
 
     @property
-    def turnover(self) -> int:
-        """Releases within which about every member arrives once: m / K, at least 1.
-
-        From the number of members and the settings, not from who is live: the journal must replay.
-        """
-        schedule = self._schedule
-        if schedule.kind == "sync":
-            per_release = int(schedule.participation * self.members)
-        else:
-            per_release = schedule.arrivals or self.members // 8
-        return max(1, self.members // max(1, per_release))
-
-    @property
-    def fresh_within(self) -> int:
-        """Releases behind, up to which an arrival counts with its model and not its dual alone."""
-        return FRESH_TURNOVERS * self.turnover
+    def passed(self) -> int:
+        """The turnovers in 1/256."""
+        return self.turnovers * TURNOVER >> SHARE_BITS
 
     def counted(self, arrived: Collection[str]) -> int:
         """How many of those that have arrived are in the buffer."""
@@ -117,21 +103,21 @@ class FreshMean:
         """W += n w, N += n; it comes into the buffer when it answers."""
         self.total = self.total + new.weight * new.dual
         self.weight += new.weight
-        self.members += 1
 
     def leave(self, agent: str, old: Contribution) -> None:
         """W -= n w, N -= n, and its entry goes from the buffer."""
         self._unbuffer(agent, old)
         self.total = self.total - old.weight * old.dual
         self.weight -= old.weight
-        self.members -= 1
 
-    def arrive(self, agent: str, old: Contribution, new: Contribution, staleness: int) -> None:
+    def arrive(
+        self, agent: str, old: Contribution, new: Contribution, staleness: Staleness
+    ) -> None:
         """W += n' w' - n w; its p' takes the place of the one it has in the buffer, if fresh."""
         self._unbuffer(agent, old)
         self.total = self.total + new.weight * new.dual - old.weight * old.dual
         self.weight += new.weight - old.weight
-        if staleness <= self.fresh_within:
+        if staleness.turnovers <= FRESH_FOR:
             self.fresh |= {agent}
             self.buffer = self.buffer + new.weight * new.z
             self.buffer_weight += new.weight
@@ -176,7 +162,7 @@ class FreshMean:
 
     def is_sum_of(self, contributions: Mapping[str, Contribution]) -> bool:
         """Whether W, N, P and P_N are what the members' contributions give."""
-        anew = FreshMean(self.primal, self._schedule)
+        anew = FreshMean(self.primal)
         for agent, contribution in contributions.items():
             anew.join(contribution)
             if agent in self.fresh:
@@ -184,8 +170,7 @@ class FreshMean:
                 anew.buffer_weight += contribution.weight
         return (
             self.fresh <= contributions.keys()
-            and (anew.weight, anew.members, anew.buffer_weight)
-            == (self.weight, self.members, self.buffer_weight)
+            and (anew.weight, anew.buffer_weight) == (self.weight, self.buffer_weight)
             and bool((anew.total == self.total).all())
             and bool((anew.buffer == self.buffer).all())
         )

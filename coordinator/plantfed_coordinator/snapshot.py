@@ -154,7 +154,7 @@ def _restored(head: dict[str, Any], parts: Iterable[tuple[str, bytes]]) -> Feder
     if terms is None:
         raise KeyError(DEFINITION)
     model = versions[head["k"]] + remainders.get(head["k"], 0)
-    consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
+    consensus = consensus_of(terms.definition.algorithm, model)
     consensus.total, consensus.weight = vectors[TOTAL], head["weight"]
     if isinstance(consensus, FreshMean):
         _restore_fresh(consensus, vectors, head)
@@ -198,7 +198,7 @@ def _restore_fresh(
     consensus: FreshMean, vectors: dict[str, Integers], head: dict[str, Any]
 ) -> None:
     fresh, consensus.buffer_weight, consensus.averaged, consensus.turnovers = head["fresh"]
-    consensus.fresh, consensus.members = frozenset(fresh), len(head["members"])
+    consensus.fresh = frozenset(fresh)
     consensus.buffer, consensus.primal = vectors[BUFFER], vectors[PRIMAL]
     consensus.average = vectors[AVERAGE]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plantfed_coordinator.consensus import Consensus, consensus_of
-from plantfed_coordinator.contribution import Contribution
-from plantfed_coordinator.fresh_mean import SHARE_BITS, FreshMean
+from plantfed_coordinator.contribution import Contribution, Staleness
+from plantfed_coordinator.fresh_mean import FreshMean
 from plantfed_coordinator.records import (
     Admitted,
     Applied,
@@ -29,7 +29,7 @@ from plantfed_coordinator.records import (
     Served,
 )
 from plantfed_coordinator.rescaling import Rescaling
-from plantfed_shared.codec import LARGEST_TURNOVERS, TURNOVER, decode_integers
+from plantfed_shared.codec import LARGEST_TURNOVERS, decode_integers
 from plantfed_shared.errors import StorageError
 from plantfed_shared.lattice import Integers, checksum
 from plantfed_shared.messages import Epoch, ModelName
@@ -154,8 +154,7 @@ class FederationState:
             model.flags.writeable = False
         else:
             model = terms.initial_model
-        algorithm, schedule = terms.definition.algorithm, terms.definition.schedule
-        consensus = consensus_of(algorithm, schedule, model)
+        consensus = consensus_of(terms.definition.algorithm, model)
         return cls(terms, record.epoch, record.k, {record.k: model}, consensus)
 
     @property
@@ -283,7 +282,7 @@ class FederationState:
         old = self.members[record.agent]
         change = decode_integers(record.change, self.terms.lattice)
         new = self.contribution_after(record.agent, record.base_k, change, record.weight)
-        staleness = self.k - record.base_k
+        staleness = self._staleness(record.base_k)
         self.consensus.arrive(record.agent, old.contribution, new, staleness)
         self.updates += 1
         updated = replace(
@@ -294,8 +293,8 @@ class FederationState:
             last_seq=record.seq,
             last_digest=record.digest,
             updates=old.updates + 1,
-            staleness=staleness,
-            staleness_sum=old.staleness_sum + staleness,
+            staleness=staleness.releases,
+            staleness_sum=old.staleness_sum + staleness.releases,
             score=record.score,
         )
         self._pin(record.agent, updated)
@@ -304,6 +303,13 @@ class FederationState:
         drawn = self.round is not None and record.agent in self.round.drawn
         if self.round is not None and drawn and record.base_k == self.round.k:
             self.round = replace(self.round, answered=self.round.answered | {record.agent})
+
+    def _staleness(self, base_k: int) -> Staleness:
+        passed = 0
+        if isinstance(self.consensus, FreshMean):
+            # the first release of an epoch has none: it was made when they begin
+            passed = self.consensus.passed + 1 - self.turnovers.get(base_k, 1)
+        return Staleness(self.k - base_k, passed % LARGEST_TURNOVERS)
 
     def _leave(self, agent: str, *, barred: bool) -> None:
         if barred:
@@ -336,8 +342,7 @@ class FederationState:
         self.changed = False
         self.round = None
         if isinstance(self.consensus, FreshMean) and not self.final:
-            passed = self.consensus.turnovers * TURNOVER >> SHARE_BITS
-            self.turnovers[self.k] = 1 + passed % LARGEST_TURNOVERS
+            self.turnovers[self.k] = 1 + self.consensus.passed % LARGEST_TURNOVERS
         self._forget_if_unused(before)
 
     def _keep(self, model: Integers, unrounded: Integers) -> None:
@@ -356,7 +361,7 @@ class FederationState:
         # forgotten, and its agents were told that it counts
         model = rescaling.model(copy(before).release(self.unrounded))
         members: dict[str, Member] = {}
-        consensus = consensus_of(terms.definition.algorithm, terms.definition.schedule, model)
+        consensus = consensus_of(terms.definition.algorithm, model)
         for agent, member in self.members.items():
             # z and w of one mode mean nothing in another: everybody agrees with the model again
             contribution = Contribution.neutral(model)

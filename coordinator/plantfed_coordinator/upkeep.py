@@ -26,6 +26,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 key_option = click.option(
     "--key-file", type=FILE, help="64 hexadecimal digits: openssl rand -hex 32."
 )
+LAST_USED = 50
 passphrase_option = click.option("--passphrase-file", type=FILE, help="A passphrase instead.")
 
 
@@ -33,11 +34,11 @@ passphrase_option = click.option("--passphrase-file", type=FILE, help="A passphr
 @config_option
 @click.option("--verify", is_flag=True, help="Compare every snapshot with what the journal gives.")
 @click.option("--used-by", metavar="AGENT", help="Also say what this machine has had in use.")
-@click.option(
-    "--last", type=click.IntRange(1), default=50, show_default=True, help="So much of that."
-)
+@click.option("--last", type=click.IntRange(1), help=f"So much of that; {LAST_USED} if left out.")
 @json_option
-def replay(config: Path, verify: bool, used_by: str | None, last: int, as_json: bool) -> None:
+def replay(
+    config: Path, verify: bool, used_by: str | None, last: int | None, as_json: bool
+) -> None:
     """Compute the model anew from the journal, also while the coordinator runs.
 
     Every release must get the checksum it was announced with.  Exit code 74, and one line that
@@ -47,6 +48,8 @@ def replay(config: Path, verify: bool, used_by: str | None, last: int, as_json: 
     checksum is the one under `uses` in the machine's own status, unless its guard keeps another.
     """
     state_dir = load_coordinator_settings(config).coordinator.state_dir
+    if last is not None and used_by is None:
+        raise click.UsageError("--last is about --used-by AGENT: give both")
     found = replay_journal(state_dir, verify=verify, used_by=used_by)
     begin = f"the snapshot at row {found.begin}" if found.begin else "the founding"
     findings = Findings(as_json=as_json)
@@ -59,7 +62,7 @@ def replay(config: Path, verify: bool, used_by: str | None, last: int, as_json: 
     if verify:
         findings.say("verified", f"{counted(found.snapshots, 'snapshot')} as the journal gives")
     if used_by is not None:
-        _say_used(findings, found, last)
+        _say_used(findings, found, last or LAST_USED)
     findings.finish()
 
 

@@ -272,7 +272,7 @@ class LinkBudget:
         if up and down:
             return "budget spent until tomorrow"
         if up:
-            return "upward budget spent until tomorrow: training the head only"
+            return "upward budget spent until tomorrow: only a head of its own is trained"
         return "downward budget spent until tomorrow: fetching nothing" if down else None
 
     def _noted(self, allowed: bool) -> bool:

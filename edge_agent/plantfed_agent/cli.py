@@ -15,12 +15,12 @@ import click  # noqa: E402
 
 from plantfed_agent.agent_store import FILE_NAME, AgentStore, read_connection  # noqa: E402
 from plantfed_agent.link_meter import LinkMeter  # noqa: E402
+from plantfed_agent.loading import fingerprint_of  # noqa: E402
 from plantfed_agent.machine import AgentMachine  # noqa: E402
 from plantfed_agent.pace import Pace  # noqa: E402
 from plantfed_agent.process_trainer import ProcessTrainer  # noqa: E402
 from plantfed_agent.service import AgentService  # noqa: E402
 from plantfed_agent.settings import AgentSettings, load_agent_settings  # noqa: E402
-from plantfed_agent.sources import files_of, fingerprint  # noqa: E402
 from plantfed_shared.bus.mqtt import MqttBus  # noqa: E402
 from plantfed_shared.bus.port import SessionSettings, Will  # noqa: E402
 from plantfed_shared.bus.probe import probe  # noqa: E402
@@ -216,7 +216,7 @@ def _service(settings: AgentSettings, store: AgentStore, vitals: Vitals) -> Agen
         _bus(settings),
         ProcessTrainer(settings),
         store,
-        lambda: _fingerprint(settings),
+        lambda: fingerprint_of(settings.data),
         LinkMeter(limits, _topics(settings), ledger),
         training.look_for_new_rows_s,
         vitals=vitals,
@@ -237,7 +237,3 @@ def _bus(settings: AgentSettings) -> MqttBus:
         keepalive_s=settings.broker.keepalive_s,
     )
     return MqttBus(settings.broker.address(), session, rng=random.Random())  # noqa: S311
-
-
-def _fingerprint(settings: AgentSettings) -> str:
-    return fingerprint([*files_of(settings.data.train), *files_of(settings.data.test)])

@@ -11,15 +11,15 @@ difference of their errors is noted, so that each is a matter between the same t
 
 Training goes on meanwhile, on all rows and from the newest model.  A guard that has tripped
 recovers when on at least 50 rows that arrived since, each scored before it was trained on, the
-newest is at least as good; or, without new rows, when it is better beyond noise on those it has
-tripped on, which it has learnt from by now.  What was kept stays until new rows confirm another.
+newest is at least as good; or, while there are fewer, when it is better beyond noise on those it
+has tripped on, which it has learnt from by now.  What was kept stays until new rows confirm
+another.
 
 *Noise* is two standard errors of the mean difference, widened for few rows by Student's t.  Rows of
 a process resemble the ones before them, so the error is also taken from the means of about sqrt(n)
 blocks of consecutive rows; the larger one counts.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import isqrt, sqrt
 from typing import NamedTuple
@@ -68,6 +68,7 @@ class Check(NamedTuple):
         excess: mean of the error of the newer one minus that of the kept one.
         noise: what the excess may be by chance.
         tripped: whether the kept one was used from then on.
+        again: whether the rows were those that the guard had tripped on.
     """
 
     newer: str
@@ -76,6 +77,7 @@ class Check(NamedTuple):
     excess: float
     noise: float
     tripped: bool
+    again: bool = False
 
 
 class FreshRows(NamedTuple):
@@ -196,22 +198,17 @@ def _watched(guard: Guard, newest: ServedModel, _: FreshRows) -> Guard:
 
 
 def _recovered(guard: Guard, newest: ServedModel, found: FreshRows) -> Guard:
-    ways: tuple[tuple[Floats, Callable[[float, float], bool]], ...] = (
-        (guard.differences, lambda excess, _: excess <= 0),
-        (found.again, lambda excess, noise: excess < -noise),
-    )
-    for differences, good_enough in ways:
-        if len(differences) < FEWEST_ROWS:
-            continue
-        excess, noise = excess_and_noise(differences)
-        if good_enough(excess, noise):
-            name, rows = guard.kept.name, len(differences)
-            check = Check(newest.name, name, rows, excess, noise, tripped=False)
-            return _begun_anew(replace(guard, tripped_on=None, check=check))
-    if len(guard.differences) < FEWEST_ROWS:
+    again = len(guard.differences) < FEWEST_ROWS
+    differences = found.again if again else guard.differences
+    if len(differences) < FEWEST_ROWS:
         return guard
+    excess, noise = excess_and_noise(differences)
+    if excess < -noise if again else excess <= 0:
+        rows, older = len(differences), guard.kept.name
+        check = Check(newest.name, older, rows, excess, noise, tripped=False, again=again)
+        return _begun_anew(replace(guard, tripped_on=None, check=check))
     # rows that spoke against an earlier newest model say nothing about the next one
-    return _begun_anew(guard)
+    return guard if again else _begun_anew(guard)
 
 
 def _begun_anew(guard: Guard) -> Guard:
@@ -234,7 +231,8 @@ def standing(guard: Guard | None) -> str:
 
 def in_words(check: Check) -> str:
     """What a decision was, on one line."""
-    rows = counted(check.rows, "new row")
+    rows = counted(check.rows, "row" if check.again else "new row")
+    rows += " that it had tripped on" if check.again else ""
     found = f"error {check.excess:+.3g} against {check.older} on {rows}, noise {check.noise:.3g}"
     return f"{check.newer} {'refused' if check.tripped else 'taken'}: {found}"
 

@@ -1,5 +1,6 @@
 """From files to samples, read again only when the files have changed."""
 
+import json
 from collections.abc import Sequence
 
 from plantfed_agent.column_mapping import columns_to_read
@@ -7,6 +8,17 @@ from plantfed_agent.samples import Samples, SampleSets, join, samples_of
 from plantfed_agent.settings import DataSection
 from plantfed_agent.sources import files_of, fingerprint, read_table
 from plantfed_shared.definition import FederationDefinition
+
+
+def fingerprint_of(section: DataSection) -> str:
+    """Of the files with the rows and of what the settings make of them; reads no rows.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    read_as = section.model_dump(mode="json", exclude={"train", "test"})
+    files = [*files_of(section.train), *files_of(section.test)]
+    return fingerprint(files, json.dumps(read_as, sort_keys=True))
 
 
 class SampleLoader:
@@ -27,10 +39,10 @@ class SampleLoader:
             DataError: a file is missing or its rows cannot be used.
             ConfigError: the settings do not fit the federation, or an extra is not installed.
         """
+        # taken before reading: rows written meanwhile give another one next time
+        mark = fingerprint_of(self._section)
         train_files = files_of(self._section.train)
         test_files = files_of(self._section.test)
-        # taken before reading: rows written meanwhile give another one next time
-        mark = fingerprint([*train_files, *test_files])
         structure = definition.structure()
         if self._loaded is not None:
             loaded_structure, sets = self._loaded

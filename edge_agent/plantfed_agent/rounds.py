@@ -304,7 +304,8 @@ class Rounds:
         n_bytes = next_update_bytes(state, link.kept_factor, self._usual_bytes)
         head_only = not link.affords_update(n_bytes)
         if head_only:
-            if not terms.has_head or self._head_trained_on == state.model_name:
+            has_head = terms.has_head or state.own_head is not None
+            if not has_head or self._head_trained_on == state.model_name:
                 return
             self._head_trained_on = state.model_name
         self._tickets += 1

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plantfed_coordinator.consensus import Consensus, consensus_of
-from plantfed_coordinator.contribution import Contribution
+from plantfed_coordinator.contribution import Contribution, Staleness
 from plantfed_coordinator.discounted import ONE, BufferedChanges, StalenessMixing, discount
-from plantfed_shared.definition import Algorithm, Schedule
+from plantfed_shared.definition import Algorithm
 from plantfed_shared.lattice import SaturationError
 
 U = np.array([1000, -2000, 3, 0], dtype=np.int64)
@@ -23,13 +23,13 @@ arrivals = st.lists(st.tuples(vectors, st.integers(0, 9)), min_size=1, max_size=
 
 def of_mode(mode: str, **settings: float) -> Consensus:
     algorithm = Algorithm.model_validate({"mode": mode, **settings})
-    return consensus_of(algorithm, Schedule(), U)
+    return consensus_of(algorithm, U)
 
 
 def arrive(consensus: Consensus, relaxed: np.ndarray, staleness: int) -> None:
     old = Contribution.neutral(U)
     new = consensus.next_contribution(old, U, relaxed, 1)
-    consensus.arrive("a", old, new, staleness)
+    consensus.arrive("a", old, new, Staleness(staleness))
 
 
 @given(each=arrivals, step=st.sampled_from([0.5, 1.0, 4.0, 10.0]))

@@ -51,6 +51,8 @@ def test_the_journal_names_what_each_machine_uses(tmp_path: Path) -> None:
         lines = run_coordinator(plant, "replay", "--used-by", killed.id, "--last", 10**6).out
         assert f"used: epoch {newest['epoch']}, incarnation 1, update 1: release " in lines
         few = run_coordinator(plant, "replay", "--used-by", killed.id, "--last", 3).out
+        nobody = run_coordinator(plant, "replay", "--last", 3)
+        assert (nobody.code, "give both" in nobody.err) == (2, True)
         assert few.count("used: ") == 3
         stranger = run_coordinator(plant, "replay", "--used-by", "nobody")
         assert_one_line(stranger, CONFIG, "--used-by 'nobody': no such member")

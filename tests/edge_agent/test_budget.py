@@ -77,7 +77,10 @@ def test_a_spent_budget_refuses_and_the_next_day_does_not() -> None:
     assert not spent.affords_update(50)
     assert spent.refused
     assert spent.may_fetch(50_000)
-    assert spent.standing(50, 50) == "upward budget spent until tomorrow: training the head only"
+    assert (
+        spent.standing(50, 50)
+        == "upward budget spent until tomorrow: only a head of its own is trained"
+    )
     spent.take(LinkRead(LocalTime(2, 0.0), Spent(), 0), 1.0)
     assert spent.affords_update(50)
     assert spent.standing(50, 50) is None

@@ -122,6 +122,22 @@ def test_without_new_rows_it_recovers_where_the_newest_is_better_beyond_noise(
     assert guard.tripped != recovers
 
 
+def test_what_old_rows_say_does_not_count_against_fifty_new_ones() -> None:
+    again = mixed(0, 30, 30)
+    assert not after_comparison(tripped(), model(3), found([1.0] * 49, again)).tripped
+    guard = after_comparison(tripped(), model(3), found([1.0] * 50, again, first_key=100))
+    assert guard.tripped
+    assert len(guard.differences) == 0
+
+
+def test_a_recovery_says_on_which_rows() -> None:
+    before = tripped()
+    after = after_comparison(before, model(3), found([], mixed(0, 30, 30)))
+    said = change_in_words(before, after)
+    assert said is not None
+    assert "on 60 rows that it had tripped on, noise" in said
+
+
 def test_what_was_kept_stays_until_new_rows_confirm_another() -> None:
     guard = after_comparison(tripped(), model(3), found([], mixed(0, 30, 30)))
     assert not guard.tripped

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.edge_agent.federations import agent_settings, classifier, write_csv
 
-from plantfed_agent.loading import SampleLoader
+from plantfed_agent.loading import SampleLoader, fingerprint_of
 from plantfed_shared.errors import DataError
 
 
@@ -22,6 +22,17 @@ def test_keeps_the_samples_until_files_or_structure_change(tmp_path):
     third = keeper.load(classifier())
     assert third.fingerprint != first.fingerprint
     assert (len(first.train), len(third.train)) == (40, 48)
+
+
+@pytest.mark.parametrize(
+    "data", [{"labels": {"0": "red", "red": "0"}}, {"test_fraction": 0.5}, {"columns": {"a": "b"}}]
+)
+def test_rows_that_mean_something_else_are_others(tmp_path, data):
+    file = write_csv(tmp_path / "rows.csv", 50)
+    settings = agent_settings(file).data
+    other = agent_settings(file, data=data).data
+    assert fingerprint_of(settings) == fingerprint_of(agent_settings(file).data)
+    assert fingerprint_of(settings) != fingerprint_of(other)
 
 
 def test_new_files_of_a_pattern_are_found(tmp_path):

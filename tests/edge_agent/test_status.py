@@ -43,7 +43,7 @@ def test_no_more_is_forecast_than_the_budget_allows(tmp_path: Path) -> None:
     found = status(tmp_path, Spent(499_000, 250_000))
     assert found.up_forecast == 500_000
     assert found.up_left == 0
-    assert found.held == "upward budget spent until tomorrow: training the head only"
+    assert found.held == "upward budget spent until tomorrow: only a head of its own is trained"
 
 
 @pytest.mark.parametrize(

@@ -147,19 +147,14 @@ class Reference:
             if not self._is_auto:
                 moved = moved + self.duals[record.agent]
         self._fresh.discard(record.agent)
-        if self._k - record.base_k <= 2 * self._turnover():
+        since = self._made_at_now() - self._made_at.get((name.epoch, record.base_k), 1)
+        if since % LARGEST_TURNOVERS <= 2 * TURNOVER + 1:
             self._fresh.add(record.agent)
         self._z[record.agent] = update.weight, moved
         self._arrived.append((record.agent, self._z[record.agent]))
 
-    def _turnover(self) -> int:
-        """Releases within which about every member arrives once."""
-        members, schedule = len(self._z), self._schedule
-        if schedule.kind == "sync":
-            per_release = int(schedule.participation * members)
-        else:
-            per_release = schedule.arrivals or members // 8
-        return max(1, members // max(1, per_release))
+    def _made_at_now(self) -> int:
+        return 1 + self._passed * TURNOVER // SHARE_UNIT % LARGEST_TURNOVERS
 
     def _next(self) -> Integers:
         if not self._is_auto:
@@ -186,8 +181,7 @@ class Reference:
             self._move_average(model)
             if is_last:
                 return self._finest([_half_even(x, AVERAGE_UNIT) for x in self._average])
-            made_at = 1 + self._passed * TURNOVER // SHARE_UNIT % LARGEST_TURNOVERS
-            self._made_at[self._epoch, self._k + 1] = made_at
+            self._made_at[self._epoch, self._k + 1] = self._made_at_now()
         if is_last:
             return self._finest(model)
         counted = self._fresh if self._is_auto else {agent for agent, _ in self._arrived}

@@ -27,7 +27,6 @@ from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_shared.codec import Coding, decode_model, encode_integers, encode_model
-from plantfed_shared.definition import Schedule
 from plantfed_shared.lattice import Lattice, SaturationError, checksum
 from plantfed_shared.messages import Epoch, ModelName
 
@@ -136,29 +135,47 @@ def test_the_model_is_the_mean_dual_and_the_mean_of_those_who_came() -> None:
         assert state.unrounded[i] == dual + primal
 
 
-def test_a_stale_arrival_changes_its_dual_only() -> None:
-    """And where nobody else came, the mean of those who came last stays what it was."""
+@pytest.mark.parametrize(("releases", "is_fresh"), [(8, True), (9, False)])
+def test_an_arrival_is_stale_when_fresh_ones_were_twice_as_many_as_members(
+    releases: int, is_fresh: bool
+) -> None:
+    """Then it changes its dual only, and the mean of those who came last stays what it was."""
     state = state_with(4)
     state.apply(Served("d", 0))
-    consensus = state.consensus
-    assert isinstance(consensus, FreshMean)
-    assert (consensus.turnover, consensus.fresh_within) == (2, 4)
-    for number in range(5):
+    for number in range(releases):
         state.apply(update(state, "a", number, 1, state.k))
         state.apply(Served("a", state.k + 1))
         release(state)
-    consensus = state.consensus
-    assert isinstance(consensus, FreshMean)
-    primal, dual = consensus.primal, consensus.total
+    before = state.consensus
+    assert isinstance(before, FreshMean)
+    primal, dual = before.primal, before.total
     state.apply(update(state, "d", 9, 1, 0))
-    assert consensus.fresh == frozenset()
-    assert state.consensus.counted(state.arrived) == 0
-    assert (consensus.total == dual + LATTICE.relaxed(change_of(9))).all()
+    assert before.fresh == ({"d"} if is_fresh else set())
+    assert before.counted(state.arrived) == is_fresh
+    assert (before.total == dual + LATTICE.relaxed(change_of(9))).all()
     release(state)
     after = state.consensus
     assert isinstance(after, FreshMean)
-    assert after is not consensus
-    assert (after.primal == primal).all()
+    assert after is not before
+    assert (after.primal == primal).all() == (not is_fresh)
+
+
+def test_where_rounds_are_long_and_releases_are_not_nobody_is_stale() -> None:
+    """A release of four was asked for, and each is made of one: its time was over."""
+    definition = of_mode("auto", schedule={"arrivals": 4})
+    state = FederationState.begin(EpochStarted(Epoch(1, 5), 0, definition.to_bytes(), "created"))
+    for name in NAMES:
+        state.apply(Joined(name, 1))
+    begun = dict.fromkeys(NAMES, 0)
+    for number in range(24):
+        agent = NAMES[number % 4]
+        state.apply(update(state, agent, number, 1, begun[agent]))
+        assert isinstance(state.consensus, FreshMean)
+        assert state.consensus.fresh == {agent}
+        release(state)
+        begun[agent] = state.k
+        state.apply(Served(agent, state.k))
+    assert state.members["a"].staleness == 3
 
 
 def test_what_would_be_released_follows_every_arrival_and_leave() -> None:
@@ -227,7 +244,7 @@ def test_a_restart_of_an_epoch_keeps_the_model_and_the_duals() -> None:
 
 
 def test_a_value_that_two_means_could_carry_out_of_the_lattice_is_refused() -> None:
-    consensus = FreshMean(np.zeros(1, dtype=np.int64), Schedule())
+    consensus = FreshMean(np.zeros(1, dtype=np.int64))
     old = Contribution.neutral(np.zeros(1, dtype=np.int64))
     nothing = np.zeros(1, dtype=np.int64)
     consensus.next_contribution(old, nothing, np.array([LARGEST - 1]), 1)

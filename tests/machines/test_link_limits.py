@@ -1,15 +1,18 @@
 """A whole agent whose link is limited, under a virtual clock: rate, budget, quiet hours, jumps."""
 
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
-from tests.federation_world import World
+from tests.federation_world import PullToTarget, World
 from tests.limited_agents import Crossing, LimitedAgent, limited_world
 from tests.machines.invariants import everybody_agrees
 
 from plantfed_agent.budget import LinkLimits, QuietHours
 from plantfed_agent.local_update import model_wanted
 from plantfed_agent.pace import Pace
+from plantfed_agent.training import TrainingOutcome, TrainingTask
 from plantfed_shared.bus.faults import Faults
 from plantfed_shared.bus.port import MAX_MESSAGE_BYTES
 from plantfed_shared.local_time import DAY_S
@@ -88,6 +91,30 @@ def test_with_the_budget_spent_only_the_head_is_trained_and_the_next_day_goes_on
     world.run(DAY_S)
     assert applied(world) >= 2 * today
     everybody_agrees(world)
+
+
+class WithLastLayer(PullToTarget):
+    """Of a machine whose labels mean something else."""
+
+    def __call__(self, task: TrainingTask) -> TrainingOutcome:
+        return replace(super().__call__(task), own_head=np.full(9, task.seq, dtype=np.float32))
+
+
+@pytest.mark.parametrize(("trainer", "head_rounds"), [(PullToTarget, 0), (WithLastLayer, 1)])
+def test_in_auto_a_spent_budget_leaves_a_last_layer_of_its_own_to_train(
+    trainer: type[PullToTarget], head_rounds: int
+) -> None:
+    world, (agent,) = limited_world(
+        LinkLimits(day_up=100_000),
+        definition={"algorithm": {"mode": "auto", "learning_rate": 0.1}, "personal": ()},
+        train=lambda name: trainer(0, name),
+    )
+    world.run(11.9 * H)
+    today = applied(world)
+    assert today >= 2
+    assert len(agent.tasks) == today + head_rounds
+    assert agent.tasks[-1][1].head_only == bool(head_rounds)
+    assert agent.disk.outstanding is None
 
 
 SPARSE = {"compression": {"kind": "top-k", "keep": 0.05}}
