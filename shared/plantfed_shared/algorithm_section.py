@@ -20,18 +20,21 @@ PERSONAL_OF_MODE: dict[str, tuple[str, ...]] = {
     "auto": (),
 }
 """What is personal in the modes that leave no choice."""
-RELAXATION_OF_AUTO = 1.25
-"""Relaxed it knows more after as many rounds."""
+PENALTY_OF_AUTO, RELAXATION_OF_AUTO = 0.18, 1.25
+"""Relaxed it knows more after as many rounds, and bears a lower penalty where few arrive."""
 
 
-def usual_relaxation(mode: object, memory: object) -> float:
-    """Where a federation file says nothing of it.
+def usual_settings(mode: object, memory: object) -> dict[str, float]:
+    """Penalty and relaxation where a federation file says nothing of them.
 
     Args:
         mode: as it is given.
         memory: as it is given; what was not sent is sent again, which counts as a relaxation does.
     """
-    return RELAXATION_OF_AUTO if mode == "auto" and not memory else 1.0
+    if mode != "auto":
+        return {"penalty": 0.2, "relaxation": 1.0}
+    relaxation = 1.0 if memory else RELAXATION_OF_AUTO
+    return {"penalty": PENALTY_OF_AUTO, "relaxation": relaxation}
 
 
 def _exact_on_the_lattice(relaxation: float) -> float:
@@ -53,7 +56,7 @@ class Algorithm(Settings):
             for the asynchronous schedule only "fedbuff" and "fedasync".
         learning_rate: SGD step.
         weight_decay: mu, of f_i = loss + mu/2 |p|^2.
-        penalty: rho of the ADMM constraint u_i = u; fedapm, auto.
+        penalty: rho of the ADMM constraint u_i = u; fedapm, auto; in auto .18 unless given.
         head_proximal: sigma of the head step; fedapm.
         proximal: weight of FedProx's |x - u|^2 / 2.
         server_step: at least 2^-16, the coordinator's finest; fedbuff: how far the model moves
@@ -89,7 +92,7 @@ class Algorithm(Settings):
     def _has_what_is_usual_in_its_mode(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {"relaxation": usual_relaxation(given.get("mode"), given.get("memory"))} | given
+        return usual_settings(given.get("mode"), given.get("memory")) | given
 
     @model_validator(mode="after")
     def _gain_is_stable(self) -> Self:
@@ -120,11 +123,9 @@ class Algorithm(Settings):
         return Algorithm.model_validate(self.unusual() | {"mode": mode})
 
     def unusual(self) -> dict[str, Any]:
-        """All settings, but the relaxation only where it is not the usual one."""
-        kept = self.model_dump()
-        if self.relaxation == usual_relaxation(self.mode, self.memory):
-            del kept["relaxation"]
-        return kept
+        """All settings, but penalty and relaxation only where they are not the usual ones."""
+        usual = usual_settings(self.mode, self.memory)
+        return {n: v for n, v in self.model_dump().items() if usual.get(n) != v}
 
     @property
     def has_duals(self) -> bool:
