@@ -41,8 +41,6 @@ class SampleLoader:
         """
         # taken before reading: rows written meanwhile give another one next time
         mark = fingerprint_of(self._section)
-        train_files = files_of(self._section.train)
-        test_files = files_of(self._section.test)
         structure = definition.structure()
         if self._loaded is not None:
             loaded_structure, sets = self._loaded
@@ -50,6 +48,8 @@ class SampleLoader:
                 return sets
         # the old samples are let go before the new ones are read: they need not both fit
         self._loaded = None
+        train_files = files_of(self._section.train)
+        test_files = files_of(self._section.test)
         sets = self._read(definition, train_files, test_files, mark)
         self._loaded = structure, sets
         return sets
