@@ -4,7 +4,7 @@ With member i's transmitted change o_i, its base u and w_i the running sum of re
 server step is the mean of p_i + w_i over all members, p_i = u + relax*o_i.  Here the two halves are
 kept apart,
 
-    U = round(W / N) + round(P / P_N),      W = sum n_i w_i over ALL members, N = sum n_i
+    U = round(g W / N) + round(P / P_N),    W = sum n_i w_i over ALL members, N = sum n_i
                                             P = sum n_i p_i over the buffer, P_N = sum n_i there
 
 because an old dual is still a gradient, while an old p_i is only an old model: averaged over all
@@ -13,6 +13,11 @@ release, at most one p_i of each member, its newest; it empties at each release,
 empty P / P_N stays what it was.  An arrival changes its dual only where, since the release that it
 began from, the fresh ones have been as many as there are members, twice over: that is the same
 whether a release has one arrival or many, and where all are slow nobody is stale.
+
+g is 1 but where the model drifts.  The dual of a machine that is away pulls the same way at each
+release, and where the loss of the others is flat their models hardly pull back.  So while
+|W / N| > 10 P_N / N |P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it is at
+least 1/2, so that where nothing moves W / N is 0, or 1, as without it.
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -43,6 +48,11 @@ AVERAGE_BITS = 16
 """Fraction bits of the average, or moves of less than a step would be lost."""
 SHARE_BITS = 14
 """Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
+ONE = 1 << SHARE_BITS
+LARGEST_PULL = 10
+"""Of the duals, for each part of the members in a release and each step that they moved it."""
+LEAST_OF_DUALS = ONE // 2
+"""g, with 14 fraction bits."""
 FRESH_FOR = 2 * TURNOVER + 1
 """In 1/256 turnovers; the one more is for shares, which are rounded up."""
 
@@ -123,19 +133,18 @@ class FreshMean:
             self.buffer_weight += new.weight
 
     def release(self, current: Integers) -> Integers:
-        """U = round(W / N) + round(P / P_N), half to even; the buffer begins anew."""
+        """U = round(g W / N) + round(P / P_N), half to even; the buffer begins anew."""
         if not self.weight:
             return current
-        share = 0
-        if self.buffer_weight:
-            self.primal = divide_half_even(self.buffer, self.buffer_weight)
-            share = self._share()
-        model = _clipped(divide_half_even(self.total, self.weight) + self.primal)
+        dual = divide_half_even(self.total, self.weight)
+        if not self.buffer_weight:
+            return _clipped(dual + self.primal)
+        self.primal = divide_half_even(self.buffer, self.buffer_weight)
+        part = self._of_members()
+        model = _clipped(held_dual(dual, self.primal - current, part) + self.primal)
+        self._move_average(model, part)
         self.fresh, self.buffer_weight = frozenset(), 0
         self.buffer = np.zeros_like(self.buffer)
-        if share:
-            step = share * ((model << AVERAGE_BITS) - self.average)
-            self.average = self.average + divide_half_even(step, 1 << SHARE_BITS)
         return model
 
     def begin_at(self, model: Integers) -> None:
@@ -181,13 +190,32 @@ class FreshMean:
             self.buffer = self.buffer - old.weight * old.z
             self.buffer_weight -= old.weight
 
-    def _share(self) -> int:
-        """max(P_N / N, 1 / releases in it) with 14 fraction bits; 1 at most."""
+    def _of_members(self) -> int:
+        """P_N / N with 14 fraction bits, rounded up."""
+        return -(-ONE * self.buffer_weight // self.weight)
+
+    def _move_average(self, model: Integers, part: int) -> None:
+        """By P_N / N of the way, or by 1 / releases in it if that is more."""
         self.averaged += 1
-        one = 1 << SHARE_BITS
-        of_members = -(-one * self.buffer_weight // self.weight)
-        self.turnovers += of_members
-        return min(one, max(of_members, one // self.averaged))
+        self.turnovers += part
+        share = min(ONE, max(part, ONE // self.averaged))
+        step = share * ((model << AVERAGE_BITS) - self.average)
+        self.average = self.average + divide_half_even(step, ONE)
+
+
+def held_dual(dual: Integers, move: Integers, part: int) -> Integers:
+    """As much of the mean of the duals as does not make the model drift, int64 (n,).
+
+    Args:
+        dual: W / N, int64 (n,), below 2^30 in magnitude.
+        move: P / P_N - U_last, int64 (n,).
+        part: P_N / N, with 14 fraction bits.
+    """
+    pulled, moved = (int(np.abs(each).sum()) for each in (dual, move))
+    if pulled * ONE <= LARGEST_PULL * part * moved:
+        return dual
+    g = max(LEAST_OF_DUALS, LARGEST_PULL * part * moved // pulled)
+    return divide_half_even(g * dual, ONE)
 
 
 def _checked(integers: Integers) -> Integers:

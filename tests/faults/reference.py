@@ -165,7 +165,21 @@ class Reference:
         if self._fresh:
             self._primal = self._mean_of([self._z[agent] for agent in self._fresh])
         duals = [(weight, self.duals[agent]) for agent, (weight, _) in self._z.items()]
-        return self._primal + self._mean_of(duals)
+        return self._primal + self._held(self._mean_of(duals))
+
+    def _held(self, dual: Integers) -> Integers:
+        """Where the model drifts, less of the duals."""
+        pulled = sum(abs(int(x)) for x in dual)
+        if not self._fresh or not pulled:
+            return dual
+        moved = sum(abs(int(x)) for x in self._primal - self.model)
+        most = Fraction(10 * self._part_of_members() * moved, pulled)
+        g = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most)))
+        return np.array([_half_even(g * int(x), SHARE_UNIT) for x in dual], dtype=np.int64)
+
+    def _part_of_members(self) -> int:
+        weight = sum(n for n, _ in self._z.values())
+        return -(-SHARE_UNIT * sum(self._z[agent][0] for agent in self._fresh) // weight)
 
     def _mean_of(self, parts: Sequence[tuple[int, Integers]]) -> Integers:
         weight = sum(n for n, _ in parts)
@@ -208,13 +222,11 @@ class Reference:
 
     def _move_average(self, model: Integers) -> None:
         """By the part of the members that have arrived; a plain mean at first."""
-        weight = sum(n for n, _ in self._z.values())
-        fresh = sum(self._z[agent][0] for agent in self._fresh)
-        if not fresh:
+        if not self._fresh:
             return
         self._averaged += 1
-        self._passed += -(-SHARE_UNIT * fresh // weight)
-        share = max(-(-SHARE_UNIT * fresh // weight), SHARE_UNIT // self._averaged)
+        self._passed += self._part_of_members()
+        share = max(self._part_of_members(), SHARE_UNIT // self._averaged)
         for i, x in enumerate(model):
             step = min(share, SHARE_UNIT) * (int(x) * AVERAGE_UNIT - self._average[i])
             self._average[i] += _half_even(step, SHARE_UNIT)

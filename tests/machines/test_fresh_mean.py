@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.federation_world import of_mode
 from tests.machines.invariants import check_fresh_sums
 
-from plantfed_coordinator.contribution import Contribution
-from plantfed_coordinator.fresh_mean import LARGEST, FreshMean
+from plantfed_coordinator.contribution import Contribution, Staleness
+from plantfed_coordinator.fresh_mean import LARGEST, ONE, FreshMean, held_dual
 from plantfed_coordinator.records import (
     Applied,
     EpochStarted,
@@ -27,7 +27,7 @@ from plantfed_coordinator.snapshot import from_rows, to_rows
 from plantfed_coordinator.state import FederationState
 from plantfed_lab.simulation.coordinator_host import replay
 from plantfed_shared.codec import Coding, decode_model, encode_integers, encode_model
-from plantfed_shared.lattice import Lattice, SaturationError, checksum
+from plantfed_shared.lattice import Integers, Lattice, SaturationError, checksum
 from plantfed_shared.messages import Epoch, ModelName
 
 DEFINITION = of_mode("auto", schedule={"arrivals": 2})
@@ -133,6 +133,46 @@ def test_the_model_is_the_mean_dual_and_the_mean_of_those_who_came() -> None:
         dual = round(Fraction(int(first[i] + second[i]), 4))
         primal = round(Fraction(int(2 * start[i] + first[i] + second[i]), 2))
         assert state.unrounded[i] == dual + primal
+
+
+@pytest.mark.parametrize(
+    ("change", "released"),
+    [(80, 280), (60, 60 + 150), (-60, -60 + 150), (40, 140), (10, 110), (0, 100)],
+)
+def test_where_nobody_pulls_back_the_dual_of_one_that_is_away_drags_less(
+    change: int, released: int
+) -> None:
+    """One of four came, W / N is 200: 10 / 4 of its change, between half of them and all."""
+    start = np.zeros(1, dtype=np.int64)
+    consensus, neutral = FreshMean(start), Contribution.neutral(start)
+    for _ in range(3):
+        consensus.join(neutral)
+    consensus.join(replace(neutral, dual=np.array([800 - change])))
+    arrived = consensus.next_contribution(neutral, start, np.array([change]), 1)
+    consensus.arrive("a", neutral, arrived, Staleness(0, 0))
+    assert consensus.release(start) == [released]
+
+
+def test_where_nobody_is_fresh_nothing_is_held() -> None:
+    """The mean of those who came last stays, so it can't drift."""
+    start = np.zeros(1, dtype=np.int64)
+    consensus = FreshMean(start)
+    consensus.join(replace(Contribution.neutral(start), dual=np.array([200])))
+    assert [consensus.release(np.array([200])) for _ in range(2)] == [200, 200]
+
+
+vectors = st.lists(st.integers(-(2**29), 2**29), min_size=3, max_size=3).map(np.array)
+
+
+@settings(max_examples=50, deadline=None)
+@given(vectors, vectors, st.integers(1, ONE))
+def test_no_dual_is_turned_or_more_than_halved(dual: Integers, move: Integers, part: int) -> None:
+    """So a model rests only where they add up to nothing (in steps), as without it."""
+    held = held_dual(dual, move, part)
+    assert (np.abs(held) <= np.abs(dual)).all()
+    assert (np.abs(held) >= np.abs(dual) // 2).all()
+    assert (held * dual >= 0).all()
+    assert (held_dual(dual, dual, ONE) == dual).all()
 
 
 @pytest.mark.parametrize(("releases", "is_fresh"), [(8, True), (9, False)])
