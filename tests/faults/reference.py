@@ -29,6 +29,7 @@ from plantfed_shared.topics import Kind
 
 AVERAGE_UNIT, SHARE_UNIT = 2**16, 2**14
 TURNOVER, LARGEST_TURNOVERS = 256, 2**32 - 1
+LARGEST_PULL = 10
 MEANS = ("fedapm", "fedalt", "fedsim", "fedavg", "fedprox", "local", "auto")
 
 
@@ -173,7 +174,7 @@ class Reference:
         if not self._fresh or not pulled:
             return dual
         moved = sum(abs(int(x)) for x in self._primal - self.model)
-        most = Fraction(10 * self._part_of_members() * moved, pulled)
+        most = Fraction(LARGEST_PULL * self._part_of_members() * moved, pulled)
         g = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most)))
         return np.array([_half_even(g * int(x), SHARE_UNIT) for x in dual], dtype=np.int64)
 

@@ -10,10 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.faults import reference
 from tests.faults.plan import Disturbance
 from tests.faults.world import run_seed
 
+from plantfed_coordinator import fresh_mean
+from plantfed_coordinator.fresh_mean import held_dual
 from plantfed_lab.simulation.engine import Boundary
+from plantfed_shared.lattice import Integers
 
 SEEDS, BATCH = 200, 50
 SOAK_SEEDS, SOAK_BATCH = 5000, 250
@@ -53,6 +57,29 @@ def test_nothing_is_lost_nothing_twice_and_nobody_is_stuck(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, SOAK_SEEDS, SOAK_BATCH))
 def test_the_same_of_many_more(first: int) -> None:
     run_batch(first, SOAK_BATCH)
+
+
+@pytest.mark.parametrize("seed", [1, 16, 29])
+def test_what_is_held_of_the_duals_is_what_the_reference_holds(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In federations as small as these nothing drifts that far, so less has to be enough."""
+    monkeypatch.setattr(fresh_mean, "LARGEST_PULL", 1)
+    held: list[bool] = []
+
+    def noting(dual: Integers, move: Integers, part: int) -> Integers:
+        result = held_dual(dual, move, part)
+        held.append(bool((result != dual).any()))
+        return result
+
+    monkeypatch.setattr(fresh_mean, "held_dual", noting)
+    with pytest.raises(AssertionError):
+        run_seed(seed)
+    monkeypatch.setattr(reference, "LARGEST_PULL", 1)
+    held.clear()
+    run_seed(seed)
+    assert any(held)
+    assert not all(held)
 
 
 def test_a_seed_is_the_same_whatever_strings_hash_to() -> None:
