@@ -16,8 +16,8 @@ whether a release has one arrival or many, and where all are slow nobody is stal
 
 g is 1 but where the model drifts.  The dual of a machine that is away pulls the same way at each
 release, and where the loss of the others is flat their models hardly pull back.  So while
-|W / N| > 10 P_N / N |P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it is at
-least 1/2, so that where nothing moves W / N is 0, or 1, as without it.
+|W / N| > max(1, 10 P_N / N) |P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it
+is at least 1/2, so that where nothing moves W / N is 0, or 1, as without it.
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -50,7 +50,8 @@ SHARE_BITS = 14
 """Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
 ONE = 1 << SHARE_BITS
 LARGEST_PULL = 10
-"""Of the duals, for each part of the members in a release and each step that they moved it."""
+"""Of the duals, against the move of a release of all members; in proportion where it is of fewer,
+and as much as the move at least: where few come at a time, the two balance on the way."""
 LEAST_OF_DUALS = ONE // 2
 """g, with 14 fraction bits."""
 FRESH_FOR = 2 * TURNOVER + 1
@@ -212,9 +213,10 @@ def held_dual(dual: Integers, move: Integers, part: int) -> Integers:
         part: P_N / N, with 14 fraction bits.
     """
     pulled, moved = (int(np.abs(each).sum()) for each in (dual, move))
-    if pulled * ONE <= LARGEST_PULL * part * moved:
+    allowed = max(ONE, LARGEST_PULL * part) * moved
+    if pulled * ONE <= allowed:
         return dual
-    g = max(LEAST_OF_DUALS, LARGEST_PULL * part * moved // pulled)
+    g = max(LEAST_OF_DUALS, allowed // pulled)
     return divide_half_even(g * dual, ONE)
 
 

@@ -174,7 +174,8 @@ class Reference:
         if not self._fresh or not pulled:
             return dual
         moved = sum(abs(int(x)) for x in self._primal - self.model)
-        most = Fraction(LARGEST_PULL * self._part_of_members() * moved, pulled)
+        pull = max(SHARE_UNIT, LARGEST_PULL * self._part_of_members())
+        most = Fraction(pull * moved, pulled)
         g = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most)))
         return np.array([_half_even(g * int(x), SHARE_UNIT) for x in dual], dtype=np.int64)
 

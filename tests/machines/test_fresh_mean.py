@@ -136,18 +136,29 @@ def test_the_model_is_the_mean_dual_and_the_mean_of_those_who_came() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "released"),
-    [(80, 280), (60, 60 + 150), (-60, -60 + 150), (40, 140), (10, 110), (0, 100)],
+    ("members", "change", "released"),
+    [
+        # 10 / 4 of the change
+        (4, 80, 280),
+        (4, 60, 60 + 150),
+        (4, -60, -60 + 150),
+        (4, 40, 140),
+        (4, 10, 110),
+        (4, 0, 100),
+        # 10 / 40 of it is less than all of it
+        (40, 200, 400),
+        (40, 150, 300),
+    ],
 )
 def test_where_nobody_pulls_back_the_dual_of_one_that_is_away_drags_less(
-    change: int, released: int
+    members: int, change: int, released: int
 ) -> None:
-    """One of four came, W / N is 200: 10 / 4 of its change, between half of them and all."""
+    """One member came, and W / N is 200: of that between half and all."""
     start = np.zeros(1, dtype=np.int64)
     consensus, neutral = FreshMean(start), Contribution.neutral(start)
-    for _ in range(3):
+    for _ in range(members - 1):
         consensus.join(neutral)
-    consensus.join(replace(neutral, dual=np.array([800 - change])))
+    consensus.join(replace(neutral, dual=np.array([200 * members - change])))
     arrived = consensus.next_contribution(neutral, start, np.array([change]), 1)
     consensus.arrive("a", neutral, arrived, Staleness(0, 0))
     assert consensus.release(start) == [released]
