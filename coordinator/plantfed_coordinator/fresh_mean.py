@@ -10,14 +10,15 @@ kept apart,
 because an old dual is still a gradient, while an old p_i is only an old model: averaged over all
 members it holds back those who have just learnt something.  The buffer is what came since the last
 release, at most one p_i of each member, its newest; it empties at each release, and where it is
-empty P / P_N stays what it was.  An arrival changes its dual only where, since the release that it
-began from, the fresh ones have been as many as there are members, twice over: that is the same
-whether a release has one arrival or many, and where all are slow nobody is stale.
+empty the model moves as far as W / N does.  An arrival changes its dual only where, since the
+release that it began from, the fresh ones have been as many as there are members, twice over: that
+is the same whether a release has one arrival or many, and where all are slow nobody is stale.
 
-g is 1 but where the model drifts.  The dual of a machine that is away pulls the same way at each
-release, and where the loss of the others is flat their models hardly pull back.  So while
-|W / N| > max(1, 10 P_N / N) |P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it
-is at least 1/2, so that where nothing moves W / N is 0, or 1, as without it.
+g is 1 but where the duals move the model by much more than those do who came.  The dual of a
+machine that is away pulls the same way at each release, and where the loss of the others is flat
+their models hardly pull back, so the model drifts.  While |W / N| > max(1, 10 P_N / N)
+|P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it is at least 1/2, so that a
+model at rest still has W / N = 0 (or 1 step, half of which rounds to 0).
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -47,13 +48,13 @@ LARGEST = MAX_MAGNITUDE // 2
 AVERAGE_BITS = 16
 """Fraction bits of the average, or moves of less than a step would be lost."""
 SHARE_BITS = 14
-"""Of the part by which it moves: |U - average| < 2^47 times it stays below 2^62."""
+"""Of parts: |U - average| < 2^47 times the one by which it moves stays below 2^62."""
 ONE = 1 << SHARE_BITS
 LARGEST_PULL = 10
-"""Of the duals, against the move of a release of all members; in proportion where it is of fewer,
-and as much as the move at least: where few come at a time, the two balance on the way."""
+"""|W / N| may be so many times P_N / N |P / P_N - U_last|, or once |P / P_N - U_last|: where few of
+many come at a time the two balance on the way."""
 LEAST_OF_DUALS = ONE // 2
-"""g, with 14 fraction bits."""
+"""The least g, with 14 fraction bits."""
 FRESH_FOR = 2 * TURNOVER + 1
 """In 1/256 turnovers; the one more is for shares, which are rounded up."""
 
@@ -70,7 +71,8 @@ class FreshMean:
         fresh: agents whose newest arrival is in the buffer.
         buffer: P, int64 (n,).
         buffer_weight: P_N.
-        primal: round(P / P_N) of the last release that had a fresh arrival, int64 (n,).
+        primal: of the last release that had a fresh arrival, what it is beside round(W / N):
+            round(P / P_N), less what was held of the duals; int64 (n,).
         average: of the releases, int64 (n,), lattice units with 16 fraction bits more.
         averaged: releases in it.
         turnovers: in this epoch, with 14 fraction bits.
@@ -140,9 +142,10 @@ class FreshMean:
         dual = divide_half_even(self.total, self.weight)
         if not self.buffer_weight:
             return _clipped(dual + self.primal)
-        self.primal = divide_half_even(self.buffer, self.buffer_weight)
-        part = self._of_members()
-        model = _clipped(held_dual(dual, self.primal - current, part) + self.primal)
+        primal = divide_half_even(self.buffer, self.buffer_weight)
+        part = self._fresh_part()
+        model = _clipped(held_dual(dual, primal - current, part) + primal)
+        self.primal = model - dual
         self._move_average(model, part)
         self.fresh, self.buffer_weight = frozenset(), 0
         self.buffer = np.zeros_like(self.buffer)
@@ -191,7 +194,7 @@ class FreshMean:
             self.buffer = self.buffer - old.weight * old.z
             self.buffer_weight -= old.weight
 
-    def _of_members(self) -> int:
+    def _fresh_part(self) -> int:
         """P_N / N with 14 fraction bits, rounded up."""
         return -(-ONE * self.buffer_weight // self.weight)
 
@@ -205,11 +208,11 @@ class FreshMean:
 
 
 def held_dual(dual: Integers, move: Integers, part: int) -> Integers:
-    """As much of the mean of the duals as does not make the model drift, int64 (n,).
+    """The mean of the duals times g, int64 (n,).
 
     Args:
         dual: W / N, int64 (n,), below 2^30 in magnitude.
-        move: P / P_N - U_last, int64 (n,).
+        move: P / P_N - U_last, int64 (n,), below 2^31.
         part: P_N / N, with 14 fraction bits.
     """
     pulled, moved = (int(np.abs(each).sum()) for each in (dual, move))

@@ -90,7 +90,7 @@ class Reference:
                     model = self._next() if self._epoch else terms_of(definition).initial_model
                     self._lattice = terms_of(definition).lattice
                     if not self._z:
-                        self._primal = model
+                        self._beside_dual = model
                     self._epoch, self._versions, self._exact = epoch, {}, {}
                     self._average, self._averaged = [int(x) * AVERAGE_UNIT for x in model], 0
                     self._passed = 0
@@ -103,7 +103,7 @@ class Reference:
                     self.duals.pop(agent, None)
                     self._fresh.discard(agent)
                     if not self._z:
-                        self._primal = self.model
+                        self._beside_dual = self.model
                 case Applied():
                     self._apply(record)
                 case Released(k, announced):
@@ -163,17 +163,17 @@ class Reference:
             return self._mean_of(list(self._z.values()) if self._has_duals else arrived)
         if not self._z:
             return self.model
+        dual = self._mean_of([(n, self.duals[agent]) for agent, (n, _) in self._z.items()])
         if self._fresh:
-            self._primal = self._mean_of([self._z[agent] for agent in self._fresh])
-        duals = [(weight, self.duals[agent]) for agent, (weight, _) in self._z.items()]
-        return self._primal + self._held(self._mean_of(duals))
+            primal = self._mean_of([self._z[agent] for agent in self._fresh])
+            self._beside_dual = primal + self._held(dual, primal - self.model) - dual
+        return self._beside_dual + dual
 
-    def _held(self, dual: Integers) -> Integers:
-        """Where the model drifts, less of the duals."""
-        pulled = sum(abs(int(x)) for x in dual)
-        if not self._fresh or not pulled:
+    def _held(self, dual: Integers, move: Integers) -> Integers:
+        """Where the duals move the model by much more than those do who came, less of them."""
+        pulled, moved = (sum(abs(int(x)) for x in each) for each in (dual, move))
+        if not pulled:
             return dual
-        moved = sum(abs(int(x)) for x in self._primal - self.model)
         pull = max(SHARE_UNIT, LARGEST_PULL * self._part_of_members())
         most = Fraction(pull * moved, pulled)
         g = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most)))

@@ -73,7 +73,7 @@ def test_what_is_held_of_the_duals_is_what_the_reference_holds(
         return result
 
     monkeypatch.setattr(fresh_mean, "held_dual", noting)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="is another model"):
         run_seed(seed)
     monkeypatch.setattr(reference, "LARGEST_PULL", 1)
     held.clear()

@@ -136,40 +136,48 @@ def test_the_model_is_the_mean_dual_and_the_mean_of_those_who_came() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "change", "released"),
+    ("members", "change", "g"),
     [
-        # 10 / 4 of the change
-        (4, 80, 280),
-        (4, 60, 60 + 150),
-        (4, -60, -60 + 150),
-        (4, 40, 140),
-        (4, 10, 110),
-        (4, 0, 100),
-        # 10 / 40 of it is less than all of it
-        (40, 200, 400),
-        (40, 150, 300),
+        # magnitudes of W / N add up to 400, of the change to 2 |change|: 10 / 4 of them or all
+        (4, 80, Fraction(1)),
+        (4, 60, Fraction(3, 4)),
+        (4, -60, Fraction(3, 4)),
+        (4, 40, Fraction(1, 2)),
+        (4, 0, Fraction(1, 2)),
+        (40, 200, Fraction(1)),
+        (40, 150, Fraction(3, 4)),
     ],
 )
 def test_where_nobody_pulls_back_the_dual_of_one_that_is_away_drags_less(
-    members: int, change: int, released: int
+    members: int, change: int, g: Fraction
 ) -> None:
-    """One member came, and W / N is 200: of that between half and all."""
-    start = np.zeros(1, dtype=np.int64)
+    start = np.array([1000, -7, 0])
+    consensus = consensus_that_drifts(start, members, np.array([change, -change, 0]))
+    moved = (consensus.release(start) - start).tolist()
+    assert moved == [change + 200 * g, -change - 100 * g, 100 * g]
+
+
+def consensus_that_drifts(start: Integers, members: int, change: Integers) -> FreshMean:
+    """One has come and one is away; W / N is 200, -100 and 100."""
     consensus, neutral = FreshMean(start), Contribution.neutral(start)
     for _ in range(members - 1):
         consensus.join(neutral)
-    consensus.join(replace(neutral, dual=np.array([200 * members - change])))
-    arrived = consensus.next_contribution(neutral, start, np.array([change]), 1)
+    consensus.join(replace(neutral, dual=members * np.array([200, -100, 100]) - change))
+    arrived = consensus.next_contribution(neutral, start, change, 1)
     consensus.arrive("a", neutral, arrived, Staleness(0, 0))
-    assert consensus.release(start) == [released]
+    return consensus
 
 
-def test_where_nobody_is_fresh_nothing_is_held() -> None:
-    """The mean of those who came last stays, so it can't drift."""
-    start = np.zeros(1, dtype=np.int64)
-    consensus = FreshMean(start)
-    consensus.join(replace(Contribution.neutral(start), dual=np.array([200])))
-    assert [consensus.release(np.array([200])) for _ in range(2)] == [200, 200]
+def test_what_was_held_is_not_made_up_for_when_nobody_comes() -> None:
+    """Whoever leaves, and an epoch that begins, moves the model by what it changes of W / N."""
+    start = np.zeros(3, dtype=np.int64)
+    consensus = consensus_that_drifts(start, 4, np.array([0, 0, 0]))
+    held = consensus.release(start)
+    assert held.tolist() == [100, -50, 50]
+    assert (consensus.release(held) == held).all()
+    consensus.leave("b", Contribution.neutral(start))
+    grown = np.array([round(Fraction(4 * x, 3)) - x for x in (200, -100, 100)])
+    assert (consensus.release(held) == held + grown).all()
 
 
 vectors = st.lists(st.integers(-(2**29), 2**29), min_size=3, max_size=3).map(np.array)
