@@ -285,7 +285,7 @@ def test_with_a_compression_memory_the_optimum_is_still_reached(seed: int) -> No
 
 
 # one failing seed is like another: shrinking it takes minutes
-@settings(max_examples=5, deadline=None, phases=(Phase.generate,))
+@settings(max_examples=3, deadline=None, phases=(Phase.generate,))
 @given(seed=st.integers(0, 10**6))
 def test_with_all_that_makes_messages_short_the_optimum_is_still_reached(seed: int) -> None:
     """Factors of 3 bits, releases that get finer as the model comes to rest, and a pace."""
