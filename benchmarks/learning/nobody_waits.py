@@ -6,7 +6,6 @@ updates follow its return; half of the machines are ten times slower.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -98,8 +97,7 @@ def _computers(names: list[str], job: Job) -> dict[str, Computer]:
 
 def _computer(chance: random.Random, factor: float) -> Computer:
     typical = factor * chance.lognormvariate(0, SPEED_SIGMA)
-    compute_s: Callable[[], float] = lambda: typical * chance.lognormvariate(0, ROUND_SIGMA)  # noqa: E731
-    return Computer(compute_s)
+    return Computer(lambda: typical * chance.lognormvariate(0, ROUND_SIGMA))
 
 
 def _one_returns(federation: Federation, names: list[str], job: Job, after: int) -> int:
