@@ -17,8 +17,10 @@ is the same whether a release has one arrival or many, and where all are slow no
 g is 1 but where the duals move the model by much more than those do who came.  The dual of a
 machine that is away pulls the same way at each release, and where the loss of the others is flat
 their models hardly pull back, so the model drifts.  While |W / N| > max(1, 10 P_N / N)
-|P / P_N - U_last|, in sums of magnitudes, g makes them equal; but it is at least 1/2, so that a
-model at rest still has W / N = 0 (or 1 step, half of which rounds to 0).
+|P / P_N - U_last|, in sums of magnitudes, the g that makes them equal is what g goes to, by P_N / N
+of the way at each release, else it goes to 1: at once it would jump from release to release, and W
+/ N with it, which is sent to all.  It is at least 1/2, so that a model at rest still has W / N = 0
+(or 1 step, half of which rounds to 0).
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -76,6 +78,7 @@ class FreshMean:
         average: of the releases, int64 (n,), lattice units with 16 fraction bits more.
         averaged: releases in it.
         turnovers: in this epoch, with 14 fraction bits.
+        dual_share: g, with 28 fraction bits.
     """
 
     counts_members = True
@@ -92,6 +95,7 @@ class FreshMean:
         self.average: Integers = current << AVERAGE_BITS
         self.averaged = 0
         self.turnovers = 0
+        self.dual_share = ONE << SHARE_BITS
 
     @property
     def passed(self) -> int:
@@ -144,7 +148,10 @@ class FreshMean:
             return _clipped(dual + self.primal)
         primal = divide_half_even(self.buffer, self.buffer_weight)
         part = self._fresh_part()
-        model = _clipped(held_dual(dual, primal - current, part) + primal)
+        self._move_dual_share(bearable_share(dual, primal - current, part), part)
+        # 2^14 steps of g: times a dual below 2^30 that is far from 2^63
+        share = self.dual_share + ONE // 2 >> SHARE_BITS
+        model = _clipped(divide_half_even(share * dual, ONE) + primal)
         self.primal = model - dual
         self._move_average(model, part)
         self.fresh, self.buffer_weight = frozenset(), 0
@@ -198,6 +205,11 @@ class FreshMean:
         """P_N / N with 14 fraction bits, rounded up."""
         return -(-ONE * self.buffer_weight // self.weight)
 
+    def _move_dual_share(self, bearable: int, part: int) -> None:
+        """By P_N / N of the way; with bits enough to come back to 1."""
+        way = (bearable << SHARE_BITS) - self.dual_share
+        self.dual_share += part * way >> SHARE_BITS
+
     def _move_average(self, model: Integers, part: int) -> None:
         """By P_N / N of the way, or by 1 / releases in it if that is more."""
         self.averaged += 1
@@ -207,8 +219,8 @@ class FreshMean:
         self.average = self.average + divide_half_even(step, ONE)
 
 
-def held_dual(dual: Integers, move: Integers, part: int) -> Integers:
-    """The mean of the duals times g, int64 (n,).
+def bearable_share(dual: Integers, move: Integers, part: int) -> int:
+    """What g goes to, from 1/2 to 1, with 14 fraction bits.
 
     Args:
         dual: W / N, int64 (n,), below 2^30 in magnitude.
@@ -218,9 +230,8 @@ def held_dual(dual: Integers, move: Integers, part: int) -> Integers:
     pulled, moved = (int(np.abs(each).sum()) for each in (dual, move))
     allowed = max(ONE, LARGEST_PULL * part) * moved
     if pulled * ONE <= allowed:
-        return dual
-    g = max(LEAST_OF_DUALS, allowed // pulled)
-    return divide_half_even(g * dual, ONE)
+        return ONE
+    return max(LEAST_OF_DUALS, allowed // pulled)
 
 
 def _checked(integers: Integers) -> Integers:

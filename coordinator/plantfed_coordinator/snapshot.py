@@ -191,13 +191,15 @@ def _fresh_fields(state: FederationState) -> list[Any] | None:
     if not isinstance(consensus, FreshMean):
         return None
     fresh = sorted(consensus.fresh)
-    return [fresh, consensus.buffer_weight, consensus.averaged, consensus.turnovers]
+    counts = [consensus.buffer_weight, consensus.averaged, consensus.turnovers]
+    return [fresh, *counts, consensus.dual_share]
 
 
 def _restore_fresh(
     consensus: FreshMean, vectors: dict[str, Integers], head: dict[str, Any]
 ) -> None:
-    fresh, consensus.buffer_weight, consensus.averaged, consensus.turnovers = head["fresh"]
+    fresh, *counts, consensus.dual_share = head["fresh"]
+    consensus.buffer_weight, consensus.averaged, consensus.turnovers = counts
     consensus.fresh = frozenset(fresh)
     consensus.buffer, consensus.primal = vectors[BUFFER], vectors[PRIMAL]
     consensus.average = vectors[AVERAGE]

@@ -8,6 +8,7 @@ its journal replays to the same mistake.  It shares with the product only the de
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 
 import numpy as np
 
@@ -67,6 +68,7 @@ class Reference:
         self._arrived: list[tuple[str, tuple[int, Integers]]] = []
         self._epoch: Epoch | None = None
         self._k = self._releases = self._averaged = self._passed = 0
+        self._dual_share = self._next_dual_share = SHARE_UNIT**2
 
     @property
     def model(self) -> Integers:
@@ -93,7 +95,7 @@ class Reference:
                         self._beside_dual = model
                     self._epoch, self._versions, self._exact = epoch, {}, {}
                     self._average, self._averaged = [int(x) * AVERAGE_UNIT for x in model], 0
-                    self._passed = 0
+                    self._passed, self._dual_share = 0, SHARE_UNIT**2
                     self._release(k, model, self._finest(model))
                 case Joined(agent):
                     self._z[agent] = 1, self.model
@@ -110,6 +112,7 @@ class Reference:
                     self._releases += 1
                     released = self._released(self._next())
                     self._release(k, self._next(), released)
+                    self._dual_share = self._next_dual_share
                     assert checksum(released) == announced, f"release {k} is another model"
 
     def used(self, agent: str, name: ModelName, incarnation: int) -> list[int]:
@@ -164,19 +167,21 @@ class Reference:
         if not self._z:
             return self.model
         dual = self._mean_of([(n, self.duals[agent]) for agent, (n, _) in self._z.items()])
+        self._next_dual_share = self._dual_share
         if self._fresh:
             primal = self._mean_of([self._z[agent] for agent in self._fresh])
             self._beside_dual = primal + self._held(dual, primal - self.model) - dual
         return self._beside_dual + dual
 
     def _held(self, dual: Integers, move: Integers) -> Integers:
-        """Where the duals move the model by much more than those do who came, less of them."""
+        """Where the duals move the model by much more than those do who came, ever less of them."""
         pulled, moved = (sum(abs(int(x)) for x in each) for each in (dual, move))
-        if not pulled:
-            return dual
-        pull = max(SHARE_UNIT, LARGEST_PULL * self._part_of_members())
-        most = Fraction(pull * moved, pulled)
-        g = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most)))
+        part = self._part_of_members()
+        most = Fraction(max(SHARE_UNIT, LARGEST_PULL * part) * moved, max(1, pulled))
+        bearable = min(SHARE_UNIT, max(SHARE_UNIT // 2, int(most))) if pulled else SHARE_UNIT
+        way = Fraction(part * (bearable * SHARE_UNIT - self._dual_share), SHARE_UNIT)
+        self._next_dual_share = self._dual_share + floor(way)
+        g = floor(Fraction(self._next_dual_share, SHARE_UNIT) + Fraction(1, 2))
         return np.array([_half_even(g * int(x), SHARE_UNIT) for x in dual], dtype=np.int64)
 
     def _part_of_members(self) -> int:

@@ -15,7 +15,7 @@ from tests.faults.plan import Disturbance
 from tests.faults.world import run_seed
 
 from plantfed_coordinator import fresh_mean
-from plantfed_coordinator.fresh_mean import held_dual
+from plantfed_coordinator.fresh_mean import ONE, bearable_share
 from plantfed_lab.simulation.engine import Boundary
 from plantfed_shared.lattice import Integers
 
@@ -67,12 +67,12 @@ def test_what_is_held_of_the_duals_is_what_the_reference_holds(
     monkeypatch.setattr(fresh_mean, "LARGEST_PULL", 1)
     held: list[bool] = []
 
-    def noting(dual: Integers, move: Integers, part: int) -> Integers:
-        result = held_dual(dual, move, part)
-        held.append(bool((result != dual).any()))
+    def noting(dual: Integers, move: Integers, part: int) -> int:
+        result = bearable_share(dual, move, part)
+        held.append(result < ONE)
         return result
 
-    monkeypatch.setattr(fresh_mean, "held_dual", noting)
+    monkeypatch.setattr(fresh_mean, "bearable_share", noting)
     with pytest.raises(AssertionError, match="is another model"):
         run_seed(seed)
     monkeypatch.setattr(reference, "LARGEST_PULL", 1)

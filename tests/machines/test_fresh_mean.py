@@ -12,7 +12,7 @@ from tests.federation_world import of_mode
 from tests.machines.invariants import check_fresh_sums
 
 from plantfed_coordinator.contribution import Contribution, Staleness
-from plantfed_coordinator.fresh_mean import LARGEST, ONE, FreshMean, held_dual
+from plantfed_coordinator.fresh_mean import LARGEST, ONE, FreshMean, bearable_share
 from plantfed_coordinator.records import (
     Applied,
     EpochStarted,
@@ -34,6 +34,7 @@ DEFINITION = of_mode("auto", schedule={"arrivals": 2})
 LATTICE = DEFINITION.lattice()
 FOUNDING = EpochStarted(Epoch(1, 5), 0, DEFINITION.to_bytes(), "created")
 NAMES = ["a", "b", "c", "d"]
+DRIFT = np.array([200, -100, 100])
 happenings = st.lists(
     st.tuples(
         st.sampled_from(
@@ -153,19 +154,43 @@ def test_where_nobody_pulls_back_the_dual_of_one_that_is_away_drags_less(
 ) -> None:
     start = np.array([1000, -7, 0])
     consensus = consensus_that_drifts(start, members, np.array([change, -change, 0]))
-    moved = (consensus.release(start) - start).tolist()
-    assert moved == [change + 200 * g, -change - 100 * g, 100 * g]
+    assert bearable_share(DRIFT, np.array([change, -change, 0]), -(-ONE // members)) == g * ONE
+    moved = consensus.release(start) - start - [change, -change, 0]
+    # one of them has come: that part of the way to g
+    share = 1 - (1 - g) / members
+    assert moved.tolist() == [round(share * int(each)) for each in DRIFT]
+
+
+def test_less_of_what_drags_counts_from_turnover_to_turnover_and_all_again_when_it_is_over() -> (
+    None
+):
+    start, share = np.zeros(3, dtype=np.int64), Fraction(1)
+    consensus = consensus_that_drifts(start, 4, start)
+    for _ in range(12):
+        model, share = consensus.release(start), share + (Fraction(1, 2) - share) / 4
+        assert (abs(model - [share * int(each) for each in DRIFT]) <= Fraction(51, 100)).all()
+        arrive_again(consensus, start, start)
+    assert share < Fraction(52, 100)
+    for _ in range(60):
+        arrive_again(consensus, start, np.array([1000, 0, 0]))
+        consensus.release(start)
+    assert consensus.dual_share + ONE // 2 >> 14 == ONE
 
 
 def consensus_that_drifts(start: Integers, members: int, change: Integers) -> FreshMean:
-    """One has come and one is away; W / N is 200, -100 and 100."""
+    """One has come and one is away; W / N is DRIFT."""
     consensus, neutral = FreshMean(start), Contribution.neutral(start)
     for _ in range(members - 1):
         consensus.join(neutral)
-    consensus.join(replace(neutral, dual=members * np.array([200, -100, 100]) - change))
+    consensus.join(replace(neutral, dual=members * DRIFT - change))
     arrived = consensus.next_contribution(neutral, start, change, 1)
     consensus.arrive("a", neutral, arrived, Staleness(0, 0))
     return consensus
+
+
+def arrive_again(consensus: FreshMean, start: Integers, move: Integers) -> None:
+    same = replace(Contribution.neutral(start), z=start + move)
+    consensus.arrive("a", same, same, Staleness(0, 0))
 
 
 def test_what_was_held_is_not_made_up_for_when_nobody_comes() -> None:
@@ -173,10 +198,10 @@ def test_what_was_held_is_not_made_up_for_when_nobody_comes() -> None:
     start = np.zeros(3, dtype=np.int64)
     consensus = consensus_that_drifts(start, 4, np.array([0, 0, 0]))
     held = consensus.release(start)
-    assert held.tolist() == [100, -50, 50]
+    assert held.tolist() == [175, -88, 88]
     assert (consensus.release(held) == held).all()
     consensus.leave("b", Contribution.neutral(start))
-    grown = np.array([round(Fraction(4 * x, 3)) - x for x in (200, -100, 100)])
+    grown = np.array([round(Fraction(4 * int(x), 3)) - int(x) for x in DRIFT])
     assert (consensus.release(held) == held + grown).all()
 
 
@@ -187,11 +212,8 @@ vectors = st.lists(st.integers(-(2**29), 2**29), min_size=3, max_size=3).map(np.
 @given(vectors, vectors, st.integers(1, ONE))
 def test_no_dual_is_turned_or_more_than_halved(dual: Integers, move: Integers, part: int) -> None:
     """So a model rests only where they add up to nothing (in steps), as without it."""
-    held = held_dual(dual, move, part)
-    assert (np.abs(held) <= np.abs(dual)).all()
-    assert (np.abs(held) >= np.abs(dual) // 2).all()
-    assert (held * dual >= 0).all()
-    assert (held_dual(dual, dual, ONE) == dual).all()
+    assert ONE // 2 <= bearable_share(dual, move, part) <= ONE
+    assert bearable_share(dual, dual, part) == ONE
 
 
 @pytest.mark.parametrize(("releases", "is_fresh"), [(8, True), (9, False)])
