@@ -18,9 +18,9 @@ g is 1 but where the duals move the model by much more than those do who came.  
 machine that is away pulls the same way at each release, and where the loss of the others is flat
 their models hardly pull back, so the model drifts.  While |W / N| > max(1, 10 P_N / N)
 |P / P_N - U_last|, in sums of magnitudes, the g that makes them equal is what g goes to, by P_N / N
-of the way at each release, else it goes to 1: at once it would jump from release to release, and W
-/ N with it, which is sent to all.  It is at least 1/2, so that a model at rest still has W / N = 0
-(or 1 step, half of which rounds to 0).
+of the way at each release, else it goes to 1: at once it would jump from release to release, and
+the model with it, which is sent to all.  It is at least 1/2, so that a model at rest still has
+W / N = 0 (or 1 step, half of which rounds to 0).
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that

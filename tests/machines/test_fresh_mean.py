@@ -275,6 +275,15 @@ def test_what_would_be_released_follows_every_arrival_and_leave() -> None:
     assert len(set(seen)) == 3
 
 
+def test_a_snapshot_has_what_counts_of_the_duals() -> None:
+    state = state_with(3)
+    assert isinstance(state.consensus, FreshMean)
+    state.consensus.dual_share -= 3**12
+    restored = from_rows(to_rows(state)).consensus
+    assert isinstance(restored, FreshMean)
+    assert restored.dual_share == state.consensus.dual_share
+
+
 def test_asking_what_would_be_released_moves_no_average() -> None:
     asked, never = state_with(3), state_with(3)
     for number in range(1, 4):
