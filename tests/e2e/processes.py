@@ -128,6 +128,11 @@ class Running:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def pause(self) -> None:
+        """SIGSTOP; it writes nothing any more once this has returned, until it is sent SIGCONT."""
+        self.send(signal.SIGSTOP)
+        until(lambda: psutil.Process(self.pid).status() == psutil.STATUS_STOPPED, "it pauses", 5)
+
     def poll(self) -> int | None:
         """The exit code, once it has ended."""
         return self._process.poll()

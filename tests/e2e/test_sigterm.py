@@ -74,7 +74,7 @@ def test_a_coordinator_under_load(tmp_path: Path) -> None:
             agent.configure(training={"min_interval_s": 0.0, "nice": 0})
         plant.agents[0].start()
         plant.goes_on(2)
-        coordinator.send(signal.SIGSTOP)  # meanwhile a queue builds up
+        coordinator.pause()  # meanwhile a queue builds up
         flood(plant, plant.agents[1], 900)
         coordinator.send(signal.SIGCONT)
         stopped_in_order(coordinator)

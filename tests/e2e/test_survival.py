@@ -99,7 +99,7 @@ def kill_while_it_trains(agent: Agent) -> AgentState:
 
     for _ in range(10):
         worker = until(deep_in_a_round, "the worker trains")
-        agent.process.send(signal.SIGSTOP)  # nothing is written between the look and the kill
+        agent.process.pause()  # nothing is written between the look and the kill
         if not in_another_round(agent, rounds):
             break
         agent.process.send(signal.SIGCONT)
@@ -167,9 +167,15 @@ def train(agent: Agent, before: AgentState, model: Integers) -> TrainingOutcome:
 
 
 def kill_while_a_release_is_due(plant: Plant) -> None:
-    assert plant.coordinator is not None
-    until(lambda: an_update_waits(plant), "an update that is not released yet")
-    plant.coordinator.kill()
+    coordinator = plant.coordinator
+    assert coordinator is not None
+    for _ in range(10):
+        until(lambda: an_update_waits(plant), "an update that is not released yet")
+        coordinator.pause()  # nothing is released between the look and the kill
+        if an_update_waits(plant):
+            break
+        coordinator.send(signal.SIGCONT)
+    coordinator.kill()
     assert an_update_waits(plant)
 
 
