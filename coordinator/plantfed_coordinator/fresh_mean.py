@@ -20,7 +20,7 @@ their models hardly pull back, so the model drifts.  While |W / N| > max(1, 10 P
 |P / P_N - U_last|, in sums of magnitudes, the g that makes them equal is what g goes to, by P_N / N
 of the way at each release, else it goes to 1: at once it would jump from release to release, and
 the model with it, which is sent to all.  It is at least 1/2, so that a model at rest still has
-W / N = 0 (or 1 step, half of which rounds to 0).
+W / N = 0 (or 1 step, half of which rounds to 0).  In a new epoch it is 1 again.
 
 What machines *use* is smoother than what they train on.  The last release is the average of all,
 moved at each by the part of the members it was made of.  Before that each averages those that
@@ -206,7 +206,7 @@ class FreshMean:
         return -(-ONE * self.buffer_weight // self.weight)
 
     def _move_dual_share(self, bearable: int, part: int) -> None:
-        """By P_N / N of the way; with bits enough to come back to 1."""
+        """By P_N / N of the way; with bits enough that what is used comes back to 1 - 2^-14."""
         way = (bearable << SHARE_BITS) - self.dual_share
         self.dual_share += part * way >> SHARE_BITS
 

@@ -2,7 +2,7 @@
 
     offset  bytes
     0       2       "PF"
-    2       1       version of this format, 2
+    2       1       version of this format, 3
     3       1       kind, see ``KIND_CODES``
     4       2       H, length of the header, little-endian
     6       1       A, length of the authentication block; 0 until signing comes
