@@ -15,7 +15,7 @@ from benchmarks.report import Cell, Goal, Grid, Report
 from plantfed_lab.results import DemoResult
 from plantfed_shared.wording import counted
 
-SEEDS = 6
+SEEDS = 4
 POINTS_LOST = 1.0
 TIMES_FEWER_UP, TIMES_FEWER_DOWN = 15.0, 3.0
 LEARNT = ("run", "mean accuracy", "worst machine", "releases", "updates per machine", "seconds")
