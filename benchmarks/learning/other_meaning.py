@@ -58,7 +58,10 @@ def _chosen(
         mine = {job: outcome for job, outcome in found.items() if job.factor == factor}
         return level_of(mine, name, contender)
 
-    return {c: max(factors, key=lambda f, c=c: of(c, f)) for c, factors in others.items()}  # type: ignore[misc]
+    def best(contender: str) -> float:
+        return max(others[contender], key=lambda factor: of(contender, factor))
+
+    return {contender: best(contender) for contender in others}
 
 
 def _goal(name: str, found: dict[Job, Outcome]) -> Goal:

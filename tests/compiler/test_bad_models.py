@@ -7,41 +7,17 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import external_data_helper, helper, numpy_helper, parser
+from onnx import external_data_helper, helper, numpy_helper
 from tests.compiler.networks import Net, model
+from tests.compiler.refusals import refused, saved, text
 
 from plantfed_compiler import network, reading
 from plantfed_compiler.compiling import Options, compile_model
 from plantfed_shared.definition import MAX_PARAMETERS
 from plantfed_shared.errors import ModelError
-from plantfed_shared.model_manifest import (
-    LossOfModel,
-)
+from plantfed_shared.model_manifest import LossOfModel
 
 DENSE = Net("h = Relu(a) y = Gemm(h, v)", given={"v": (6, 3)})
-
-
-def refused(path, loss="mse", **options) -> str:
-    with pytest.raises(ModelError) as caught:
-        compile_model(path, Options(loss=LossOfModel(kind=loss), **options))
-    said = str(caught.value)
-    assert said.startswith(str(path))
-    assert len(said.splitlines()) == 1
-    assert caught.value.exit_code == 65
-    return said.removeprefix(f"{path}: ")
-
-
-def saved(tmp_path, made, name="net.onnx"):
-    path = tmp_path / name
-    path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
-    return path
-
-
-def text(tmp_path, graph, opset=18, **tensors):
-    made = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {graph}')
-    for name, array in tensors.items():
-        made.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
-    return saved(tmp_path, made)
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -322,80 +298,6 @@ def test_a_changed_byte_is_taken_or_refused_in_one_line(tmp_path):
         except ModelError:
             n_refused += 1
     assert n_refused > len(whole) / 7 / 5
-
-
-# ---------------------------------------------------------------- operators without a rule
-
-
-def test_every_unsupported_node_is_named_at_once_with_what_to_do(tmp_path):
-    nodes = "t = Mish(a) m = Gemm(t, v) p = CumSum(m, one) n = Sign(p) q = Add(n, p) r = Mish(q)"
-    made = model(
-        Net(f"{nodes} y = Gemm(r, u)", given={"v": (6, 4), "u": (4, 2), "one": np.array(1)})
-    )
-    names = ["xw", "a", "first", "gemm", "cum", "sign", "add", "second", "last"]
-    for node, name in zip(made.graph.node, names, strict=True):
-        node.name = name
-    path = saved(tmp_path, made)
-    said = refused(path)
-    assert said == (
-        "3 nodes cannot be trained through: "
-        "first (Mish): it has no gradient here (Use SiLU or GELU); "
-        "cum (CumSum): it has no gradient here "
-        "(Use another operator, or make all parameters before frozen); "
-        "second (Mish): it has no gradient here (Use SiLU or GELU). "
-        "docs/bring-your-model.md lists the operators that can"
-    )  # fmt: skip
-    # with everything before frozen they are no obstacle
-    kept = Options(loss=LossOfModel(kind="mse"), frozen=("w", "b", "v"))
-    assert [p.name for p in compile_model(path, kept).artefact.manifest.parameters] == ["u"]
-
-
-def test_operators_of_other_domains_are_named_at_once(tmp_path):
-    made = model(Net("t = Tanh(a) y = Relu(t)"))
-    for node, operator in zip(made.graph.node[2:], ("BiasGelu", "FusedGemm"), strict=True):
-        node.op_type, node.domain, node.name = operator, "com.microsoft", operator.lower()
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    said = refused(saved(tmp_path, made))
-    assert said.startswith("2 nodes cannot be trained through: biasgelu (com.microsoft.BiasGelu): ")
-    assert "fusedgemm (com.microsoft.FusedGemm): it is no operator of ai.onnx" in said
-
-
-@pytest.mark.parametrize(
-    ("nodes", "given", "why"),
-    [
-        ("y = Pow(a, v)", {"v": (6,)}, "its exponent is no single number"),
-        ('y = Einsum <equation = "bi->b"> (a)', {}, "axis 'i' is in one operand alone"),
-        ('y = Einsum <equation = "...i,ij->...j"> (a, v)', {"v": (6, 2)}, "ellipsis"),
-        ('y = Pad <mode = "reflect"> (a, p)', {"p": np.array([0, 1, 0, 1])}, "mode is 'reflect'"),
-        ("y = MatMul(a, v)", {"v": (6,)}, "one of its inputs is a vector"),
-        (
-            "f = Slice(a, s, e) m = ReduceMean <keepdims = 1> (f, z) y = Add(a, m)",
-            {"s": np.array([1]), "e": np.array([9]), "z": np.array([0])},
-            "depend on the batch",
-        ),
-    ],
-)
-def test_forms_without_a_gradient_say_why(tmp_path, nodes, given, why):
-    assert why in refused(saved(tmp_path, model(Net(nodes, given=given))))
-
-
-@pytest.mark.parametrize(
-    ("form", "why"),
-    [
-        ('direction = "reverse", linear_before_reset = 1', "it is bidirectional or runs backwards"),
-        ("", "it resets before the product"),
-        ("clip = 3.0, linear_before_reset = 1", "it clips"),
-    ],
-)
-def test_recurrent_forms_without_a_gradient_say_why(tmp_path, form, why):
-    comma = ", " if form else ""
-    nodes = (
-        "s = Transpose <perm = [1, 0, 2]> (a)"
-        f"h = GRU <hidden_size = 2{comma}{form}> (s, v, r)"
-        "t = Squeeze(h, one) y = Transpose <perm = [1, 0, 2]> (t)"
-    )
-    given = {"v": (1, 6, 3), "r": (1, 6, 2), "one": np.array([1])}
-    assert why in refused(saved(tmp_path, model(Net(nodes, (4, 3), given))))
 
 
 # ---------------------------------------------------------------- the command
